@@ -1,0 +1,347 @@
+"""The recipe: one typed tree that says which task, which teacher, which student and which objective.
+
+Every number that the paper leaves open is a field here, with the paper's value (or the house's, where it has none) as its default.
+``qcrd_ray.recipe_file`` reads recipes from YAML; this file only says what a recipe is and which values can make sense.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: immutable, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+# ------------------------------------------------------------------------------------------------------------------ task and data
+
+
+class Example(Section):
+    """A worked example shown to the teacher before the question (few-shot)."""
+
+    question: str
+    choices: tuple[str, ...] = ()
+    rationale: str
+    answer: str
+
+
+class TaskRecipe(Section):
+    """What kind of question is asked. A prompt field left empty takes the kind's own text."""
+
+    kind: Literal["word_problems", "arithmetic", "multiple_choice", "nli"]
+    system: str | None = None
+    instruction: str | None = Field(None, description="what the teacher is told to do with the question")
+    examples: tuple[Example, ...] = ()
+    closing: str = Field("So the answer is {answer}.", description="how the student's explanations end; must hold {answer}")
+    max_question_chars: Count = 20_000
+
+    @model_validator(mode="after")
+    def _closing_names_the_answer(self):
+        if "{answer}" not in self.closing:
+            raise ValueError("closing must hold {answer}, e.g. 'So the answer is {answer}.'")
+        return self
+
+
+class Split(Section):
+    """Where the questions of one split come from: a JSON Lines file, or the task's own generator."""
+
+    path: str | None = Field(None, description="a .jsonl file; ${VARIABLES} of the environment are expanded")
+    rows: tuple[int, int] | None = Field(None, description="[first, past the last] of the file's rows, after the shuffle")
+    shuffle: int | None = Field(None, description="seed to shuffle the file's rows with before `rows` is taken; none: as they stand")
+    generate: Count | None = Field(None, description="how many questions the task's generator makes")
+    seed: int = Field(0, description="the generator's seed")
+    kind: str | None = Field(None, description="the generator's kind of question: word_problems has `seen` and `held_out`")
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if (self.path is None) == (self.generate is None):
+            raise ValueError("give exactly one of `path` (a file) and `generate` (how many questions to make)")
+        if self.rows is not None and not 0 <= self.rows[0] < self.rows[1]:
+            raise ValueError(f"rows must be [first, past the last] with 0 <= first < past the last, not {list(self.rows)}")
+        return self
+
+
+class DataRecipe(Section):
+    """The three splits. ``columns`` maps our names (id, question, choices, answer, rationale) to the file's."""
+
+    train: Split
+    validation: Split
+    test: Split
+    held_out: Split | None = Field(None, description="a second, harder test split, reported beside `test`")
+    columns: dict[Literal["id", "question", "choices", "answer", "rationale"], str] = {}
+
+
+# ------------------------------------------------------------------------------------------------------------ teacher and rationales
+
+
+class ServeTeacher(Section):
+    """A Ray Serve deployment that hosts the teacher in vLLM."""
+
+    source: Literal["serve"]
+    model: str = Field(description="hub id, folder, or `demo` for the shipped teacher")
+    accelerator: str = Field("auto", description="auto, cpu, gpu, or a Ray accelerator type such as A100")
+    min_replicas: Annotated[int, Field(ge=0)] = 1
+    max_replicas: Count = 1
+    cpus_per_replica: NotNegative = 1.0
+    resources_per_replica: dict[str, float] = {}
+    max_ongoing_requests: Count = 64
+    engine_kwargs: dict[str, Any] = Field({}, description="passed to vLLM as they are: tensor_parallel_size, quantization, ...")
+    env: dict[str, str] = Field({}, description="environment of the replicas (no secrets: it enters the job's metadata)")
+    chat: Literal["auto", "always", "never"] = Field("auto", description="use the model's chat template: auto = where it has one")
+    ready_timeout_s: Positive = 900.0
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _replicas(self):
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})")
+        return self
+
+
+class RecordedTeacher(Section):
+    """Completions that somebody has already paid for: JSON Lines with `id` and `completion`, several rows a question."""
+
+    source: Literal["recording"]
+    path: str
+    columns: dict[Literal["id", "completion", "finish_reason"], str] = {}
+
+
+TeacherRecipe = Annotated[ServeTeacher | RecordedTeacher, Field(discriminator="source")]
+
+
+class SamplingRecipe(Section):
+    """How the teacher is sampled. K = 5 at T = 0.7 are the paper's, as its summaries give them."""
+
+    k: Count = 5
+    temperature: NotNegative = 0.7
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_tokens: Count = 256
+    stop: tuple[str, ...] = ()
+
+
+class GenerationRecipe(Section):
+    """How the teacher is asked: requests in flight, retries, and how often finished rows reach the disk."""
+
+    actors: Count = Field(1, description="Ray Data actors that ask the teacher")
+    requests_in_flight: Count = Field(64, description="per actor")
+    questions_per_request: Count = 1
+    attempts: Count = Field(4, description="how often one request is tried before its rows end as `failed`")
+    backoff_s: NotNegative = 0.5
+    request_timeout_s: Positive = 600.0
+    rows_per_block: Count = Field(64, description="rows that are written, and so can be resumed, together")
+
+
+class VoteRecipe(Section):
+    """Self-consistency, and what becomes of the cases that the paper does not name."""
+
+    incomplete: Literal["failed", "vote"] = "failed"
+    truncated: Literal["abstain", "vote"] = "abstain"
+    tie: Literal["no_consensus", "first"] = "no_consensus"
+
+
+# ---------------------------------------------------------------------------------------------------------- student, judge, objective
+
+
+class ScratchRecipe(Section):
+    """A small random T5 and a tokenizer trained on the questions: for trying the road on one's own data, not for accuracy."""
+
+    d_model: Count = 64
+    d_ff: Count = 128
+    layers: Count = 2
+    heads: Count = 4
+    vocabulary: Count = 2_000
+
+
+class StudentRecipe(Section):
+    """The student: a T5-family encoder-decoder, pretrained (`model`) or random (`scratch`)."""
+
+    model: str | None = Field(None, description="hub id, folder, or `demo` for the shipped base")
+    scratch: ScratchRecipe | None = None
+    max_input_tokens: Count = 1024
+    max_target_tokens: Count = 256
+    dropout: Share | None = Field(None, description="none: the model's own")
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _one_start(self):
+        if (self.model is None) == (self.scratch is None):
+            raise ValueError("give exactly one of `model` (a pretrained student) and `scratch` (a random one)")
+        return self
+
+
+class DiscriminatorRecipe(Section):
+    """D(question, rationale) -> [0, 1]: an encoder, max pooling over tokens, two linear layers (METHOD.md section 2)."""
+
+    model: str | None = Field(None, description="an encoder, or an encoder-decoder whose encoder is used; none: the student's own start")
+    hidden: Count = 256
+    max_tokens: Count = 512
+    dropout: Share = 0.1
+    pretrain_steps: Annotated[int, Field(ge=0)] = 500
+    steps_per_round: Annotated[int, Field(ge=0)] = 20
+    batch_size: Count = Field(32, description="questions per step, over all workers")
+    learning_rate: Positive = 1e-4
+    learning_rate_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.9, description="per round: the paper's alpha3 *= 0.9")
+    clip: Positive = 1.0
+    mask_share: Share = Field(0.15, description="words masked in an augmented negative")
+    replace_share: Share = Field(0.15, description="words replaced in an augmented negative")
+
+
+class ObjectiveRecipe(Section):
+    """Equations (2)-(8). `qcrd` is the paper's method, `finetune` the question -> label baseline."""
+
+    name: Literal["qcrd", "finetune"] = "qcrd"
+    alpha_pred: NotNegative = 0.5
+    alpha_cl: NotNegative = 0.5
+    beta: NotNegative = 0.2
+    delta: Positive = 3.0
+    selection: Literal["minmax"] = "minmax"
+    labels: Literal["gold", "vote"] = Field("gold", description="what L_pred is trained on; gold falls back on nothing")
+    prediction_mean: Literal["tokens", "examples"] = "tokens"
+
+
+class NegativesRecipe(Section):
+    """Where negatives come from: the teacher's minority, and the student of `lag` rounds ago."""
+
+    teacher: bool = True
+    student: bool = True
+    lag: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="rounds; auto = min(5, rounds // 5), at least 1")
+    before_lag: Literal["oldest", "none"] = "oldest"
+    per_question: Count = 1
+    temperature: Positive = 1.5
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    drop_right: bool = Field(False, description="drop student samples whose answer equals the label; the paper keeps them")
+    samplers: Count = 1
+    cpus_per_sampler: NotNegative = 1.0
+    gpus_per_sampler: NotNegative = 0.0
+    batch_size: Count = 64
+    wait_timeout_s: Positive = 1800.0
+
+
+# ------------------------------------------------------------------------------------------------------- training and what follows it
+
+
+class RoundRecipe(Section):
+    """The paper's "iteration": a fixed block of steps after which snapshots, negatives and D move on."""
+
+    unit: Literal["steps", "epochs"] = "epochs"
+    size: Count = 1
+
+
+class WorkerRecipe(Section):
+    """What one training worker asks of the cluster."""
+
+    cpus: NotNegative = 1.0
+    gpus: NotNegative = 0.0
+    resources: dict[str, float] = {}
+    threads: Count = 1
+
+
+class ValidateRecipe(Section):
+    """Validation during training; the best checkpoint is chosen on it and on nothing else."""
+
+    every_rounds: Count = 1
+    max_questions: Count | None = None
+    choose_by: Literal["label", "rationale", "mean"] = "mean"
+
+
+class TrainRecipe(Section):
+    """Ray Train and DeepSpeed. The batch of a step is a pure function of (seed, step); workers only share it out."""
+
+    rounds: Count = 10
+    round: RoundRecipe = RoundRecipe()
+    batch_size: Count = Field(64, description="questions per optimizer step, over all workers")
+    micro_batch_size: Count | None = Field(None, description="questions a worker takes at a time; none: its whole share")
+    workers: Count = 1
+    worker: WorkerRecipe = WorkerRecipe()
+    learning_rate: Positive = 5e-5
+    schedule: Literal["linear", "constant"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: NotNegative = 0.01
+    clip: Positive = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
+    validate_: ValidateRecipe = Field(ValidateRecipe(), alias="validate")
+    keep_snapshots: Count | None = Field(None, description="none: as many as the lag needs")
+    max_failures: Annotated[int, Field(ge=0)] = 1
+
+    @model_validator(mode="after")
+    def _shares(self):
+        if self.batch_size < self.workers:
+            raise ValueError(f"batch_size ({self.batch_size}) is below workers ({self.workers}): some would have nothing to do")
+        return self
+
+
+class EvaluateRecipe(Section):
+    """What is measured on the test split, once, at the end."""
+
+    baselines: tuple[Literal["finetune"], ...] = ("finetune",)
+    base: bool = Field(True, description="measure the student before training as well")
+    teacher_on_test: bool = Field(False, description="ask the teacher the test questions too, to measure it on them (paid for)")
+    workers: Count = 1
+    cpus_per_worker: NotNegative = 1.0
+    gpus_per_worker: NotNegative = 0.0
+    batch_size: Count = 64
+
+
+class ServingRecipe(Section):
+    """The student's endpoint."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
+    replicas: Count = 1
+    cpus_per_replica: NotNegative = 1.0
+    gpus_per_replica: NotNegative = 0.0
+    max_batch_size: Count = 32
+    batch_wait_s: NotNegative = 0.005
+
+
+class RayRecipe(Section):
+    """Which Ray. `local` starts one on this machine; `auto` joins the one that the environment names."""
+
+    address: str = Field("auto", description="auto (join the running cluster, else start a local one), local, or an address")
+    num_cpus: Count | None = Field(None, description="logical CPUs of a local Ray; none: at least 8, so that every stage fits")
+    schedule_timeout_s: Positive = Field(300.0, description="how long a stage waits for its resources before it names what is missing")
+
+
+class Recipe(Section):
+    """One run. Sections that a run does not touch may be left out."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    run: str = Field(description="the run folder: an absolute path or URI, or a path relative to where `qcrd` is called")
+    seed: int = 0
+    task: TaskRecipe
+    data: DataRecipe
+    teacher: TeacherRecipe
+    sampling: SamplingRecipe = SamplingRecipe()
+    generation: GenerationRecipe = GenerationRecipe()
+    vote: VoteRecipe = VoteRecipe()
+    student: StudentRecipe
+    discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
+    objective: ObjectiveRecipe = ObjectiveRecipe()
+    negatives: NegativesRecipe = NegativesRecipe()
+    train: TrainRecipe = TrainRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+    serve: ServingRecipe = ServingRecipe()
+    ray: RayRecipe = RayRecipe()
+
+    @model_validator(mode="after")
+    def _together(self):
+        if self.sampling.temperature == 0.0 and self.sampling.k > 1:
+            raise ValueError("sampling.k > 1 at sampling.temperature 0 asks for the same text k times: raise the temperature or set k to 1")
+        if self.data.train.generate and self.task.kind != "word_problems":
+            raise ValueError(f"data.train.generate: only the word_problems task makes its own questions, not {self.task.kind}")
+        return self
+
+    @property
+    def lag(self) -> int:
+        """Rounds between the snapshot that writes negatives and the round they are used in (METHOD.md 2b, PROTOTYPE.md on short runs)."""
+        return self.negatives.lag if self.negatives.lag != "auto" else max(1, min(5, self.train.rounds // 5))

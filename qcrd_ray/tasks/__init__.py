@@ -1,0 +1,1 @@
+"""What a question is: read, asked, parsed, compared."""

@@ -1,0 +1,71 @@
+"""What a task is: how a question is asked, how an answer is read out of free text, and when two answers are the same.
+
+Everything that differs between kinds of question lies behind :class:`Task`; the stages know no kind by name. A task is pure text: it
+imports neither torch nor Ray, never executes what a model wrote, and returns a reason instead of raising when a model's text is unusable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from qcrd_ray.records import Question
+
+PREDICT = "predict: "  # the prefix under which the student gives the label (Distilling Step-by-Step's, kept by the paper)
+EXPLAIN = "explain: "  # the prefix under which it gives the rationale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """A completion read by a task: the reasoning without its closing answer phrase, and the canonical answer.
+
+    ``answer`` is None when no answer could be read; ``reason`` then says why, in words for the run folder.
+    """
+
+    rationale: str = ""
+    answer: str | None = None
+    reason: str = ""
+
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}, as chat templates take them
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One kind of question. Implementations are plain frozen objects made from the recipe's ``task`` section."""
+
+    def check(self, question: Question) -> str:
+        """Why this question cannot be used ("" when it can): an empty text, fewer than two choices, a gold answer that is no choice..."""
+        ...
+
+    def student_input(self, question: Question) -> str:
+        """The question (with its choices) as the student reads it, without the `predict:` / `explain:` prefix."""
+        ...
+
+    def teacher_messages(self, question: Question) -> list[Message]:
+        """What the teacher is asked, few-shot examples included, as chat messages."""
+        ...
+
+    def teacher_prompt(self, question: Question) -> str:
+        """The same as one plain text, for a teacher without a chat template (ends where the completion starts)."""
+        ...
+
+    def parse(self, text: str, question: Question) -> Parsed:
+        """Read a model's free text (teacher or student): cut what runs on into invented questions, split rationale and answer."""
+        ...
+
+    def canonical(self, answer: str, question: Question) -> str | None:
+        """The one spelling of an answer that votes and comparisons use ("32", "wooded area"), or None when it is no answer."""
+        ...
+
+    def label(self, answer: str) -> str:
+        """The target text of the student's `predict:` head for a canonical answer."""
+        ...
+
+    def explanation(self, rationale: str, answer: str) -> str:
+        """The target text of the student's `explain:` head: the rationale closed by its own answer, so that `parse` reads it back."""
+        ...
+
+    def describe(self) -> dict:
+        """What a reader of the student folder must know to use it: kind, prompts, closing phrase; JSON-serialisable."""
+        ...
