@@ -1,0 +1,112 @@
+"""Students on disk: find one by name, say early what is wrong with it, load its model and tokenizer.
+
+A student is an encoder-decoder in Hugging Face form: a folder, a hub id, or `demo` for the shipped base. Hub ids are looked up in the
+local cache first, so a machine without a network can use what it has. Code from a model repository runs only with ``trust_remote_code``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from qcrd_ray.errors import UserError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
+
+log = logging.getLogger(__name__)
+
+
+def resolve(model: str | Path) -> str:
+    """What `model` in a recipe means to transformers: an absolute folder (`demo`: the shipped base), else the hub id as it stands."""
+    name = str(model)
+    if name == "demo":
+        from qcrd_ray.demo import demo_model
+
+        return str(demo_model("student"))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} is not a model folder: it has no config.json. Give the folder that `save_pretrained` wrote.")
+        return str(folder.resolve())
+    looks_like_a_path = isinstance(model, Path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1 or folder.is_file()
+    if looks_like_a_path or not name:
+        raise UserError(f"model {name!r}: there is no such folder. Give a Hugging Face model folder, a hub id (owner/name), or `demo`.")
+    return name
+
+
+def check_student(model: str | Path, *, trust_remote_code: bool = False) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    """Read a student's config and tokenizer (no weights) and refuse what could not be trained or served.
+
+    Raises UserError for: no model there; a decoder-only model; no tokenizer; a tokenizer with more tokens than the model has
+    embeddings, with another end-of-sequence token than the model's, or that does not end a text with it.
+    """
+    name = resolve(model)
+    config = _from_hub(AutoConfig, name, trust_remote_code)
+    if not config.is_encoder_decoder:
+        raise UserError(
+            f"model {name}: {config.model_type} is not an encoder-decoder. Students are of the T5 family for now "
+            "(t5, mt5, flan-t5, ...); decoder-only students are not supported yet."
+        )
+    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
+        raise UserError(f"model folder {name} has no tokenizer (no {TOKENIZER_FILES[0]}): save one there with `tokenizer.save_pretrained`.")
+    tokenizer = _from_hub(AutoTokenizer, name, trust_remote_code)
+    _check_match(name, config, tokenizer)
+    return config, tokenizer
+
+
+def load_student(model: str | Path, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A checked student, on the CPU and in evaluation mode, with its tokenizer."""
+    _, tokenizer = check_student(model, trust_remote_code=trust_remote_code)
+    return load_model(model, trust_remote_code=trust_remote_code), tokenizer
+
+
+def load_model(model: str | Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model alone, from safetensors: a pickled checkpoint is refused, since reading one can run foreign code."""
+    return _from_hub(AutoModelForSeq2SeqLM, resolve(model), trust_remote_code, use_safetensors=True).eval()
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the first GPU that this process sees, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def _check_match(name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    embeddings = config.get_text_config().vocab_size
+    if len(tokenizer) > embeddings:
+        raise UserError(
+            f"model {name}: its tokenizer has {len(tokenizer)} tokens, its model only {embeddings} embeddings: they do not belong "
+            "together. Save the tokenizer that the model was made with, or resize the model's embeddings."
+        )
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if tokenizer.eos_token_id is None or (config.eos_token_id is not None and tokenizer.eos_token_id not in ends):
+        raise UserError(
+            f"model {name}: its tokenizer ends texts with token {tokenizer.eos_token_id}, its config says {config.eos_token_id}. "
+            "Save the tokenizer that the model was made with, or set eos_token_id in config.json."
+        )
+    if tokenizer("a").input_ids[-1] != tokenizer.eos_token_id:
+        raise UserError(
+            f"model {name}: its tokenizer does not close a text with {tokenizer.eos_token!r}, so a student could not learn to stop. "
+            "T5's tokenizers do; give this one a post-processor that appends it."
+        )
+
+
+def _from_hub(auto: type, name: str, trust_remote_code: bool, **kwargs):
+    """``auto.from_pretrained``, from the local cache where it holds the model; what goes wrong becomes the user's error."""
+    kwargs["trust_remote_code"] = trust_remote_code
+    try:
+        if Path(name).is_dir():
+            return auto.from_pretrained(name, local_files_only=True, **kwargs)
+        try:
+            return auto.from_pretrained(name, local_files_only=True, **kwargs)
+        except OSError:
+            log.info("%s is not in the local cache: asking the hub", name)
+            return auto.from_pretrained(name, **kwargs)
+    except (OSError, ValueError) as error:
+        kind = "folder" if Path(name).is_dir() else "hub id"
+        raise UserError(f"model {kind} {name}: {auto.__name__} cannot read it: {error}") from error
