@@ -48,20 +48,26 @@ class RunFolder:
         self.student = self.root / "student"
 
     @classmethod
-    def open(cls, recipe: Recipe) -> RunFolder:
-        """Make the recipe's run folder, or go on in it. Refuses a folder that another recipe made, or that cannot be written.
+    def check(cls, recipe: Recipe) -> RunFolder:
+        """The recipe's run folder, if :meth:`open` would take it; nothing is made.
 
         Raises:
-            UserError: the folder is not writable, is a URI, holds something else, or was made by another recipe.
+            UserError: the folder cannot be written, is a URI, holds something else, or was made by another recipe.
         """
         folder = cls(resolve(recipe.run))
-        folder._make_writable()
+        folder._writable()
         if folder.recipe.exists():
             folder._same_recipe(recipe)
-        elif any(folder.root.iterdir()):
+        elif folder.root.exists() and any(folder.root.iterdir()):
             raise UserError(f"run: {folder.root} is not empty and holds no recipe.yaml, so it is no run folder; name another one with run")
-        write_text(folder.recipe, dump_recipe(recipe))
+        return folder
+
+    @classmethod
+    def open(cls, recipe: Recipe) -> RunFolder:
+        """Make the recipe's run folder, or go on in it; raises what :meth:`check` raises."""
+        folder = cls.check(recipe)
         calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
+        write_text(folder.recipe, dump_recipe(recipe))
         write_text(folder.versions, json.dumps([*calls, describe_call(recipe.seed)], indent=2) + "\n")
         return folder
 
@@ -88,14 +94,15 @@ class RunFolder:
         """(relative path, bytes) of what a reader may want to open: files two levels down, deeper folders as one line each."""
         return [(_shown(path, self.root), size) for path, size in _sizes(self.root)]
 
-    def _make_writable(self) -> None:
+    def _writable(self) -> None:
+        """Whether a file can be made in the folder, or in the nearest folder above it that exists."""
+        nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".writable-{os.getpid()}"
+            probe = nearest / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UserError(f"run: cannot write in {self.root}: {error.strerror}; name a folder that you may write in") from error
+            raise UserError(f"run: cannot write in {nearest}: {error.strerror}; name a folder that you may write in") from error
 
     def _same_recipe(self, recipe: Recipe) -> None:
         was = flatten(load_recipe(self.recipe).model_dump(mode="json", by_alias=True))

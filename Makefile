@@ -1,0 +1,50 @@
+# make demo: the whole road on this machine.  make test: the tests.  Both do `make setup` first; a second setup installs nothing.
+#
+#   PYTHON=python3.11        which Python the environment is made with
+#   TORCH_INDEX=<url>        an index that holds CPU builds of torch, for machines without a GPU whose pip would find the CUDA build
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := $(shell if nvidia-smi -L >/dev/null 2>&1; then echo requirements.lock; else echo requirements-cpu.lock; fi)
+STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
+
+# DeepSpeed compiles one operator on first use: into the environment, once, during setup and not in the middle of a training.
+export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
+ifneq ($(wildcard ../shared/datasets),)
+export QCRD_DATASETS ?= $(abspath ../shared/datasets)
+endif
+
+.PHONY: setup demo test test-long lint lock clean
+setup: $(STAMP)
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "setup: Python 3.11 is needed ($(PYTHON) is another); say PYTHON=python3.11"; exit 1; }
+	@test -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || { echo "setup: Python's headers are missing; Debian: apt-get install python3-dev"; exit 1; }
+	@command -v g++ >/dev/null || { echo "setup: g++ is missing; Debian: apt-get install g++"; exit 1; }
+	@ldconfig -p | grep -q libnuma.so.1 || { echo "setup: libnuma is missing; Debian: apt-get install libnuma1"; exit 1; }
+	@echo "setup: $(LOCK) into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "setup: compiling DeepSpeed's operator"
+	@$(BIN)/python -m qcrd_ray.training.prewarm
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: setup
+	@$(BIN)/qcrd run jobs/recipes/demo.yaml
+
+test: setup
+	@$(BIN)/python -m pytest -m "not long and not gpu"
+
+test-long: setup
+	@$(BIN)/python -m pytest -m "long or gpu"
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+lock: setup
+	@$(BIN)/python clusters/lock.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

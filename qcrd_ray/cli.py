@@ -1,0 +1,167 @@
+"""The `qcrd` command: a few verbs over the stages.
+
+Exit codes: 0 done, 1 something that the user can mend (told without a traceback), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcrd_ray import __version__
+from qcrd_ray.errors import UserError
+from qcrd_ray.progress import Stages, console
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turn a large language model's reasoning into a small model: QCRD (arXiv 2405.13014) on Ray.",
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="a recipe; `qcrd init` writes one to start from", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key, e.g. train.rounds=4; repeatable")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"qcrd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False):
+    pass
+
+
+@app.command()
+def run(recipe: RecipePath, set_: Overrides = None):
+    """Walk the whole road: generate, train, evaluate, export, serve and answer one question."""
+    from qcrd_ray import road, summary
+
+    summary.show(road.run(_load(recipe, set_), Stages()))
+
+
+@app.command()
+def generate(recipe: RecipePath, set_: Overrides = None):
+    """Ask the teacher, parse its samples and vote on them."""
+    from qcrd_ray import cluster, doctor, road
+
+    loaded = _load(recipe, set_)
+    folder = _open(loaded)
+    cluster.connect(loaded.ray)
+    doctor.check_cluster(loaded, stages=("generate",))
+    road.generate(loaded, folder, Stages())
+    print(folder.rationales("train"))
+
+
+@app.command()
+def train(recipe: RecipePath, set_: Overrides = None):
+    """Train the student (and the recipe's baselines) on the rationales in the run folder."""
+    from qcrd_ray import cluster, doctor, road, training
+
+    loaded = _load(recipe, set_)
+    folder = _open(loaded)
+    cluster.connect(loaded.ray)
+    doctor.check_cluster(loaded, stages=("train",))
+    stages = Stages()
+    for objective in road.objectives(loaded):
+        with stages.stage(objective) as report:
+            training.train(loaded, folder, objective=objective, report=report)
+        print(folder.training(objective) / "best")
+
+
+@app.command()
+def evaluate(recipe: RecipePath, set_: Overrides = None):
+    """Measure teacher, base, baselines and student on the test split, and export the student."""
+    from qcrd_ray import cluster, doctor, evaluation, summary
+    from qcrd_ray.student_folder import export_student
+
+    loaded = _load(recipe, set_)
+    folder = _open(loaded)
+    cluster.connect(loaded.ray)
+    doctor.check_cluster(loaded, stages=("evaluate",))
+    with Stages().stage("evaluation") as report:
+        results = evaluation.evaluate(loaded, folder, report=report)
+    summary.show_table(results)
+    print(export_student(loaded, folder, results=results))
+
+
+@app.command()
+def serve(
+    student: Annotated[Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)],
+    host: Annotated[str, typer.Option(help="where to listen; another machine can reach anything but the loopback")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    replicas: Annotated[int, typer.Option(min=1)] = 1,
+):
+    """Serve a student over HTTP until it is interrupted."""
+    from qcrd_ray import cluster, serving
+    from qcrd_ray.recipe import RayRecipe, ServingRecipe
+
+    cluster.connect(RayRecipe())
+    url = serving.start(student, ServingRecipe(host=host, port=port, replicas=replicas))
+    print(f"serving {student} at {url}; for example:\n{serving.example(url)}\nCtrl-C stops it.", flush=True)
+    serving.wait()
+
+
+@app.command()
+def doctor(recipe: Annotated[Path | None, typer.Argument(show_default=False)] = None, set_: Overrides = None):
+    """Check the installation and, given a recipe, all that its run will need; say what to do about what is missing."""
+    from qcrd_ray import doctor as checks
+
+    findings = checks.examine(recipe, set_ or [])
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="where to write it")] = Path("recipe.yaml")):
+    """Write a commented recipe to start from."""
+    from qcrd_ray.recipe_template import render
+
+    if path.exists():
+        raise UserError(f"{path} exists; name another file, or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(path.name), encoding="utf-8")
+    print(f"{path} written. Fill in data, teacher and student, then: qcrd doctor {path}")
+
+
+def _load(path: Path, overrides: list[str] | None):
+    from qcrd_ray.recipe_file import load_recipe
+
+    return load_recipe(path, overrides or [])
+
+
+def _open(recipe):
+    from qcrd_ray import doctor
+    from qcrd_ray.run_folder import RunFolder
+
+    doctor.preflight(recipe)
+    return RunFolder.open(recipe)
+
+
+def main() -> None:
+    """The console script: verbs, and the user's mistakes told without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        console.print(f"[bold red]error[/] {_escaped(error)}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from what is finished")
+        sys.exit(130)
+
+
+def _escaped(error: UserError) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+if __name__ == "__main__":
+    main()

