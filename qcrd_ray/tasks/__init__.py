@@ -1,1 +1,21 @@
-"""What a question is: read, asked, parsed, compared."""
+"""The kinds of question, each behind :class:`qcrd_ray.tasks.base.Task`."""
+
+from __future__ import annotations
+
+from qcrd_ray.recipe import TaskRecipe
+from qcrd_ray.tasks.arithmetic import Arithmetic
+from qcrd_ray.tasks.base import Task
+from qcrd_ray.tasks.multiple_choice import MultipleChoice
+from qcrd_ray.tasks.nli import NaturalLanguageInference
+
+KINDS = {
+    "arithmetic": Arithmetic,
+    "word_problems": Arithmetic,  # the built-in generator makes arithmetic questions
+    "multiple_choice": MultipleChoice,
+    "nli": NaturalLanguageInference,
+}
+
+
+def build_task(recipe: TaskRecipe) -> Task:
+    """The task that a recipe's ``task`` section describes."""
+    return KINDS[recipe.kind](recipe)

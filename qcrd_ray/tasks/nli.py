@@ -1,0 +1,52 @@
+"""Natural-language inference: does a premise entail a hypothesis, contradict it, or neither? (e-SNLI, ANLI)"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qcrd_ray.records import Question
+from qcrd_ray.tasks.answers import announced, clean, cut_run_on, without
+from qcrd_ray.tasks.base import Parsed
+from qcrd_ray.tasks.prompting import PromptedTask
+
+LABELS = ("entailment", "neutral", "contradiction")
+
+# How each label is said; tried in this order, so that "not possible to tell" and "does not entail" are not taken for yes or no.
+_WORDINGS = (
+    ("neutral", r"neutral|undetermined|inconclusive|unknown|(?:it is |it's )?(?:not possible|impossible|cannot|can't|can not|unable) (?:to )?(?:tell|say|know|determine|be determined)|maybe|not enough information|not necessarily|(?:does|do) not (?:necessarily )?(?:entail|imply)"),
+    ("contradiction", r"contradict\w*|no\b|false\b"),
+    ("entailment", r"entail\w*|yes\b|true\b"),
+)
+_LABEL_WORDS = tuple((label, re.compile(rf"\A\W*(?:(?:an?|the) )?(?:{words})", re.IGNORECASE)) for label, words in _WORDINGS)
+
+
+@dataclass(frozen=True)
+class NaturalLanguageInference(PromptedTask):
+    """The answer is entailment, neutral or contradiction, also where the text says yes, it is not possible to tell, or no."""
+
+    INSTRUCTION: ClassVar[str] = (
+        "Does the premise entail the hypothesis (entailment), contradict it (contradiction), or neither (neutral)? "
+        'Explain step by step, then name the label. End with "{closing}"'
+    )
+
+    def describe_answer(self, question: Question) -> str:
+        return f"one of {', '.join(LABELS)}"
+
+    def canonical(self, answer: str, question: Question) -> str | None:
+        return _label(answer)
+
+    def parse(self, text: str, question: Question) -> Parsed:
+        """The announced label."""
+        kept = cut_run_on(text, question.question)
+        if not kept:
+            return Parsed(reason="the completion is empty")
+        for said in announced(kept, self.recipe.closing):
+            if label := _label(said.text):
+                return Parsed(rationale=without(kept, said), answer=label)
+        return Parsed(rationale=clean(kept), reason="no label in the completion")
+
+
+def _label(said: str) -> str | None:
+    return next((label for label, words in _LABEL_WORDS if words.match(said.strip())), None)

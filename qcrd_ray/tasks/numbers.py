@@ -1,0 +1,71 @@
+"""Numbers in text: found, read exactly (fractions, never floats, never ``eval``) and given one spelling."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+
+MOST_DIGITS = 40  # longer strings of digits are noise, and a way to make exact arithmetic slow
+
+_NUMBER = re.compile(
+    r"(?<![\w.,])"  # not inside a word, a number or a decimal
+    r"(?P<sign>(?<![\w)\]}%\"'] )(?<![)\]}%\"'])[-−]\$?)?"  # a minus after an operand is an operation
+    r"(?:(?P<whole>[0-9]+) (?=[0-9]+/[0-9]))?"  # 1 1/2
+    r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
+    r"(?:\s?/\s?(?P<below>[0-9]+(?:\.[0-9]+)?)(?![0-9]))?"
+    r"(?![0-9]|[,.][0-9]|(?:st|nd|rd|th|[xyz])\b)",  # not half a number, an ordinal, or a coefficient
+    re.IGNORECASE,
+)
+_LATEX = (
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1/\2"),
+    (re.compile(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\[,!;:]|\\(?=[$%])"), ""),
+    (re.compile(r"<<[^<>]*>>"), ""),  # GSM8K's calculator marks
+)
+_HALVES = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
+
+
+def plain(text: str) -> str:
+    """The text without LaTeX, calculator marks and fraction characters, so that its numbers can be read."""
+    for pattern, replacement in _LATEX:
+        text = pattern.sub(replacement, text)
+    for character, digits in _HALVES.items():
+        text = re.sub(rf"(?<=[0-9]) ?{character}", f" {digits}", text).replace(character, digits)
+    return text
+
+
+def find_numbers(text: str) -> list[tuple[int, int, Fraction]]:
+    """The numbers of a :func:`plain` text in their order, each with where it starts and ends: 1,234, $5.00, -3, 3/4, 1 1/2."""
+    found = []
+    for match in _NUMBER.finditer(text):
+        value = _value(match)
+        if value is not None:
+            found.append((match.start(), match.end(), value))
+    return found
+
+
+def spell(value: Fraction) -> str:
+    """The one spelling of a number: "32", "-0.5", and "1/3" where no decimal ends."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    if rest != 1 or value.denominator.bit_length() > 64:
+        return f"{value.numerator}/{value.denominator}"
+    text = format(Decimal(value.numerator) / Decimal(value.denominator), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    if len(match[0]) > MOST_DIGITS:
+        return None
+    value = Fraction(match["digits"].replace(",", ""))
+    if match["below"]:
+        below = Fraction(match["below"])
+        if not below:
+            return None
+        value /= below
+    value += Fraction(match["whole"] or 0)
+    return -value if match["sign"] else value

@@ -1,0 +1,95 @@
+"""How a question is put to the teacher and to the student: what all kinds of question share.
+
+The teacher is asked in the paper's form, to explain step by step and then to answer; worked examples come before the question. A chat
+model gets messages, any other model one plain text that ends where its answer starts:
+
+    {system}
+    {instruction}
+
+    Q: {example}
+    A: {its rationale} So the answer is {its answer}.
+
+    Q: {question}
+    A:
+
+With an empty instruction and no examples this is the bare ``Q: ...\\nA:`` that a small model can be trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qcrd_ray.recipe import Example, TaskRecipe
+from qcrd_ray.records import Question
+from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Message
+
+
+@dataclass(frozen=True)
+class PromptedTask:
+    """The half of a :class:`~qcrd_ray.tasks.base.Task` that asks; each kind adds ``check``, ``parse`` and ``canonical``."""
+
+    recipe: TaskRecipe
+
+    INSTRUCTION: ClassVar[str]  # the kind's own text, taken where the recipe's is left out
+
+    @property
+    def instruction(self) -> str:
+        """What the teacher is told to do: the recipe's text ("" for none), or the kind's own; {closing} is filled in."""
+        text = self.INSTRUCTION if self.recipe.instruction is None else self.recipe.instruction
+        return text.replace("{closing}", self.recipe.closing.replace("{answer}", "..."))
+
+    def check(self, question: Question) -> str:
+        """Why this question cannot be used, or "": what holds for every kind."""
+        if not question.question.strip():
+            return "the question is empty"
+        if question.answer is not None and self.canonical(question.answer, question) is None:
+            return f"the answer {question.answer[:80]!r} is not {self.describe_answer(question)}"
+        return ""
+
+    def student_input(self, question: Question) -> str:
+        """The question as the student reads it, without its prefix; kinds with choices add them."""
+        return question.question.strip()
+
+    def teacher_messages(self, question: Question) -> list[Message]:
+        """Chat messages: system (where there is one), the examples as earlier turns, the question."""
+        messages = [{"role": "system", "content": self.recipe.system}] if self.recipe.system else []
+        for example, asked in self._examples():
+            messages.append({"role": "user", "content": self._told(asked)})
+            messages.append({"role": "assistant", "content": self.explanation(example.rationale, example.answer)})
+        return [*messages, {"role": "user", "content": self._told(question)}]
+
+    def teacher_prompt(self, question: Question) -> str:
+        """One plain text; it ends with ``A:``, where the completion starts."""
+        head = "\n".join(line for line in (self.recipe.system, self.instruction) if line)
+        blocks = [head] if head else []
+        for example, asked in self._examples():
+            blocks.append(f"Q: {self.student_input(asked)}\nA: {self.explanation(example.rationale, example.answer)}")
+        return "\n\n".join([*blocks, f"Q: {self.student_input(question)}\nA:"])
+
+    def label(self, answer: str) -> str:
+        """The target text of the student's `predict:` head."""
+        return answer
+
+    def explanation(self, rationale: str, answer: str) -> str:
+        """The target text of the student's `explain:` head: the rationale, closed by its own answer."""
+        return f"{rationale.strip()} {self.recipe.closing.replace('{answer}', answer)}".strip()
+
+    def describe(self) -> dict:
+        """What a reader of the student folder must know to ask the student and to read its text."""
+        return {
+            "kind": self.recipe.kind,
+            "predict_prefix": PREDICT,
+            "explain_prefix": EXPLAIN,
+            "closing": self.recipe.closing,
+            "system": self.recipe.system,
+            "instruction": self.instruction,
+            "examples": [example.model_dump(mode="json") for example in self.recipe.examples],
+        }
+
+    def _told(self, question: Question) -> str:
+        """The question with the instruction above it: chat models forget a system message sooner than the turn they answer."""
+        return "\n\n".join(part for part in (self.instruction, self.student_input(question)) if part)
+
+    def _examples(self) -> list[tuple[Example, Question]]:
+        return [(e, Question(id="example", question=e.question, choices=e.choices, answer=e.answer)) for e in self.recipe.examples]
