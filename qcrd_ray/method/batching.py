@@ -1,0 +1,83 @@
+"""Which questions a step trains on: a pure function of (seed, step), so that neither resuming nor the number of workers changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeVar
+
+import torch
+
+from qcrd_ray.method.randomness import keyed_seed
+
+T = TypeVar("T")
+
+
+def global_batch(*, seed: int, step: int, questions: int, batch_size: int) -> list[int]:
+    """Indices of the ``batch_size`` questions of step ``step`` (from 0), over all workers.
+
+    The steps read one endless stream, in which every ``questions`` entries are a fresh permutation: an epoch visits each question once,
+    and a batch may span two epochs.
+    """
+    if questions < 1:
+        raise ValueError("there is no question to train on")
+    batch = []
+    for position in range(step * batch_size, (step + 1) * batch_size):
+        epoch, offset = divmod(position, questions)
+        batch.append(int(_permutation(seed, epoch, questions)[offset]))
+    return batch
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, questions: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(keyed_seed(seed, "epoch", epoch))
+    return torch.randperm(questions, generator=generator)
+
+
+def deal(items: Sequence[T], *, workers: int, micro_batch_size: int | None = None, lengths: Sequence[int] | None = None) -> list[list[list[T]]]:
+    """Share a global batch out: ``result[worker][micro_batch]`` is a list of items.
+
+    Every worker gets the same number of micro-batches (some may be empty: ZeRO 3 needs the same calls everywhere), of at most
+    ``micro_batch_size`` items (None: a worker's whole share at once). With ``lengths``, items of like length meet in a micro-batch: that
+    saves padding, and as losses are divided by global counts, it changes nothing else.
+    """
+    order = list(range(len(items)))
+    if lengths is not None:
+        order.sort(key=lambda i: lengths[i])
+    share = -(-len(items) // workers)
+    size = min(micro_batch_size or share, share) or 1
+    slots = max(1, -(-share // size))
+    dealt: list[list[list[T]]] = [[[] for _ in range(slots)] for _ in range(workers)]
+    for place, i in enumerate(order):
+        dealt[place % workers][place // (workers * size)].append(items[i])
+    return dealt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounds:
+    """The paper's "iteration", which it does not define: here a fixed block of steps, counted from round 0."""
+
+    count: int
+    unit: Literal["steps", "epochs"]
+    size: int
+    questions: int
+    batch_size: int
+
+    @property
+    def steps_per_round(self) -> int:
+        """Steps in each round; a round of epochs is rounded up to whole steps."""
+        return self.size if self.unit == "steps" else -(-self.size * self.questions // self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.count * self.steps_per_round
+
+    def steps(self, round: int) -> range:
+        """The steps of round ``round``."""
+        return range(round * self.steps_per_round, (round + 1) * self.steps_per_round)
+
+    def round_of(self, step: int) -> int:
+        """The round that step ``step`` belongs to."""
+        return step // self.steps_per_round

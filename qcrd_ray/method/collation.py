@@ -1,0 +1,104 @@
+"""Examples to padded tensors. A micro-batch never lacks a part: where it has nothing to hold, it holds a dummy row without weight.
+
+So every micro-batch, an empty one too, makes the same calls of the model, which ZeRO 3 needs of all workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qcrd_ray.method.examples import Example, Rationale, Source, Tokens
+from qcrd_ray.method.losses import IGNORED
+
+if TYPE_CHECKING:
+    from qcrd_ray.method.objectives import Objective
+
+
+class MicroBatch(NamedTuple):
+    """The questions that a worker takes at a time. A target names the input that it belongs to by that input's row.
+
+    ``inputs``, ``input_mask``: ``[inputs, tokens]``, the `predict:` inputs and, for questions with candidates, the `explain:` inputs.
+    ``labels``, ``label_rows``, ``label_real``: ``[labels, tokens]`` padded with -100, and two ``[labels]``.
+    ``candidates``, ``candidate_rows``, ``scores``, ``from_student``: all rationales, ``[candidates, tokens]`` and three ``[candidates]``.
+    ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded with -1; a question without candidates
+    has no row here.
+    """
+
+    inputs: Tensor
+    input_mask: Tensor
+    labels: Tensor
+    label_rows: Tensor
+    label_real: Tensor
+    candidates: Tensor
+    candidate_rows: Tensor
+    scores: Tensor
+    from_student: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+    def to(self, device: torch.device | str) -> MicroBatch:
+        """The same on ``device``."""
+        return MicroBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+def collate(examples: Sequence[Example], objective: Objective, *, pad: int) -> MicroBatch:
+    """One micro-batch of ``examples`` (none is allowed) as the objective wants it.
+
+    ``pad`` is the tokenizer's padding id. ValueError: a target without tokens, or a candidate without a score where the objective weighs.
+    """
+    inputs: list[Tokens] = []
+    labels: list[tuple[int, Tokens]] = []
+    candidates: list[tuple[int, Rationale]] = []
+    positives: list[range] = []
+    negatives: list[range] = []
+    for example in examples:
+        if example.label is not None:
+            labels.append((len(inputs), example.label))
+            inputs.append(example.predict)
+        sides = objective.candidates(example)
+        if any(sides):
+            for members, side in zip((positives, negatives), sides, strict=True):
+                members.append(range(len(candidates), len(candidates) + len(side)))
+                candidates.extend((len(inputs), rationale) for rationale in side)
+            inputs.append(example.explain)
+    if objective.weighs and any(rationale.score is None for _, rationale in candidates):
+        raise ValueError("a rationale has no score: score all candidates with the discriminator before the round's first step")
+    padded, mask = pad_rows(inputs or [(pad,)], pad)
+    return MicroBatch(
+        inputs=padded,
+        input_mask=mask,
+        labels=_targets([tokens for _, tokens in labels] or [(pad,)]),
+        label_rows=torch.tensor([row for row, _ in labels] or [0]),
+        label_real=torch.tensor([True] * len(labels) or [False]),
+        candidates=_targets([rationale.tokens for _, rationale in candidates] or [(pad,)]),
+        candidate_rows=torch.tensor([row for row, _ in candidates] or [0]),
+        scores=torch.tensor([rationale.score or 0.0 for _, rationale in candidates] or [0.0]),
+        from_student=torch.tensor([rationale.source == Source.STUDENT for _, rationale in candidates] or [False]),
+        positives=_members(positives),
+        negatives=_members(negatives),
+    )
+
+
+def pad_rows(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
+    """Rows of token ids, padded at the right with ``value``, and the mask of what is real: ``[rows, tokens]`` both."""
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    padded = torch.full(mask.shape, value, dtype=torch.long)
+    padded[mask] = torch.tensor([token for row in rows for token in row], dtype=torch.long)
+    return padded, mask.long()
+
+
+def _targets(rows: Sequence[Tokens]) -> Tensor:
+    if any(not row for row in rows):
+        raise ValueError("a target has no token: an empty label or rationale cannot be trained on")
+    return pad_rows(rows, IGNORED)[0]
+
+
+def _members(members: Sequence[range]) -> Tensor:
+    """Index lists as ``[questions, rationales]``, padded with -1; at least one column, for a batch where nobody has any."""
+    width = max((len(row) for row in members), default=0) or 1
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in members], dtype=torch.long).view(-1, width)
