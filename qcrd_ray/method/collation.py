@@ -78,8 +78,8 @@ def collate(examples: Sequence[Example], objective: Objective, *, pad: int) -> M
         candidate_rows=torch.tensor([row for row, _ in candidates] or [0]),
         scores=torch.tensor([rationale.score or 0.0 for _, rationale in candidates] or [0.0]),
         from_student=torch.tensor([rationale.source == Source.STUDENT for _, rationale in candidates] or [False]),
-        positives=_members(positives),
-        negatives=_members(negatives),
+        positives=members_matrix(positives),
+        negatives=members_matrix(negatives),
     )
 
 
@@ -98,7 +98,7 @@ def _targets(rows: Sequence[Tokens]) -> Tensor:
     return pad_rows(rows, IGNORED)[0]
 
 
-def _members(members: Sequence[range]) -> Tensor:
+def members_matrix(members: Sequence[range]) -> Tensor:
     """Index lists as ``[questions, rationales]``, padded with -1; at least one column, for a batch where nobody has any."""
     width = max((len(row) for row in members), default=0) or 1
     return torch.tensor([[*row, *[-1] * (width - len(row))] for row in members], dtype=torch.long).view(-1, width)
