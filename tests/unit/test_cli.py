@@ -1,0 +1,103 @@
+"""The command as a user meets it: exit codes, and mistakes told in words, without a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+
+from qcrd_ray import __version__
+from qcrd_ray.recipe_file import load_recipe
+
+RECIPE = """
+name: x
+run: {run}
+task: {{kind: arithmetic}}
+data:
+  train: {{path: {data}}}
+  validation: {{path: {data}}}
+  test: {{path: {data}}}
+teacher: {{source: recording, path: {teacher}}}
+student: {{scratch: {{}}}}
+"""
+
+
+def qcrd(*arguments, cwd):
+    call = [sys.executable, "-m", "qcrd_ray.cli", *map(str, arguments)]
+    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "questions.jsonl").write_text('{"id": "a", "question": "What is 1 + 1?", "answer": "2"}\n')
+    (tmp_path / "teacher.jsonl").write_text('{"id": "a", "completion": "1 + 1 = 2. The answer is 2."}\n')
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(run=tmp_path / "run", data=tmp_path / "questions.jsonl", teacher=tmp_path / "teacher.jsonl"))
+    return path
+
+
+def refused(answer, *words):
+    """Exit code 1, every word in the message, no traceback and nothing on standard output."""
+    assert answer.returncode == 1, answer.stderr
+    assert "Traceback" not in answer.stderr
+    for word in words:
+        assert word in answer.stderr, answer.stderr
+
+
+def test_version(tmp_path):
+    assert qcrd("--version", cwd=tmp_path).stdout.strip() == f"qcrd {__version__}"
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["run"], ["run", "a.yaml", "--sett", "x=1"], ["serve", "x", "--port", "99999"]])
+def test_wrong_usage_exits_2(arguments, tmp_path):
+    answer = qcrd(*arguments, cwd=tmp_path)
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+
+
+def test_init_writes_a_recipe_that_loads_and_never_overwrites(tmp_path):
+    assert qcrd("init", "new.yaml", cwd=tmp_path).returncode == 0
+    assert load_recipe(tmp_path / "new.yaml").task.kind == "arithmetic"
+    refused(qcrd("init", "new.yaml", cwd=tmp_path), "new.yaml exists")
+
+
+def test_init_with_every_key_uncommented_still_loads(tmp_path):
+    """Bug guarded: a default that is shown in a form that the recipe does not accept."""
+    from qcrd_ray.recipe_template import render
+
+    keep = ("scratch:", "generate:", "held_out:", "columns:", "rows:")  # alternatives to keys that are set, and empty sections
+    lines = [line for line in render().splitlines() if not line.startswith("# ") or line[2:3].islower() or line.startswith("#   ")]
+    text = "\n".join(line if line.lstrip("# ").startswith(keep) else _uncommented(line) for line in lines)
+    (tmp_path / "all.yaml").write_text(text)
+    assert load_recipe(tmp_path / "all.yaml").sampling.k == 5
+
+
+def _uncommented(line):
+    indent = len(line) - len(line.lstrip())
+    rest = line.lstrip()
+    key = rest[2:].split(":")[0]
+    return " " * indent + rest[2:] if rest.startswith("# ") and key.replace("_", "").isalpha() and key.islower() else line
+
+
+@pytest.mark.parametrize("verb", ["run", "generate", "train", "evaluate"])
+def test_a_missing_recipe_is_named(verb, tmp_path):
+    refused(qcrd(verb, "nowhere.yaml", cwd=tmp_path), "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("sampling.k=0", ["sampling.k"]),
+        ("negatives.lag=0", ["negatives.lag"]),
+        ("objective.beta=-1", ["objective.beta"]),
+        ("train.round=3", ["train.round"]),
+        ("trian.rounds=3", ["trian", "train"]),
+        ("data.train.path=gone.jsonl", ["gone.jsonl", "data.train"]),
+        ("teacher.path=gone.jsonl", ["gone.jsonl"]),
+    ],
+)
+def test_a_wrong_value_is_named_before_anything_starts(change, words, recipe):
+    refused(qcrd("run", recipe, "--set", change, cwd=recipe.parent), *words)
+    assert not (recipe.parent / "run").exists()
+
+
+def test_serving_something_that_is_no_student_folder(tmp_path):
+    refused(qcrd("serve", tmp_path, cwd=tmp_path), str(tmp_path))
