@@ -35,7 +35,9 @@ def _permutation(seed: int, epoch: int, questions: int) -> torch.Tensor:
     return torch.randperm(questions, generator=generator)
 
 
-def deal(items: Sequence[T], *, workers: int, micro_batch_size: int | None = None, lengths: Sequence[int] | None = None) -> list[list[list[T]]]:
+def deal(
+    items: Sequence[T], *, workers: int, micro_batch_size: int | None = None, lengths: Sequence[int] | None = None
+) -> list[list[list[T]]]:
     """Share a global batch out: ``result[worker][micro_batch]`` is a list of items.
 
     Every worker gets the same number of micro-batches (some may be empty: ZeRO 3 needs the same calls everywhere), of at most

@@ -48,7 +48,8 @@ class MicroBatch(NamedTuple):
 def collate(examples: Sequence[Example], objective: Objective, *, pad: int) -> MicroBatch:
     """One micro-batch of ``examples`` (none is allowed) as the objective wants it.
 
-    ``pad`` is the tokenizer's padding id. ValueError: a target without tokens, or a candidate without a score where the objective weighs.
+    ``pad`` is the tokenizer's padding id. ValueError: an input or target has no token, or a candidate no score where the
+    objective weighs.
     """
     inputs: list[Tokens] = []
     labels: list[tuple[int, Tokens]] = []
@@ -84,7 +85,9 @@ def collate(examples: Sequence[Example], objective: Objective, *, pad: int) -> M
 
 
 def pad_rows(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    """Rows of token ids, padded at the right with ``value``, and the mask of what is real: ``[rows, tokens]`` both."""
+    """Rows of token ids padded at the right with ``value``, and the mask of what is real: ``[rows, tokens]``. ValueError: an empty row."""
+    if not all(rows):
+        raise ValueError("a row has no token: an empty input, label or rationale cannot be used")
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     padded = torch.full(mask.shape, value, dtype=torch.long)
@@ -93,8 +96,6 @@ def pad_rows(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]
 
 
 def _targets(rows: Sequence[Tokens]) -> Tensor:
-    if any(not row for row in rows):
-        raise ValueError("a target has no token: an empty label or rationale cannot be trained on")
     return pad_rows(rows, IGNORED)[0]
 
 

@@ -57,7 +57,9 @@ class Discriminator(nn.Module):
         return scores
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, hidden: int = 256, dropout: float = 0.1, trust_remote_code: bool = False) -> Discriminator:
+    def from_pretrained(
+        cls, path: str | Path, *, hidden: int = 256, dropout: float = 0.1, trust_remote_code: bool = False
+    ) -> Discriminator:
         """A new one on a pretrained encoder (hub id or folder); the linear layers are random."""
         model = AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
         return cls.from_model(model, hidden=hidden, dropout=dropout)
@@ -71,7 +73,8 @@ class Discriminator(nn.Module):
         """Write ``config.json`` and ``model.safetensors``. ``facts`` (AUC, max_tokens ...) are kept in the configuration."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {"hidden": self.inner.out_features, "dropout": self.dropout.p, "encoder": self.config.to_dict(), **facts}
+        encoder = {name: value for name, value in self.config.to_dict().items() if name != "_name_or_path"}  # a path of this machine
+        settings = {"hidden": self.inner.out_features, "dropout": self.dropout.p, "encoder": encoder, **facts}
         (folder / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors")
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Scalar = Tensor | float
 IGNORED = -100  # the label of a padded position, as everywhere in torch and transformers
 
 
@@ -54,9 +55,7 @@ def discriminator_terms(positive: Tensor, negative: Tensor, positive_mask: Tenso
     return negative.logsumexp(dim=1) - positive.logsumexp(dim=1)
 
 
-def weighted_loss(
-    prediction: Tensor, contrast: Tensor | float, discriminator: Tensor | float = 0.0, *, alphas: tuple[float, float, float]
-) -> Tensor:
+def weighted_loss(prediction: Scalar, contrast: Scalar, discriminator: Scalar = 0.0, *, alphas: tuple[float, float, float]) -> Scalar:
     """Equation (8): alpha1 * L_pred + alpha2 * L_cl + alpha3 * L_D.
 
     The student's step leaves L_D out (it has no weights of the student in it); the discriminator's step leaves alpha3 out, because under

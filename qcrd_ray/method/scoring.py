@@ -19,7 +19,7 @@ class Accuracy(NamedTuple):
 
 
 def accuracy(correct: int, total: int, *, confidence: float = 0.95) -> Accuracy:
-    """A proportion with its Wilson score interval (E. B. Wilson 1927), which is sound for small totals too. ValueError: nothing was counted."""
+    """A proportion with its Wilson score interval (E. B. Wilson, 1927), sound for small totals too. ValueError: nothing was counted."""
     if not 0 <= correct <= total or total == 0:
         raise ValueError(f"{correct} right of {total} is no proportion")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)

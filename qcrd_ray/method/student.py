@@ -20,11 +20,12 @@ from transformers.modeling_outputs import BaseModelOutput
 from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts
 from qcrd_ray.method.losses import IGNORED, target_nll
-from qcrd_ray.method.objectives import Objective, Selection, Targets
+from qcrd_ray.method.objectives import Forward, Objective, Targets
+from qcrd_ray.method.selection import Selection
 
 
 class StepOutput(NamedTuple):
-    """``loss``: the micro-batch's part of the global loss, to call backward on. ``sums``: what to log, added over micro-batches and ranks."""
+    """``loss``: the micro-batch's part of the global loss, to call backward on. ``sums``: what to log, added over batches and ranks."""
 
     loss: Tensor
     sums: Tensor
@@ -61,14 +62,14 @@ class StudentStep(nn.Module):
     def forward(self, batch: MicroBatch, counts: Counts) -> StepOutput:
         """``counts`` are those of the global batch (``objectives.total_counts``), not of ``batch``."""
         hidden = self.student.get_encoder()(input_ids=batch.inputs, attention_mask=batch.input_mask).last_hidden_state
-        label = self._targets(batch, hidden, batch.labels, batch.label_rows)
-        if not self.objective.explains:
-            return StepOutput(*self.objective.loss(batch, counts, label, None, None, None))
-        with torch.no_grad(), evaluating(self.student):
-            nll = self._targets(batch, hidden.detach(), batch.candidates, batch.candidate_rows).mean
-        chosen = self.objective.select(nll, batch)
-        positive, negative = self._chosen(batch, hidden, chosen)
-        return StepOutput(*self.objective.loss(batch, counts, label, positive, negative, chosen))
+        forward = Forward(self._targets(batch, hidden, batch.labels, batch.label_rows))
+        if self.objective.explains:
+            with torch.no_grad(), evaluating(self.student):
+                nll = self._targets(batch, hidden.detach(), batch.candidates, batch.candidate_rows).mean
+            chosen = self.objective.select(nll, batch)
+            forward = Forward(forward.label, chosen, *self._chosen(batch, hidden, chosen))
+        loss, sums = self.objective.loss(batch, forward, counts)
+        return StepOutput(loss, self.objective.vector(sums))
 
     def _chosen(self, batch: MicroBatch, hidden: Tensor, chosen: Selection) -> tuple[Targets, Targets]:
         """Losses of the chosen candidates with gradient, ``[questions]`` a side; an absent one is a row without tokens."""

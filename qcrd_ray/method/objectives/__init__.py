@@ -1,0 +1,17 @@
+"""The objectives by name. The next one is a file here and a line in :data:`OBJECTIVES`."""
+
+from __future__ import annotations
+
+from qcrd_ray.method.objectives.base import Forward, Objective, ObjectiveConfig, Targets, total_counts
+from qcrd_ray.method.objectives.finetune import Finetune
+from qcrd_ray.method.objectives.qcrd import Qcrd
+
+OBJECTIVES: dict[str, type[Objective]] = {"qcrd": Qcrd, "finetune": Finetune}
+
+
+def build_objective(config: ObjectiveConfig) -> Objective:
+    """The objective that ``config.name`` names."""
+    return OBJECTIVES[config.name](config)
+
+
+__all__ = ["OBJECTIVES", "Forward", "Objective", "ObjectiveConfig", "Targets", "build_objective", "total_counts"]

@@ -1,0 +1,123 @@
+"""What a training step minimises, behind one small interface: which candidates a question brings, which are chosen, what is summed.
+
+The student's step (``student.StudentStep``) and the stages around it know no objective by name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qcrd_ray.method.collation import MicroBatch
+from qcrd_ray.method.examples import Counts, Example, Rationale
+from qcrd_ray.method.selection import Scheme, Selection, select
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveConfig:
+    """The numbers of equations (3), (7) and (8); the defaults are the paper's.
+
+    ``prediction_mean``: L_pred is a mean over the batch's label tokens (as in Distilling Step-by-Step's code) or over its examples.
+    ``negative_without_positive``: a question that has negatives only gets the negative term too, instead of L_pred alone.
+    """
+
+    name: Literal["qcrd", "finetune"] = "qcrd"
+    alpha_pred: float = 0.5
+    alpha_cl: float = 0.5
+    beta: float = 0.2
+    delta: float = 3.0
+    selection: Scheme = "minmax"
+    prediction_mean: Literal["tokens", "examples"] = "tokens"
+    negative_without_positive: bool = False
+
+
+class Targets(NamedTuple):
+    """Losses of some targets: the sum over each one's tokens, and how many there are. ``[rows]`` each; an absent target has 0 tokens."""
+
+    nll: Tensor
+    tokens: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """l(f(x), r): the mean over one example's target tokens; 0 for an absent one."""
+        return self.nll / self.tokens.clamp(min=1)
+
+
+class Forward(NamedTuple):
+    """What the student made of a micro-batch: its labels' losses and, where the objective explains, those of the chosen candidates.
+
+    ``label`` is ``[labels]``; ``positive`` and ``negative`` are ``[questions]``, in line with ``chosen``.
+    """
+
+    label: Targets
+    chosen: Selection | None = None
+    positive: Targets | None = None
+    negative: Targets | None = None
+
+
+class Objective(ABC):
+    """Base of all objectives. A new one says which rationales it reads, how it chooses, and what it sums.
+
+    ``explains``: it trains the `explain:` head, so its batches carry candidates. ``weighs``: it multiplies by the discriminator's scores,
+    so every candidate must have one. ``means`` defines its metrics: name -> (sum, count); :meth:`loss` returns all of these sums.
+    """
+
+    explains: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
+    means: ClassVar[dict[str, tuple[str, str]]] = {"prediction": ("prediction", "predictions")}
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        self.config = config
+
+    def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
+        """The (positives, negatives) of a question that enter its loss; both empty: the question has L_pred alone."""
+        return (), ()
+
+    def counts(self, example: Example) -> Counts:
+        """What one question adds to the global counts."""
+        length = len(example.label or ())
+        return Counts(
+            prediction=length if self.config.prediction_mean == "tokens" else int(length > 0),
+            contrast=int(any(self.candidates(example))),
+        )
+
+    def select(self, nll: Tensor, batch: MicroBatch) -> Selection:
+        """Choose from the candidates by their mean losses ``[candidates]``, taken without gradient. Called where ``explains``."""
+        return select(nll, batch.positives, batch.negatives, scheme=self.config.selection)
+
+    @abstractmethod
+    def loss(self, batch: MicroBatch, forward: Forward, counts: Counts) -> tuple[Tensor, dict[str, Tensor]]:
+        """The micro-batch's part of the global loss (a scalar with gradient), and its sums for the log, by name."""
+
+    def metrics(self, sums: Tensor) -> dict[str, float]:
+        """Means for the log from :meth:`vector` s added over micro-batches, ranks and steps. A mean over nothing is left out."""
+        named = dict(zip(self.sums, sums.tolist(), strict=True))
+        return {name: named[top] / named[count] for name, (top, count) in self.means.items() if named[count]}
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The names of the sums, in the order of :meth:`vector`."""
+        return tuple(dict.fromkeys(name for pair in self.means.values() for name in pair))
+
+    def vector(self, sums: dict[str, Tensor]) -> Tensor:
+        """The sums as one float32 vector, so that one reduction adds them all over the workers."""
+        return torch.stack([sums[name].detach().float() for name in self.sums])
+
+    def prediction(self, batch: MicroBatch, label: Targets) -> tuple[Tensor, Tensor]:
+        """S_pred of METHOD.md 2b, with gradient, and the local count that makes it a mean."""
+        if self.config.prediction_mean == "tokens":
+            return (label.nll * batch.label_real).sum(), (label.tokens * batch.label_real).sum()
+        return (label.mean * batch.label_real).sum(), batch.label_real.sum()
+
+
+def total_counts(objective: Objective, examples: Iterable[Example]) -> Counts:
+    """The counts of a batch. They depend on data alone, so they are known before any forward pass."""
+    total = Counts()
+    for example in examples:
+        total = total.plus(objective.counts(example))
+    return total

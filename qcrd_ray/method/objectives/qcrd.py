@@ -1,0 +1,83 @@
+"""The paper's objective: equations (3), (6), (7) and (8)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from qcrd_ray.method.collation import MicroBatch
+from qcrd_ray.method.examples import Counts, Example, Rationale
+from qcrd_ray.method.losses import contrastive_term, negative_term, positive_term, weighted_loss
+from qcrd_ray.method.objectives.base import Forward, Objective
+
+
+class Qcrd(Objective):
+    """L = alpha1 * L_pred + alpha2 * L_cl, with one positive and one negative a question; alpha3 * L_D is the discriminator's own step.
+
+    A question without positives has L_pred alone and is not counted in N; one without negatives is, with a negative term of 0.
+    """
+
+    explains = True
+    weighs = True
+    means = {  # noqa: RUF012 (a ClassVar of the base)
+        **Objective.means,
+        "contrast": ("contrast", "contrasted"),
+        "l_pos": ("l_pos", "positives"),
+        "l_neg": ("l_neg", "negatives"),
+        "positive_nll": ("positive_nll", "positives"),
+        "negative_nll": ("negative_nll", "negatives"),
+        "active_fraction": ("active", "negatives"),
+        "negative_from_student": ("negative_from_student", "negatives"),
+        "two_sided": ("two_sided", "contrasted"),
+        "score_positive": ("positive_score", "positive_candidates"),
+        "score_teacher_negative": ("teacher_negative_score", "teacher_negative_candidates"),
+        "score_student_negative": ("student_negative_score", "student_negative_candidates"),
+    }
+
+    def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
+        if example.positives or self.config.negative_without_positive:
+            return example.positives, example.negatives
+        return (), ()
+
+    def loss(self, batch: MicroBatch, forward: Forward, counts: Counts) -> tuple[Tensor, dict[str, Tensor]]:
+        config = self.config
+        label, chosen, positive, negative = forward
+        assert chosen is not None and positive is not None and negative is not None
+        has_positive, has_negative = chosen.positive >= 0, chosen.negative >= 0
+        l_pos = positive_term(positive.mean, batch.scores[chosen.positive]) * has_positive
+        l_neg = negative_term(negative.mean, batch.scores[chosen.negative], delta=config.delta) * has_negative
+        prediction, predictions = self.prediction(batch, label)
+        contrast = contrastive_term(l_pos, l_neg, beta=config.beta).sum()
+        loss = weighted_loss(
+            prediction / max(1, counts.prediction), contrast / max(1, counts.contrast), alphas=(config.alpha_pred, config.alpha_cl, 0.0)
+        )
+        return loss, {
+            "prediction": prediction,
+            "predictions": predictions,
+            "contrast": contrast,
+            "contrasted": (has_positive | has_negative).sum(),
+            "l_pos": l_pos.sum(),
+            "positives": has_positive.sum(),
+            "positive_nll": (positive.mean * has_positive).sum(),
+            "l_neg": l_neg.sum(),
+            "negatives": has_negative.sum(),
+            "negative_nll": (negative.mean * has_negative).sum(),
+            "active": (has_negative & (negative.mean < config.delta)).sum(),  # their hinge has a gradient
+            "negative_from_student": (has_negative & batch.from_student[chosen.negative]).sum(),
+            "two_sided": (has_positive & has_negative).sum(),
+            **_score_sums(batch),
+        }
+
+    def metrics(self, sums: Tensor) -> dict[str, float]:
+        """As the base's, and ``loss``: equation (8) without L_D, from the means of the log."""
+        means = super().metrics(sums)
+        alphas = (self.config.alpha_pred, self.config.alpha_cl, 0.0)
+        return means | {"loss": weighted_loss(means.get("prediction", 0.0), means.get("contrast", 0.0), alphas=alphas)}
+
+
+def _score_sums(batch: MicroBatch) -> dict[str, Tensor]:
+    """Sums and counts of the scores of all candidates, by what and whose they are."""
+    positive, negative = batch.positives[batch.positives >= 0], batch.negatives[batch.negatives >= 0]
+    student = batch.from_student[negative]
+    groups = {"positive": positive, "teacher_negative": negative[~student], "student_negative": negative[student]}
+    sums = {f"{name}_score": batch.scores[members].sum() for name, members in groups.items()}
+    return sums | {f"{name}_candidates": batch.scores.new_tensor(len(members)) for name, members in groups.items()}
