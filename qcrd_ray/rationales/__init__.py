@@ -1,1 +1,6 @@
+"""The rationales stage: ask the teacher K samples a question, parse them, vote on them, store them."""
 
+from qcrd_ray.rationales.manifest import Manifest
+from qcrd_ray.rationales.stage import bundles, generate, generate_splits
+
+__all__ = ["Manifest", "bundles", "generate", "generate_splits"]

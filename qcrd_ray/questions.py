@@ -1,0 +1,43 @@
+"""The questions of a split, read once and kept in the run folder as every later stage takes them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.records import QUESTION_SCHEMA, Question
+from qcrd_ray.run_folder import RunFolder
+from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.reading import Rejected, read_questions
+
+REJECTED_SCHEMA = pa.schema([("row", pa.int64()), ("id", pa.string()), ("reason", pa.string()), ("text", pa.string())])
+
+
+def read_split(recipe: Recipe, folder: RunFolder, split: str) -> tuple[list[Question], list[Rejected]]:
+    """Read a split (`train`, `validation`, `test`, `held_out`) from its source, and write it into the run folder.
+
+    Raises:
+        UserError: see :func:`qcrd_ray.tasks.reading.read_questions`.
+    """
+    questions, rejected = read_questions(
+        getattr(recipe.data, split),
+        task=build_task(recipe.task),
+        columns=recipe.data.columns,
+        kind=recipe.task.kind,
+        max_chars=recipe.task.max_question_chars,
+    )
+    write_table(pa.Table.from_pylist([asdict(question) for question in questions], schema=QUESTION_SCHEMA), folder.questions(split))
+    write_table(pa.Table.from_pylist([asdict(row) for row in rejected], schema=REJECTED_SCHEMA), folder.rejected(split))
+    return questions, rejected
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a whole Parquet file or nothing: a run that is killed leaves no half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    pq.write_table(table, temporary)
+    temporary.replace(path)

@@ -1,0 +1,117 @@
+"""The files of a split's rationales, and what a run that was killed, or that failed in part, left in them.
+
+    asks.parquet     one row per question, under the id that hashes all that is asked of it: the input of the Ray Data job
+    rows/*.parquet   finished rows (RATIONALE_SET_SCHEMA); these files are the truth, the rest is made from them
+    checkpoint/      the ids of the finished rows, as Ray Data's `CheckpointConfig` keeps them: it asks for the others only
+    stale/*.parquet  finished rows of questions or prompts that have changed since; nothing reads them
+    manifest.json    counts, settings, versions
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from qcrd_ray.questions import write_table
+from qcrd_ray.records import RATIONALE_SET_SCHEMA, Outcome, Question
+
+ASK_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("gold", pa.string()),
+    ]
+)
+
+
+class Store:
+    """The files of one split. Making one touches nothing on the disk."""
+
+    def __init__(self, root: Path):
+        self.asks = root / "asks.parquet"
+        self.rows = root / "rows"
+        self.checkpoint = root / "checkpoint"
+        self.stale = root / "stale"
+        self.manifest = root / "manifest.json"
+
+    def open(self, asks: dict[str, Question]) -> int:
+        """Make ready for asking ``asks`` (by id), and say how many of them are finished already.
+
+        Rows that failed are forgotten, so that they are asked again; rows that nobody asks for any more are set aside; a gold answer
+        that was mended reaches its finished row. A run that is killed in here is put right by the next one: `rows/` alone decides.
+        """
+        for folder in (self.rows, self.checkpoint):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._discard_half_written()
+        write_table(pa.Table.from_pylist([_ask_row(id, question) for id, question in asks.items()], schema=ASK_SCHEMA), self.asks)
+        finished: set[str] = set()
+        rewrites = []
+        for file in self.files():
+            table = pq.read_table(file, columns=["id", "outcome", "gold"])
+            keep = [self._keeps(row, asks, finished) for row in table.to_pylist()]
+            gold = [asks[id].answer if id in asks else None for id in table["id"].to_pylist()]
+            if not all(keep) or gold != table["gold"].to_pylist():
+                rewrites.append((file, keep, gold))
+        self._write_checkpoint(finished)  # before the rows: an id that is in the checkpoint and in no row would be lost
+        for rewrite in rewrites:
+            self._rewrite(*rewrite)
+        return len(finished)
+
+    def files(self) -> list[Path]:
+        return sorted(self.rows.glob("*.parquet"))
+
+    def tables(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Some columns (also of the list of completions: `completions.list.element.role`) of the finished rows, a file at a time."""
+        for file in self.files():
+            with pq.ParquetFile(file) as parquet:
+                yield parquet.read(columns=columns)
+
+    def _keeps(self, row: dict, asks: dict[str, Question], finished: set[str]) -> bool:
+        """Whether a row is finished, wanted and no duplicate; adds it to ``finished``."""
+        keeps = row["outcome"] != Outcome.FAILED and row["id"] in asks and row["id"] not in finished
+        if keeps:
+            finished.add(row["id"])
+        return keeps
+
+    def _discard_half_written(self) -> None:
+        """Remove what Ray Data was writing when a run was killed: it names a block's rows after its pending checkpoint."""
+        suffix = ".pending.parquet"
+        for pending in self.checkpoint.glob(f"*{suffix}"):
+            for file in self.rows.glob(f"{pending.name.removesuffix(suffix)}*"):
+                file.unlink()
+            pending.unlink()
+
+    def _write_checkpoint(self, finished: set[str]) -> None:
+        shutil.rmtree(self.checkpoint)
+        self.checkpoint.mkdir()
+        if finished:
+            write_table(pa.table({"id": pa.array(sorted(finished), pa.string())}), self.checkpoint / "finished.parquet")
+
+    def _rewrite(self, file: Path, keep: list[bool], gold: list[str | None]) -> None:
+        table = pq.read_table(file, schema=RATIONALE_SET_SCHEMA)
+        table = table.set_column(table.schema.get_field_index("gold"), "gold", pa.array(gold, pa.string()))
+        paid_for = pc.and_(pc.invert(pa.array(keep)), pc.not_equal(table["outcome"], Outcome.FAILED.value))
+        if pc.any(paid_for).as_py():
+            write_table(table.filter(paid_for), self.stale / file.name)
+        kept = table.filter(pa.array(keep))
+        if kept.num_rows:
+            write_table(kept, file)
+        else:
+            file.unlink()
+
+
+def _ask_row(id: str, question: Question) -> dict:
+    return {
+        "id": id,
+        "question_id": question.id,
+        "question": question.question,
+        "choices": list(question.choices),
+        "gold": question.answer,
+    }

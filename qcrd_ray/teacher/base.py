@@ -1,0 +1,69 @@
+"""What a teacher is to the stage that asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from qcrd_ray.progress import Report, silent
+from qcrd_ray.records import Completion, Question
+from qcrd_ray.tasks.base import Message, Task
+
+Prompt = str | list[Message]  # one plain text, or the messages of a chat
+
+
+class TeacherError(Exception):
+    """The teacher gave no answer this time: asking again may help."""
+
+
+class Refusal(Exception):
+    """The teacher cannot answer this question at all (a prompt longer than its context, say): asking again is in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question and the prompt that is made of it."""
+
+    question: Question
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The K samples of one question, unparsed, and how many tokens its prompt had (0: the source does not say)."""
+
+    completions: tuple[Completion, ...]
+    prompt_tokens: int = 0
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """A source of completions, K for each question together.
+
+    The driver checks, starts and stops it. Copies of it travel to the actors that ask, so what it holds must be picklable and small.
+    """
+
+    def identity(self) -> dict:
+        """What makes its answers what they are, JSON-serialisable: it enters every row's id."""
+        ...
+
+    def prompt(self, task: Task, question: Question) -> Prompt:
+        """The question in the form that this teacher takes."""
+        ...
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Find the user's mistakes before anything is started. Raises UserError."""
+        ...
+
+    def start(self, report: Report = silent) -> None:
+        """Make it ready to answer; does nothing when it is. Raises UserError, MissingResource."""
+        ...
+
+    def stop(self) -> None:
+        """Free what :meth:`start` took; does nothing when it was not started."""
+        ...
+
+    async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Answer several questions, in their order. Raises TeacherError (try again) or Refusal (do not)."""
+        ...
