@@ -11,7 +11,9 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from qcrd_ray.errors import UserError
 
@@ -28,7 +30,7 @@ def resolve(model: str | Path) -> str:
 
         return str(demo_model("student"))
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder} is not a model folder: it has no config.json. Give the folder that `save_pretrained` wrote.")
         return str(folder.resolve())
@@ -99,6 +101,7 @@ def _check_match(name: str, config: PretrainedConfig, tokenizer: PreTrainedToken
 def _from_hub(auto: type, name: str, trust_remote_code: bool, **kwargs):
     """``auto.from_pretrained``, from the local cache where it holds the model; what goes wrong becomes the user's error."""
     kwargs["trust_remote_code"] = trust_remote_code
+    disable_progress_bar()  # a bar for each model that is read would tear up the run's one progress line
     try:
         if Path(name).is_dir():
             return auto.from_pretrained(name, local_files_only=True, **kwargs)
@@ -107,6 +110,6 @@ def _from_hub(auto: type, name: str, trust_remote_code: bool, **kwargs):
         except OSError:
             log.info("%s is not in the local cache: asking the hub", name)
             return auto.from_pretrained(name, **kwargs)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         kind = "folder" if Path(name).is_dir() else "hub id"
         raise UserError(f"model {kind} {name}: {auto.__name__} cannot read it: {error}") from error

@@ -1,0 +1,143 @@
+"""The encoder-decoder engine against Hugging Face's `generate`, and the promises that sampling rests on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.generation import TopPLogitsWarper
+
+from qcrd_ray.engines import Seq2SeqEngine, load_engine, sample
+
+PROMPTS = ["predict: 3 plus 4", "explain: Tom has 12 apples and buys 30 more. How many apples has he now?", "predict: 7", "a b c d"]
+
+
+@pytest.fixture(scope="module")
+def lively(tiny_student, tmp_path_factory):
+    """A copy of the tiny student that ends its texts at various lengths: with tied random weights greedy repeats one token for ever."""
+    torch.manual_seed(4)
+    model = AutoModelForSeq2SeqLM.from_pretrained(tiny_student)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(std=0.5)
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+        model.lm_head.weight[model.config.eos_token_id] *= 2.0
+    model.config.tie_word_embeddings = False
+    folder = tmp_path_factory.mktemp("lively")
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_student).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(lively) -> Seq2SeqEngine:
+    return load_engine(lively, batch_size=3)
+
+
+def test_greedy_equals_hugging_face(engine):
+    """Rows that end leave the batch: a cache or mask row that stayed behind would change the text of the others."""
+    tokenizer, model = engine.tokenizer, engine.model
+    prompts = [f"{prompt} {i}" for i in range(6) for prompt in PROMPTS]
+    ours = engine.generate(prompts, max_tokens=20)
+    for prompt, (mine,) in zip(prompts, ours, strict=True):
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        theirs = model.generate(ids, max_new_tokens=20, do_sample=False)[0, 1:].tolist()
+        assert mine.text == tokenizer.decode(theirs, skip_special_tokens=True).strip()
+        assert (mine.tokens, mine.finish_reason) == (len(theirs), "stop" if theirs[-1] == tokenizer.eos_token_id else "length")
+    assert {generated.finish_reason for (generated,) in ours} == {"stop", "length"}, "the model ends too early or too late to test anything"
+    assert len({generated.tokens for (generated,) in ours}) > 3
+
+
+def test_results_come_in_the_order_of_the_prompts(engine):
+    """Prompts are batched by length; a result must find its way back."""
+    alone = [engine.generate([prompt], max_tokens=12)[0][0].text for prompt in PROMPTS]
+    assert [generated.text for (generated,) in engine.generate(PROMPTS, max_tokens=12)] == alone
+    assert len(set(alone)) == len(PROMPTS)
+
+
+def test_samples_depend_on_seed_prompt_and_number_alone(engine, lively):
+    """A sample that depended on its batch would change when a run is resumed or shared out among other workers."""
+    ask = {"n": 3, "temperature": 1.5, "top_p": 0.95, "max_tokens": 12}
+    together = engine.generate(PROMPTS, seed=7, **ask)
+    assert engine.generate(PROMPTS[::-1], seed=7, **ask)[::-1] == together
+    assert [load_engine(lively, batch_size=64).generate([prompt], seed=7, **ask)[0] for prompt in PROMPTS] == together
+    assert engine.generate(PROMPTS, seed=8, **ask) != together
+    assert all(len({generated.text for generated in samples}) > 1 for samples in together)
+    first = engine.generate(PROMPTS, seed=7, n=1, temperature=1.5, top_p=0.95, max_tokens=12)
+    assert [samples[0] for samples in together] == [samples[0] for samples in first]
+
+
+def test_generation_leaves_the_process_as_it_was(engine):
+    """The live module of a training is validated through this: its mode, its gradients and the global random state are not ours."""
+    engine.model.train()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    engine.generate(PROMPTS, temperature=1.0, max_tokens=4)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert engine.model.training
+    loss = engine.model(input_ids=torch.tensor([[5, 6, 1]]), labels=torch.tensor([[7, 1]])).loss
+    loss.backward()
+    engine.model.zero_grad()
+    engine.model.eval()
+
+
+def test_no_top_k():
+    """`generate` cuts to the 50 likeliest tokens unless told otherwise: a temperature of 1.5 would not be what it says."""
+    drawn = sample(torch.zeros(4000, 200), top_p=1.0, uniforms=torch.from_numpy(np.random.default_rng(0).random(4000)))
+    assert len(drawn.unique()) == 200
+
+
+def test_sampling_follows_the_distribution():
+    probabilities = torch.tensor([0.5, 0.3, 0.0, 0.2])
+    uniforms = torch.tensor([0.0, 0.49, 0.51, 0.79, 0.81, 1.0 - 2**-53], dtype=torch.float64)
+    drawn = sample(probabilities.log().expand(6, 4), top_p=1.0, uniforms=uniforms)
+    assert drawn[:, 0].tolist() == [0, 0, 1, 1, 3, 3]
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9])
+def test_top_p_keeps_the_nucleus(top_p):
+    logits = torch.randn(1, 50, generator=torch.Generator().manual_seed(0)) * 2
+    kept = TopPLogitsWarper(top_p)(None, logits).isfinite()[0].nonzero()[:, 0].tolist()
+    uniforms = torch.from_numpy(np.linspace(0, 1, 20_000, endpoint=False))
+    assert sample(logits.expand(20_000, 50), top_p=top_p, uniforms=uniforms).unique().tolist() == kept
+
+
+def test_max_tokens_is_told_as_length(engine):
+    (generated,) = engine.generate(["predict: 3"], max_tokens=1)[0]
+    assert generated.tokens == 1
+    assert engine.generate([], max_tokens=5) == []
+
+
+def test_inputs_are_cut_and_keep_their_end(lively):
+    """A question of 100,000 characters must not take the memory of one, and a cut input must still end with EOS."""
+    engine = load_engine(lively, max_input_tokens=16)
+    long = "Tom has 5 apples " * 6_000
+    ids = engine.tokenizer(long, truncation=True, max_length=16).input_ids
+    assert len(ids) == 16 and ids[-1] == engine.tokenizer.eos_token_id
+    assert engine.generate([long], max_tokens=3)[0] == engine.generate([long[:-600]], max_tokens=3)[0]
+
+
+def test_load_weights_in_place(tiny_student, lively):
+    """Samplers swap snapshots in a live process; the texts must be those of the new weights."""
+    engine = load_engine(lively)
+    swapped, kept = engine.generate(PROMPTS, max_tokens=8), engine.model
+    other = load_engine(tiny_student).generate(PROMPTS, max_tokens=8)
+    assert swapped != other
+    engine.load_weights(lively)
+    assert engine.generate(PROMPTS, max_tokens=8) == swapped
+    assert engine.model is kept
+
+
+def test_load_weights_of_tied_models(tiny_student, tmp_path):
+    """A T5's safetensors hold one matrix for embeddings and output; both must follow a swap."""
+    torch.manual_seed(5)
+    other = AutoModelForSeq2SeqLM.from_pretrained(tiny_student)
+    with torch.no_grad():
+        other.shared.weight.normal_()
+    other.save_pretrained(tmp_path)
+    engine = load_engine(tiny_student)
+    engine.load_weights(tmp_path)
+    assert torch.equal(engine.model.lm_head.weight, other.shared.weight)
+    assert torch.equal(engine.model.encoder.embed_tokens.weight, other.shared.weight)

@@ -1,0 +1,96 @@
+"""A student that cannot be trained or served is refused before anything starts, with the mend."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.model_folder import check_student, load_student, resolve
+
+
+@pytest.fixture
+def folder(tiny_student, tmp_path):
+    return shutil.copytree(tiny_student, tmp_path / "model")
+
+
+def test_a_good_folder_loads(folder):
+    model, tokenizer = load_student(folder)
+    assert not model.training
+    assert len(tokenizer) <= model.config.vocab_size
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./models/mine", "~/mine", "a/b/c", ""])
+def test_a_path_that_is_not_there(name):
+    """A mistyped path must not be looked up on the hub."""
+    with pytest.raises(UserError, match="no such folder"):
+        resolve(name)
+
+
+def test_hub_ids_and_folders_are_told_apart(folder):
+    assert resolve("google/flan-t5-small") == "google/flan-t5-small"
+    assert resolve(folder) == str(folder)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        check_student(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer(folder):
+    """transformers makes up an empty T5 tokenizer here and says nothing."""
+    for file in folder.glob("*token*"):
+        file.unlink()
+    with pytest.raises(UserError, match="has no tokenizer"):
+        check_student(folder)
+
+
+def test_a_tokenizer_larger_than_the_embeddings(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"extra{i}" for i in range(500)])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match="do not belong together"):
+        check_student(folder)
+
+
+def test_a_tokenizer_with_another_end(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": 7}))
+    with pytest.raises(UserError, match="config says 7"):
+        check_student(folder)
+
+
+def test_a_tokenizer_that_does_not_end_its_texts(folder):
+    """Such a student is trained on targets without an end and never stops."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+    with pytest.raises(UserError, match="does not close a text"):
+        check_student(folder)
+
+
+def test_decoder_only_students_are_refused_for_now(tmp_path):
+    LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="decoder-only students are not supported yet"):
+        check_student(tmp_path)
+
+
+def test_broken_weights_and_pickles(folder):
+    """A truncated file is the user's to mend; a pickled checkpoint can run code when it is read, and is not."""
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot read"):
+        load_student(folder)
+    weights.unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="safetensors"):
+        load_student(folder)
+
+
+def test_a_config_that_is_no_json(folder):
+    (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot read"):
+        check_student(folder)
