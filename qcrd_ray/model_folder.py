@@ -6,6 +6,7 @@ local cache first, so a machine without a network can use what it has. Code from
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -69,6 +70,16 @@ def load_student(model: str | Path, *, trust_remote_code: bool = False) -> tuple
 def load_model(model: str | Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model alone, from safetensors: a pickled checkpoint is refused, since reading one can run foreign code."""
     return _from_hub(AutoModelForSeq2SeqLM, resolve(model), trust_remote_code, use_safetensors=True).eval()
+
+
+def fingerprint(folder: Path) -> str:
+    """What a model folder says depends on: a hash over its configuration, tokenizer and weights, and over nothing else in it."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".safetensors", ".model", ".txt") and file.name not in ("task.json", "generation_config.json"):
+            with file.open("rb") as content:
+                digest.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def pick_device(device: str) -> torch.device:

@@ -1,0 +1,164 @@
+"""Measure everything that a run has made, once, at its end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qcrd_ray import __version__
+from qcrd_ray.errors import UserError
+from qcrd_ray.evaluation.pool import Done, Work, run_pool, share_out
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
+from qcrd_ray.evaluation.teacher import teacher_predictions
+from qcrd_ray.heads import Head
+from qcrd_ray.model_folder import fingerprint
+from qcrd_ray.progress import Report, silent
+from qcrd_ray.questions import read_split, write_table
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.records import Question
+from qcrd_ray.run_folder import RunFolder, write_text
+from qcrd_ray.tasks import build_task
+
+TEST_SPLITS = ("test", "held_out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One head of one model on one split. ``file`` is named after all that its predictions depend on."""
+
+    name: str
+    model: Path
+    head: Head
+    split: str
+    questions: tuple[Question, ...]
+    file: Path
+
+
+def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = silent) -> dict:
+    """Measure on the test splits, and write predictions and results. Only what has changed since the last call is asked again.
+
+    Returns the results: ``rows`` (see :func:`result_rows`), ``splits`` (what was read, and left out), ``notes`` (on what is missing).
+
+    Raises:
+        UserError: nothing has been trained, no question has an answer, or the cluster is too small.
+    """
+    models = _models(recipe, folder)
+    questions, splits = _questions(recipe, folder)
+    parts = _parts(recipe, folder, models, questions)
+    _answer(recipe, parts, report)
+    teacher, notes = _teacher(recipe, folder)
+    tables = [pa.Table.from_pylist([prediction.row() for prediction in teacher], schema=PREDICTION_SCHEMA)]
+    table = pa.concat_tables([*tables, *(pq.read_table(part.file, schema=PREDICTION_SCHEMA) for part in parts)])
+    write_table(table, folder.evaluation / "predictions.parquet")
+    results = {"rows": result_rows(_predictions(table)), "splits": splits, "notes": notes}
+    write_text(folder.evaluation / "results.json", json.dumps(results, indent=2) + "\n")
+    for stale in set((folder.evaluation / "parts").glob("*.parquet")) - {part.file for part in parts}:
+        stale.unlink()
+    return results
+
+
+def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[Head, ...]]]:
+    """(name, folder, heads) of each model to be measured: base, baselines, student. A finetuned model has learnt one head only."""
+    trained = [(name, name) for name in recipe.evaluate.baselines if name != recipe.objective.name]
+    trained.append(("student", recipe.objective.name))
+    models: list[tuple[str, Path, tuple[Head, ...]]] = []
+    if recipe.evaluate.base:
+        models.append(("student base", folder.root / "train" / "start", ("label", "rationale")))
+    for name, objective in trained:
+        heads: tuple[Head, ...] = ("label",) if objective == "finetune" else ("label", "rationale")
+        models.append((name, folder.training(objective) / "best", heads))
+    for name, model, _ in models:
+        if not (model / "config.json").is_file():
+            raise UserError(f"evaluation: {name} is not there ({model}): train it first with `qcrd train`")
+    return models
+
+
+def _questions(recipe: Recipe, folder: RunFolder) -> tuple[dict[str, tuple[Question, ...]], dict[str, dict[str, int]]]:
+    """The questions with an answer of each test split, and how many there were in all."""
+    questions, splits = {}, {}
+    for split in TEST_SPLITS:
+        if getattr(recipe.data, split) is None:
+            continue
+        read, rejected = read_split(recipe, folder, split)
+        questions[split] = tuple(question for question in read if question.answer is not None)
+        if not questions[split]:
+            raise UserError(f"data.{split}: none of its {len(read)} questions has an answer, so nothing can be measured on it")
+        splits[split] = {"measured": len(questions[split]), "without_answer": len(read) - len(questions[split]), "rejected": len(rejected)}
+    return questions, splits
+
+
+def _parts(recipe: Recipe, folder: RunFolder, models, questions: dict[str, tuple[Question, ...]]) -> list[Part]:
+    limits = (recipe.student.max_input_tokens, recipe.student.max_target_tokens)
+    parts = []
+    for name, model, heads in models:
+        weights = fingerprint(model)
+        for split, asked in questions.items():
+            for head in heads:
+                told = repr((__version__, name, weights, head, split, limits, recipe.task, asked))
+                file = folder.evaluation / "parts" / f"{hashlib.sha256(told.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.parquet"
+                parts.append(Part(name=name, model=model, head=head, split=split, questions=asked, file=file))
+    return parts
+
+
+def _answer(recipe: Recipe, parts: Sequence[Part], report: Report) -> None:
+    """Ask for the parts that are missing, and write each as soon as its last answer is there."""
+    missing = {key: part for key, part in enumerate(parts) if not part.file.exists()}
+    work = [piece for key, part in missing.items() for piece in _pieces(recipe, key, part)]
+    total = sum(len(piece.questions) for piece in work)
+    report(0, total, "starting" if work else "nothing has changed")
+    done: dict[int, list[Done]] = {key: [] for key in missing}
+    count = 0
+    for finished in run_pool(recipe, work):
+        key = finished.work.key
+        done[key].append(finished)
+        count += len(finished.answers)
+        report(count, total, f"{parts[key].name}, {parts[key].head}")
+        if sum(len(piece.answers) for piece in done[key]) == len(parts[key].questions):
+            _write_part(parts[key], done.pop(key))
+
+
+def _pieces(recipe: Recipe, key: int, part: Part) -> list[Work]:
+    longest_first = sorted(part.questions, key=lambda question: -len(question.question))  # a batch pads to its longest
+    return share_out(key, part.model, part.head, longest_first, size=recipe.evaluate.batch_size)
+
+
+def _write_part(part: Part, done: Sequence[Done]) -> None:
+    """The part's predictions, in the order of its questions."""
+    answers = {question.id: answer for each in done for question, answer in zip(each.work.questions, each.answers, strict=True)}
+    rows = []
+    for question in part.questions:
+        answer = answers[question.id]
+        prediction = Prediction(
+            name=part.name,
+            head=part.head,
+            split=part.split,
+            question_id=question.id,
+            gold=question.answer,
+            text=answer.text,
+            answer=answer.answer,
+            finish_reason=answer.finish_reason,
+            tokens=answer.tokens,
+        )
+        rows.append(prediction.row())
+    write_table(pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA), part.file)
+
+
+def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[str]]:
+    """The teacher on the test questions where it was asked them, else on the training questions that have an answer."""
+    split = "test" if recipe.evaluate.teacher_on_test else "train"
+    predictions = list(teacher_predictions(folder.read_rationales(split), split=split, task=build_task(recipe.task)))
+    if not predictions:
+        return [], [f"the teacher is not measured: none of the questions of split {split!r} that it was asked has an answer"]
+    if split == "train":
+        return predictions, ["the teacher is measured on the training questions; evaluate.teacher_on_test asks it the test questions too"]
+    return predictions, []
+
+
+def _predictions(table: pa.Table) -> list[Prediction]:
+    return [Prediction(**{name: value for name, value in row.items() if name != "right"}) for row in table.to_pylist()]
