@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from qcrd_ray.method.randomness import keyed_random
 
 
-def corrupt(
-    text: str, *, vocabulary: Sequence[str], mask: str, mask_share: float, replace_share: float, random: random.Random
-) -> str:
+def corrupt(text: str, *, vocabulary: Sequence[str], mask: str, mask_share: float, replace_share: float, random: random.Random) -> str:
     """``text`` with a share of its words masked by ``mask`` and another replaced by words of ``vocabulary``.
 
     At least one word changes (where a share is above 0), so that the result differs from a text whose words are not all alike.

@@ -26,7 +26,8 @@ def accuracy(correct: int, total: int, *, confidence: float = 0.95) -> Accuracy:
     share = correct / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return Accuracy(correct, total, share, max(0.0, centre - half), min(1.0, centre + half))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Accuracy(correct, total, share, min(low, share), max(high, share))  # at 0 and 1 rounding would leave the proportion outside
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:

@@ -1,0 +1,315 @@
+"""The student's step on a real (tiny) T5: the shortcuts are exact, and no sharding changes what is learnt."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from method_tiny import EOS, PAD, tiny_t5, varied_examples
+from torch.nn import functional as F
+from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel, T5Config, T5ForConditionalGeneration
+
+from qcrd_ray.method.batching import deal
+from qcrd_ray.method.collation import collate
+from qcrd_ray.method.examples import Counts, Example, Rationale
+from qcrd_ray.method.objectives import ObjectiveConfig, build_objective, total_counts
+from qcrd_ray.method.student import StudentStep, evaluating, load_student
+
+QCRD = build_objective(ObjectiveConfig())
+FINETUNE = build_objective(ObjectiveConfig(name="finetune"))
+BY_EXAMPLE = build_objective(ObjectiveConfig(prediction_mean="examples"))
+
+
+def gradients(step: StudentStep) -> torch.Tensor:
+    """All of them as one vector, and clear them. A parameter without one is a bug: ZeRO would wait for it."""
+    flat = torch.cat([parameter.grad.flatten().clone() for parameter in step.parameters()])
+    step.zero_grad(set_to_none=True)
+    return flat
+
+
+def run(step: StudentStep, micro_batches: list[list[Example]], counts: Counts) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """Loss, sums and gradients added over micro-batches, as an engine adds them over accumulation and workers."""
+    loss, sums = 0.0, torch.zeros(len(step.objective.sums))
+    for examples in micro_batches:
+        output = step(collate(examples, step.objective, pad=PAD), counts)
+        output.loss.backward()
+        loss += output.loss.item()
+        sums += output.sums
+    return loss, sums, gradients(step)
+
+
+def whole(step: StudentStep, examples: list[Example]) -> tuple[float, torch.Tensor, torch.Tensor]:
+    return run(step, [examples], total_counts(step.objective, examples))
+
+
+def pair_nll(model, source: tuple[int, ...], target: tuple[int, ...]) -> torch.Tensor:
+    """One unpadded (input, target) pair by the model's own loss, which for one row is the mean over its tokens."""
+    return model(input_ids=torch.tensor([source]), labels=torch.tensor([target])).loss
+
+
+def naive_loss(model, examples: list[Example], *, delta: float = 3.0) -> torch.Tensor:
+    """Equations (3) and (6)-(8) pair by pair, everything in the graph."""
+    label_nll, label_tokens, contrast, contrasted = 0.0, 0, 0.0, 0
+    for example in examples:
+        if example.label:
+            label_nll = label_nll + pair_nll(model, example.predict, example.label) * len(example.label)
+            label_tokens += len(example.label)
+        if example.positives:
+            contrasted += 1
+            losses = [pair_nll(model, example.explain, rationale.tokens) for rationale in example.positives]
+            best = min(range(len(losses)), key=lambda i: losses[i].item())
+            contrast = contrast + example.positives[best].score * losses[best]
+            if example.negatives:
+                losses = [pair_nll(model, example.explain, rationale.tokens) for rationale in example.negatives]
+                worst = max(range(len(losses)), key=lambda i: losses[i].item())
+                contrast = contrast + 0.2 * (1 - example.negatives[worst].score) * F.relu(delta - losses[worst])
+    return 0.5 * label_nll / label_tokens + 0.5 * contrast / contrasted
+
+
+# ------------------------------------------------------------------------------------------------------------------ the shortcuts are exact
+
+
+def test_encode_once_and_select_without_gradient_equal_the_full_graph():
+    """One encoder pass, padding, candidates scored without gradient: value and gradients are those of separate pairs."""
+    examples, model = varied_examples(), tiny_t5()
+    delta = QCRD.metrics(whole(StudentStep(model, QCRD), examples)[1])["negative_nll"]
+    objective = build_objective(ObjectiveConfig(delta=delta))  # the mean of the chosen negatives: some hinges are on, some off
+    loss, sums, gradient = whole(StudentStep(model, objective), examples)
+    metrics = objective.metrics(sums)
+    assert 0.0 < metrics["active_fraction"] < 1.0
+    reference = naive_loss(model, examples, delta=delta)
+    reference.backward()
+    assert loss == pytest.approx(reference.item(), abs=1e-5)
+    assert metrics["loss"] == pytest.approx(reference.item(), abs=1e-5)
+    torch.testing.assert_close(gradient, gradients(StudentStep(model, objective)), atol=2e-6, rtol=1e-4)
+
+
+def test_selection_uses_no_dropout_and_leaves_train_mode_on():
+    """Candidates are compared by a decoder in eval mode; forgetting to come back would train without dropout."""
+    step = StudentStep(tiny_t5(dropout=0.5), QCRD).train()
+    seen = []
+    step.student.decoder.dropout.register_forward_hook(lambda module, *_: seen.append((module.training, torch.is_grad_enabled())))
+    step(collate(varied_examples(), QCRD, pad=PAD), Counts(1, 1))
+    assert (False, False) in seen and (True, True) in seen and len(set(seen)) == 2
+    assert step.student.training
+
+
+def test_the_step_encodes_once():
+    step = StudentStep(tiny_t5(), QCRD)
+    calls = []
+    step.student.encoder.register_forward_hook(lambda *_: calls.append(1))
+    step(collate(varied_examples(), QCRD, pad=PAD), Counts(1, 1))
+    assert len(calls) == 1
+
+
+def test_finetune_is_the_models_own_loss():
+    examples = [example for example in varied_examples() if example.label]
+    model = tiny_t5()
+    loss, sums, gradient = whole(StudentStep(model, FINETUNE), examples)
+    width = max(len(example.label) for example in examples)
+    inputs = max(len(example.predict) for example in examples)
+    reference = model(
+        input_ids=torch.tensor([[*example.predict, *[PAD] * (inputs - len(example.predict))] for example in examples]),
+        attention_mask=torch.tensor([[1] * len(e.predict) + [0] * (inputs - len(e.predict)) for e in examples]),
+        labels=torch.tensor([[*example.label, *[-100] * (width - len(example.label))] for example in examples]),
+    ).loss
+    reference.backward()
+    assert loss == pytest.approx(reference.item(), abs=1e-5)
+    assert FINETUNE.metrics(sums) == {"prediction": pytest.approx(reference.item(), abs=1e-5)}
+    torch.testing.assert_close(gradient, gradients(StudentStep(model, FINETUNE)), atol=2e-6, rtol=1e-4)
+
+
+def test_prediction_mean_over_examples():
+    examples = [example for example in varied_examples() if example.label]
+    model = tiny_t5()
+    with torch.no_grad():
+        means = [pair_nll(model, example.predict, example.label).item() for example in examples]
+    _, sums, _ = whole(StudentStep(model, BY_EXAMPLE), examples)
+    assert BY_EXAMPLE.metrics(sums)["prediction"] == pytest.approx(sum(means) / len(means), abs=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------------- no sharding changes it
+
+
+@pytest.mark.parametrize("objective", [QCRD, FINETUNE, BY_EXAMPLE], ids=["qcrd", "finetune", "mean-over-examples"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_micro_batches_do_not_change_loss_or_gradient(objective, size):
+    """1 x 8 = 2 x 4 = 8 x 1: dividing by local counts gave cosine 0.988 and another loss."""
+    examples = varied_examples()
+    step = StudentStep(tiny_t5(), objective)
+    loss, sums, gradient = whole(step, examples)
+    split = [examples[i : i + size] for i in range(0, len(examples), size)]
+    split_loss, split_sums, split_gradient = run(step, split, total_counts(objective, examples))
+    assert split_loss == pytest.approx(loss, abs=1e-5)
+    torch.testing.assert_close(split_sums, sums, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(split_gradient, gradient, atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 11])
+@pytest.mark.parametrize("micro_batch_size", [None, 1, 2])
+def test_the_number_of_workers_does_not_change_the_gradient(workers, micro_batch_size):
+    """With 11 workers some have an empty micro-batch."""
+    examples = varied_examples()
+    step = StudentStep(tiny_t5(), QCRD)
+    loss, _, gradient = whole(step, examples)
+    lengths = [len(example.predict) for example in examples]
+    dealt = deal(examples, workers=workers, micro_batch_size=micro_batch_size, lengths=lengths)
+    shares = [run(step, share, total_counts(QCRD, examples)) for share in dealt]
+    assert sum(share[0] for share in shares) == pytest.approx(loss, abs=1e-5)
+    torch.testing.assert_close(sum(share[2] for share in shares), gradient, atol=2e-6, rtol=1e-4)
+
+
+def calls_of(step: StudentStep, examples: list[Example]) -> list[str]:
+    names = {module: name for name, module in step.named_modules()}
+    calls: list[str] = []
+    hooks = [module.register_forward_pre_hook(lambda module, _: calls.append(names[module])) for module in step.modules()]
+    output = step(collate(examples, step.objective, pad=PAD), Counts(1, 1))
+    output.loss.backward()
+    for hook in hooks:
+        hook.remove()
+    return calls
+
+
+@pytest.mark.parametrize("objective", [QCRD, FINETUNE], ids=["qcrd", "finetune"])
+def test_every_micro_batch_makes_the_same_module_calls(objective):
+    """ZeRO 3 gathers parameters call by call on all workers: one call less on one of them hangs the job."""
+    examples = varied_examples()
+    step = StudentStep(tiny_t5(), objective)
+    usual = calls_of(step, examples)
+    for other in ([], examples[:1], [examples[1]], [examples[2]], [examples[3]], [examples[4]]):
+        assert calls_of(step, other) == usual
+
+
+@pytest.mark.parametrize("objective", [QCRD, FINETUNE], ids=["qcrd", "finetune"])
+def test_an_empty_micro_batch_weighs_nothing_and_is_connected(objective):
+    step = StudentStep(tiny_t5(), objective)
+    loss, sums, gradient = run(step, [[]], Counts(5, 5))
+    assert loss == 0.0 and not gradient.any() and not sums.any()
+
+
+def test_a_batch_without_anything_to_learn_is_zero_not_nan():
+    examples = [Example(predict=(5, EOS), explain=(6, EOS))] * 2
+    loss, sums, gradient = whole(StudentStep(tiny_t5(), QCRD), examples)
+    assert loss == 0.0 and not gradient.any() and QCRD.metrics(sums) == {"loss": 0.0}
+
+
+# --------------------------------------------------------------------------------------------------------------------------- what it means
+
+
+def test_a_question_without_positives_adds_l_pred_only():
+    example = varied_examples()[2]
+    assert example.negatives and not example.positives
+    model = tiny_t5()
+    loss, sums, _ = whole(StudentStep(model, QCRD), [example])
+    with torch.no_grad():
+        assert loss == pytest.approx(0.5 * pair_nll(model, example.predict, example.label).item(), abs=1e-5)
+    assert "contrast" not in QCRD.metrics(sums)
+
+
+def test_a_step_makes_the_positive_likelier_and_the_negative_less_likely():
+    """The sign of the whole: one small step on L_cl of a single question."""
+    torch.manual_seed(0)
+    example = Example(
+        predict=(5, EOS),
+        explain=(6, 7, EOS),
+        positives=(Rationale(tokens=(8, 9, EOS), score=0.9),),
+        negatives=(Rationale(tokens=(20, 21, 22, EOS), score=0.1),),
+    )
+    objective = build_objective(ObjectiveConfig(delta=100.0))
+    model = tiny_t5()
+    step = StudentStep(model, objective)
+    before, after = [], []
+    for losses in (before, after):
+        output = step(collate([example], objective, pad=PAD), total_counts(objective, [example]))
+        losses.extend(objective.metrics(output.sums)[name] for name in ("positive_nll", "negative_nll"))
+        output.loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 1e-2 * parameter.grad
+        model.zero_grad()
+    assert after[0] < before[0] and after[1] > before[1]
+
+
+def test_metrics_say_who_was_chosen_and_what_the_scores_were():
+    examples = varied_examples()
+    _, sums, _ = whole(StudentStep(tiny_t5(), QCRD), examples)
+    metrics = QCRD.metrics(sums)
+    contrasted = [example for example in examples if example.positives]
+    scores = [rationale.score for example in contrasted for rationale in example.positives]
+    assert metrics["score_positive"] == pytest.approx(sum(scores) / len(scores), abs=1e-5)
+    assert metrics["two_sided"] == sum(bool(example.negatives) for example in contrasted) / len(contrasted)
+    assert 0.0 <= metrics["negative_from_student"] <= 1.0
+    assert metrics["contrast"] == pytest.approx(metrics["l_pos"] - 0.2 * metrics["l_neg"] * metrics["two_sided"], abs=1e-5), (
+        "every question here has a positive, so the means combine"
+    )
+
+
+@pytest.mark.parametrize("field", ["label", "positives"])
+def test_an_empty_target_is_refused(field):
+    """Its mean would be 0 / 0."""
+    empty = () if field == "label" else (Rationale(tokens=(), score=0.5),)
+    with pytest.raises(ValueError, match="no token"):
+        collate([Example(predict=(5, EOS), explain=(5, EOS), **{field: empty})], QCRD, pad=PAD)
+
+
+def test_an_unscored_candidate_is_refused():
+    """A default score would silently weigh every negative the same."""
+    example = Example(predict=(5, EOS), explain=(5, EOS), positives=(Rationale(tokens=(6, EOS)),))
+    with pytest.raises(ValueError, match="no score"):
+        collate([example], QCRD, pad=PAD)
+    collate([example], FINETUNE, pad=PAD)
+
+
+# -------------------------------------------------------------------------------------------------------------- other students, loading
+
+
+def test_another_encoder_decoder_works():
+    """Nothing in the step is T5's own: BART shifts and embeds otherwise."""
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=40,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=64,
+        dropout=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=1,
+    )
+    model = BartForConditionalGeneration(config).train()
+    loss, _, _ = whole(StudentStep(model, QCRD), varied_examples())
+    assert loss == pytest.approx(naive_loss(model, varied_examples()).item(), abs=1e-4)
+
+
+def test_bf16_trains_in_a_float32_loss():
+    step = StudentStep(tiny_t5().bfloat16(), QCRD)
+    loss, _, gradient = whole(step, varied_examples())
+    reference, _, _ = whole(StudentStep(tiny_t5(), QCRD), varied_examples())
+    assert loss == pytest.approx(reference, rel=0.03) and torch.isfinite(gradient.float()).all()
+
+
+def test_load_student_sets_dropout_and_float32(tmp_path):
+    tiny_t5(dropout=0.3).bfloat16().save_pretrained(tmp_path)
+    assert {module.p for module in load_student(tmp_path).modules() if isinstance(module, torch.nn.Dropout)} == {0.3}
+    student = load_student(tmp_path, dropout=0.0)
+    assert {module.p for module in student.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+    assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
+
+
+def test_load_student_refuses_what_is_no_encoder_decoder(tmp_path):
+    BertModel(BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(ValueError, match="bert model is no encoder-decoder"):
+        load_student(tmp_path)
+
+
+def test_evaluating_restores_a_module_that_was_in_eval_mode():
+    model = T5ForConditionalGeneration(T5Config(vocab_size=10, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)).eval()
+    with evaluating(model):
+        pass
+    assert not model.training
