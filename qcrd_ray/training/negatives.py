@@ -1,0 +1,188 @@
+"""Student negatives, off the critical path: samplers write them while training goes on, the trainer reads them when their round comes.
+
+A sampler is a long-lived Ray actor that swaps weights in place. Files are all that passes between it and the trainer: it waits for a
+snapshot to appear and leaves ``negatives/<round>.part-<i>-of-<n>.parquet``. A sampler that dies is restarted by Ray and goes on at the
+first part that is missing; a resumed training reads the parts again instead of asking for them again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from qcrd_ray.engines import Engine, load_engine
+from qcrd_ray.errors import UserError
+from qcrd_ray.method.negatives import snapshot_for
+from qcrd_ray.method.randomness import keyed_seed
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.records import STUDENT_NEGATIVE_SCHEMA, StudentNegative
+from qcrd_ray.run_folder import write_text
+from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.base import EXPLAIN
+from qcrd_ray.training.data import Row, TrainingSet, round_questions, rounds_of
+from qcrd_ray.training.snapshots import Ring
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+
+
+def round_snapshot(recipe: Recipe, round: int) -> int | None:
+    """The snapshot that writes the negatives of a round; None: the round has none."""
+    if not recipe.negatives.student:
+        return None
+    return snapshot_for(round, lag=recipe.lag, before_lag=recipe.negatives.before_lag)
+
+
+class NegativesFolder:
+    """The files of all rounds, each in as many parts as there are samplers."""
+
+    def __init__(self, folder: Path, *, parts: int):
+        self.folder, self.parts = folder, parts
+        self.failure = folder / "failed.txt"
+
+    def part(self, round: int, part: int) -> Path:
+        return self.folder / f"{round:05d}.part-{part}-of-{self.parts}.parquet"
+
+    def missing(self, round: int) -> list[Path]:
+        return [path for part in range(self.parts) if not (path := self.part(round, part)).exists()]
+
+    def write(self, round: int, part: int, rows: list[StudentNegative]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.part(round, part)
+        writing = path.with_name(f".{path.name}.writing")
+        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=STUDENT_NEGATIVE_SCHEMA), writing)
+        writing.replace(path)
+
+    def read(self, round: int) -> list[StudentNegative]:
+        parts = (pq.read_table(self.part(round, part)).to_pylist() for part in range(self.parts))
+        return [StudentNegative(**row) for rows in parts for row in rows]
+
+    def wait(self, round: int, *, snapshot: int, timeout_s: float) -> float:
+        """Return once all parts of a round are there; gives the seconds that were waited.
+
+        Raises:
+            UserError: they did not come within ``timeout_s``.
+            RuntimeError: a sampler failed; its traceback is in the message.
+        """
+        start = time.monotonic()
+        while missing := self.missing(round):
+            if self.failure.exists():
+                raise RuntimeError(f"a sampler of student negatives failed:\n{self.failure.read_text()}")
+            if time.monotonic() - start > timeout_s:
+                names = ", ".join(path.name for path in missing)
+                raise UserError(
+                    f"the student negatives of round {round} (from snapshot {snapshot}) did not come within {timeout_s:g} s: {names} "
+                    f"missing in {self.folder}. Give negatives.samplers or negatives.cpus_per_sampler more, or raise "
+                    "negatives.wait_timeout_s."
+                )
+            time.sleep(_POLL_S)
+        return time.monotonic() - start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """One of ``recipe.negatives.samplers`` actors: writes its part of every round's negatives, then ends."""
+
+    recipe: Recipe
+    folder: Path  # train/<objective>
+    data: Path  # the prepared training set
+    longest_target: int
+
+    def run(self, part: int) -> None:
+        """Sample every round of the training, each as soon as its snapshot exists."""
+        try:
+            self._run(part)
+        except Exception:
+            write_text(self.files.failure, f"sampler {part}:\n{traceback.format_exc()}")  # the trainer that waits for us reads it
+            raise
+
+    @property
+    def files(self) -> NegativesFolder:
+        return NegativesFolder(self.folder / "negatives", parts=self.recipe.negatives.samplers)
+
+    def _run(self, part: int) -> None:
+        settings = self.recipe.negatives
+        training_set = TrainingSet(self.data)
+        rounds = rounds_of(self.recipe, len(training_set))
+        ring = Ring(self.folder / "snapshots", keep=self.recipe.lag + 1)
+        engine, loaded = None, None
+        for round in range(rounds.count):
+            snapshot = round_snapshot(self.recipe, round)
+            if snapshot is None or self.files.part(round, part).exists():
+                continue
+            while not ring.exists(snapshot):
+                time.sleep(_POLL_S)
+            if engine is None:
+                engine = load_engine(
+                    ring.path(snapshot),
+                    batch_size=settings.batch_size,
+                    max_input_tokens=self.recipe.student.max_input_tokens,
+                    trust_remote_code=self.recipe.student.trust_remote_code,
+                )
+            elif snapshot != loaded:
+                engine.load_weights(ring.path(snapshot))
+            loaded = snapshot
+            mine = round_questions(self.recipe, rounds, round)[part :: settings.samplers]
+            rows = list(training_set.read(mine).values()) if mine else []
+            self.files.write(round, part, list(self._sample(engine, rows, round=round, snapshot=snapshot)))
+
+    def _sample(self, engine: Engine, rows: list[Row], *, round: int, snapshot: int) -> Iterator[StudentNegative]:
+        settings, task = self.recipe.negatives, build_task(self.recipe.task)
+        written = engine.generate(
+            [EXPLAIN + row.input for row in rows],
+            n=settings.per_question,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_tokens=self.longest_target,
+            seed=keyed_seed(self.recipe.seed, "negatives", round),
+        )
+        for row, samples in zip(rows, written, strict=True):
+            for sample in samples:
+                answer = task.parse(sample.text, row.question).answer
+                yield StudentNegative(
+                    question_id=row.question.id,
+                    round=round,
+                    snapshot=snapshot,
+                    text=sample.text,
+                    answer=answer,
+                    right=None if answer is None or row.answer is None else answer == row.answer,
+                    finish_reason=sample.finish_reason,
+                    tokens=sample.tokens,
+                )
+
+
+def start_samplers(sampler: Sampler) -> list[ray.actor.ActorHandle]:
+    """Start the recipe's samplers; each works until its rounds are done. Kill them when the training ends."""
+    settings = sampler.recipe.negatives
+    sampler.files.failure.unlink(missing_ok=True)
+    actor = ray.remote(_SamplerActor).options(
+        num_cpus=settings.cpus_per_sampler,
+        num_gpus=settings.gpus_per_sampler,
+        max_restarts=-1,
+        max_task_retries=-1,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, int(settings.cpus_per_sampler))), "TOKENIZERS_PARALLELISM": "false"}},
+    )
+    actors = [actor.remote(sampler) for _ in range(settings.samplers)]
+    for part, handle in enumerate(actors):
+        handle.run.remote(part)
+    return actors
+
+
+class _SamplerActor:
+    def __init__(self, sampler: Sampler):
+        self.sampler = sampler
+
+    def run(self, part: int) -> None:
+        import torch
+
+        torch.set_num_threads(max(1, int(self.sampler.recipe.negatives.cpus_per_sampler)))
+        self.sampler.run(part)

@@ -1,0 +1,187 @@
+"""From voted rationales to what training reads: one tokenised, memory-mapped Arrow file, and an account of what was cut or left out.
+
+    data/train.arrow     a row per question (PREPARED_SCHEMA), in the order of question ids
+    data/dropped.jsonl   the questions that cannot be trained on, each with its reason
+    data/manifest.json   counts: questions, rationales, truncated inputs and targets, dropped rows by reason
+
+Both objectives read the same file: the baseline sees the same questions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.method.tokenising import tokenise
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.records import Outcome, Question, Role
+from qcrd_ray.run_folder import write_text
+from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
+
+_IDS = pa.list_(pa.int32())
+
+PREPARED_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),  # the user's question id
+        ("question", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("input", pa.string()),  # as the student reads it, without a prefix
+        ("answer", pa.string()),  # the canonical label; null: none
+        ("predict", _IDS),
+        ("explain", _IDS),
+        ("label", _IDS),  # empty: no label
+        ("positives", pa.list_(pa.string())),  # targets of the `explain:` head; each text once
+        ("positive_ids", pa.list_(_IDS)),
+        ("negatives", pa.list_(pa.string())),  # the teacher's minority
+        ("negative_ids", pa.list_(_IDS)),
+    ]
+)
+
+_ROWS_PER_BATCH = 1_000
+
+
+def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
+    """What a tokenizer trained from nothing must be able to say: inputs with their prefixes, labels and explanations."""
+    for row in _rows(table):
+        question = _question(row)
+        yield from (prefix + task.student_input(question) for prefix in (PREDICT, EXPLAIN))
+        yield from (task.label(c["answer"]) for c in row["completions"] if c["answer"] is not None)
+        yield from _explanations(row, Role.POSITIVE, task)
+
+
+def prepare(recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Write the training set of ``table`` (RATIONALE_SET_SCHEMA) to ``folder``, or keep what lies there if it was made of the same rows.
+
+    Returns the manifest.
+
+    Raises:
+        UserError: no question is left to train on, or the rationales have changed since a training on them began.
+    """
+    manifest_path, source = folder / "manifest.json", _digest(table)
+    if manifest_path.exists():
+        manifest = json.loads(manifest_path.read_text())
+        if manifest["source"] == source:
+            return manifest
+        if any(folder.parent.glob("*/checkpoints/*/")) or any(folder.parent.glob("*/result.json")):
+            raise UserError(
+                f"the rationales have changed since training in {folder.parent} began: it would go on with other data than it started "
+                f"with. Delete {folder.parent} to train on the new rationales from the start."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    counts: Counter[str] = Counter()
+    dropped: list[dict[str, str]] = []
+    writing = folder / ".train.arrow.writing"
+    with pa.OSFile(str(writing), "wb") as sink, pa.ipc.new_stream(sink, PREPARED_SCHEMA) as writer:
+        for batch in table.to_batches(max_chunksize=_ROWS_PER_BATCH):
+            kept = []
+            for row in batch.to_pylist():
+                prepared, reason = _select(row, task, labels=recipe.objective.labels, teacher_negatives=recipe.negatives.teacher)
+                if prepared is None:
+                    dropped.append({"question_id": row["question_id"], "reason": reason})
+                else:
+                    kept.append(prepared)
+            _tokenise(kept, tokenizer, task, recipe, counts)
+            writer.write_batch(pa.RecordBatch.from_pylist(kept, schema=PREPARED_SCHEMA))
+    if not counts["questions"]:
+        raise UserError(_nothing_left(recipe, table, dropped))
+    writing.rename(folder / "train.arrow")
+    write_text(folder / "dropped.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dropped))
+    manifest = {
+        "source": source,
+        "rows": table.num_rows,
+        **counts,
+        "dropped": dict(Counter(row["reason"] for row in dropped)),
+    }
+    write_text(manifest_path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    return manifest
+
+
+def _select(row: dict[str, Any], task: Task, *, labels: str, teacher_negatives: bool) -> tuple[dict[str, Any] | None, str]:
+    """The texts of one question, or None and the reason why it cannot be trained on."""
+    if row["outcome"] == Outcome.REJECTED_INPUT:
+        return None, f"rejected: {row['reason']}"
+    question = _question(row)
+    named = row["gold"] if labels == "gold" else row["vote"]
+    answer = task.canonical(named, question) if named is not None else None
+    positives = list(dict.fromkeys(_explanations(row, Role.POSITIVE, task)))
+    negatives = list(dict.fromkeys(_explanations(row, Role.NEGATIVE, task))) if teacher_negatives else []
+    if answer is None and not positives:
+        why = f"no {labels} answer" if named is None else f"the {labels} answer cannot be read"
+        return None, f"{why} and no voted rationale"
+    return {
+        "id": row["question_id"],
+        "question": row["question"],
+        "choices": row["choices"],
+        "input": task.student_input(question),
+        "answer": answer,
+        "positives": positives,
+        "negatives": negatives,
+    }, ""
+
+
+def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, task: Task, recipe: Recipe, counts: Counter[str]) -> None:
+    """Add the token columns to ``rows``, and what was cut to ``counts``."""
+
+    def ids(texts: list[str], limit: int, name: str) -> list[list[int]]:
+        tokenised = tokenise(tokenizer, texts, max_tokens=limit)
+        counts[f"truncated_{name}"] += tokenised.truncated
+        return [list(row) for row in tokenised.rows]
+
+    inputs, targets = recipe.student.max_input_tokens, recipe.student.max_target_tokens
+    for column, prefix in (("predict", PREDICT), ("explain", EXPLAIN)):
+        for row, tokens in zip(rows, ids([prefix + row["input"] for row in rows], inputs, "inputs"), strict=True):
+            row[column] = tokens
+    labelled = [row for row in rows if row["answer"] is not None]
+    for row in rows:
+        row["label"] = []
+    for row, tokens in zip(labelled, ids([task.label(row["answer"]) for row in labelled], targets, "labels"), strict=True):
+        row["label"] = tokens
+        counts["longest_label"] = max(counts["longest_label"], len(tokens))
+    for side, column in (("positives", "positive_ids"), ("negatives", "negative_ids")):
+        flat = iter(ids([text for row in rows for text in row[side]], targets, side))
+        for row in rows:
+            row[column] = [next(flat) for _ in row[side]]
+            counts[side] += len(row[side])
+    counts["questions"] += len(rows)
+    counts["labelled"] += len(labelled)
+    counts["with_positives"] += sum(bool(row["positives"]) for row in rows)
+    counts["with_teacher_negatives"] += sum(bool(row["negatives"]) for row in rows)
+
+
+def _explanations(row: dict[str, Any], role: Role, task: Task) -> list[str]:
+    """The targets that a question's completions of one role give; a rationale without a word teaches nothing."""
+    chosen = [c for c in row["completions"] if c["role"] == role and c["rationale"].strip() and c["answer"] is not None]
+    return [task.explanation(c["rationale"], c["answer"]) for c in chosen]
+
+
+def _question(row: dict[str, Any]) -> Question:
+    return Question(id=row["question_id"], question=row["question"], choices=tuple(row["choices"] or ()), answer=row["gold"])
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=_ROWS_PER_BATCH):
+        yield from batch.to_pylist()
+
+
+def _digest(table: pa.Table) -> str:
+    """Names the rows that a training set was made of: their ids (which hash all that was asked) and how each ended."""
+    digest = hashlib.sha256()
+    for column in ("id", "outcome", "vote"):
+        digest.update(repr(table.column(column).to_pylist()).encode())
+    return digest.hexdigest()
+
+
+def _nothing_left(recipe: Recipe, table: pa.Table, dropped: Sequence[dict[str, str]]) -> str:
+    if not table.num_rows:
+        return "there are no rationales to train on: run `qcrd generate` first"
+    reasons = "; ".join(f"{reason}: {count}" for reason, count in Counter(row["reason"] for row in dropped).most_common(5))
+    hint = " Set objective.labels to `vote` to train on the teacher's answers." if recipe.objective.labels == "gold" else ""
+    return f"none of the {table.num_rows} questions can be trained on ({reasons}).{hint}"

@@ -1,0 +1,82 @@
+"""The student under DeepSpeed: one engine, its schedule, and a training step over a global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import deepspeed
+import torch
+from transformers import PreTrainedTokenizerBase, get_scheduler
+
+from qcrd_ray.method.batching import deal
+from qcrd_ray.method.collation import collate
+from qcrd_ray.method.examples import Example
+from qcrd_ray.method.objectives import Objective, total_counts
+from qcrd_ray.method.randomness import keyed_seed
+from qcrd_ray.method.student import StudentStep, load_student
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.training.deepspeed_config import student_config
+from qcrd_ray.training.world import World
+
+
+class StudentLearner:
+    """Trains the student in ``start`` towards ``objective`` for ``total_steps`` steps."""
+
+    def __init__(
+        self, recipe: Recipe, objective: Objective, start: Path, *, tokenizer: PreTrainedTokenizerBase, total_steps: int, world: World
+    ):
+        self.recipe, self.objective, self.tokenizer, self.world = recipe, objective, tokenizer, world
+        train = recipe.train
+        module = StudentStep(load_student(start, dropout=recipe.student.dropout), objective)
+        schedule = "constant_with_warmup" if train.schedule == "constant" else "linear"
+        self.engine, *_ = deepspeed.initialize(
+            model=module,
+            config=student_config(train),
+            lr_scheduler=lambda optimizer: get_scheduler(
+                schedule, optimizer, num_warmup_steps=train.warmup_steps, num_training_steps=total_steps
+            ),
+            dist_init_required=False,
+        )
+        self.engine.train()
+
+    @property
+    def student(self) -> torch.nn.Module:
+        return self.engine.module.student
+
+    @property
+    def learning_rate(self) -> float:
+        return self.engine.get_lr()[0]
+
+    def step(self, step: int, batch: Sequence[Example]) -> torch.Tensor:
+        """One optimizer step on a global batch, of which this worker takes its share. Returns this worker's sums for the log.
+
+        The loss is divided by counts over the global batch, which are known from the data: no communication. DeepSpeed divides by
+        workers and micro-batches once more, so the loss is multiplied by both (METHOD.md 2b).
+        """
+        counts = total_counts(self.objective, list(batch))
+        micro_batches = deal(
+            batch,
+            workers=self.world.size,
+            micro_batch_size=self.recipe.train.micro_batch_size,
+            lengths=[len(example.explain) for example in batch],
+        )[self.world.rank]
+        assert len(micro_batches) == self.engine.gradient_accumulation_steps(), (len(micro_batches), step)
+        torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", step, self.world.rank))  # a resumed step draws what it drew before
+        scale = self.world.size * len(micro_batches)
+        sums = torch.zeros(len(self.objective.sums))
+        for examples in micro_batches:
+            output = self.engine(collate(examples, self.objective, pad=self.tokenizer.pad_token_id).to(self.world.device), counts)
+            self.engine.backward(scale * output.loss)
+            self.engine.step()
+            sums += output.sums.cpu()
+        return sums
+
+    def save(self, folder: Path) -> None:
+        """Write the student as a plain Hugging Face folder. All workers call it; under ZeRO 3 the shards are gathered first."""
+        sharded = self.recipe.train.zero_stage == 3
+        with deepspeed.zero.GatheredParameters(list(self.student.parameters()), enabled=sharded):
+            if self.world.rank == 0:
+                self.student.save_pretrained(folder)
+                self.tokenizer.save_pretrained(folder)
+        self.world.barrier()

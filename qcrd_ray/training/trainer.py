@@ -1,0 +1,208 @@
+"""The training stage on the driver: check, prepare, start the samplers and Ray Train, show how far it is, write the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from qcrd_ray.cluster import Bundle, require
+from qcrd_ray.errors import UserError
+from qcrd_ray.progress import Report, silent
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.run_folder import RunFolder, write_text
+from qcrd_ray.tasks import build_task
+from qcrd_ray.training.checkpoints import CHECKPOINTS, KEPT
+from qcrd_ray.training.data import read_validation, rounds_of
+from qcrd_ray.training.job import ObjectiveName, TrainingJob
+from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
+from qcrd_ray.training.negatives import Sampler, start_samplers
+from qcrd_ray.training.prepare import prepare, target_texts
+from qcrd_ray.training.snapshots import snapshots_kept
+from qcrd_ray.training.start_models import check_start, write_start
+
+_WATCH_EVERY_S = 0.5
+
+
+def train(recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report: Report = silent) -> dict[str, Any]:
+    """Train the recipe's student on the run folder's rationales; returns what train/<objective>/result.json holds.
+
+    Needs a connected Ray. A finished training returns its result at once, an interrupted one goes on from its last round. The best
+    student by validation lies in train/<objective>/best, a plain Hugging Face folder, with its discriminator in best/discriminator.
+
+    Raises:
+        UserError: the student, the data or the recipe's numbers cannot be trained with; nothing has been started then.
+        MissingResource: the cluster cannot hold workers and samplers side by side.
+        ray.train.WorkerGroupError: workers failed more often than train.max_failures.
+    """
+    home = folder.training(objective)
+    result = home / "result.json"
+    if result.exists():
+        return json.loads(result.read_text())
+    job = prepare_job(recipe, folder, objective)
+    require(demands(job), what=f"training (train.workers, negatives.samplers) of {objective}", timeout_s=recipe.ray.schedule_timeout_s)
+    total = rounds_of(recipe, job.manifest["questions"]).total_steps
+    with _samplers(job), _watch(job, total, report):
+        _fit(job)
+    summary = summarise(job)
+    write_text(result, json.dumps(summary, indent=2) + "\n")
+    shutil.rmtree(home / CHECKPOINTS)  # optimizer shards serve resuming alone, and there is nothing left to resume
+    return summary
+
+
+def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> TrainingJob:
+    """Everything that can be found wrong before anything is started, and the files that training reads.
+
+    Raises:
+        UserError: see :func:`train`.
+    """
+    check_start(recipe.student)
+    snapshots_kept(recipe)
+    task = build_task(recipe.task)
+    validation = folder.questions("validation")
+    if not validation.exists():
+        raise UserError(f"{validation} does not exist: read the questions first (`qcrd generate` does)")
+    if not read_validation(validation, task, limit=1):
+        raise UserError(f"no validation question in {validation} has an answer: the best checkpoint could not be chosen")
+    table = folder.read_rationales("train")
+    home = folder.training(objective)
+    home.mkdir(parents=True, exist_ok=True)
+    tokenizer = write_start(recipe.student, home.parent / "start", texts=target_texts(table, task), seed=recipe.seed)
+    manifest = prepare(recipe, table, home.parent / "data", task=task, tokenizer=tokenizer)
+    return TrainingJob(recipe=recipe, objective_name=objective, folder=home, validation=validation, manifest=manifest)
+
+
+def demands(job: TrainingJob) -> list[Bundle]:
+    """What training asks of the cluster at the same time: a bundle per worker and per sampler."""
+    negatives = job.recipe.negatives
+    sampler = {"CPU": negatives.cpus_per_sampler, "GPU": negatives.gpus_per_sampler}
+    return [_worker_resources(job.recipe)] * job.recipe.train.workers + [sampler] * (negatives.samplers if job.samples_negatives else 0)
+
+
+def summarise(job: TrainingJob) -> dict[str, Any]:
+    """The result of a finished training, from its rounds' rows."""
+    rows = read_metrics(job.folder)
+    validated = [row for row in rows if "validation" in row]
+    best = max(validated, key=lambda row: row["validation"][job.choose_by])  # the first of equals, as workers keep it
+    seconds: dict[str, float] = {}
+    for row in rows:
+        for part, value in row["seconds"].items():
+            seconds[part] = round(seconds.get(part, 0.0) + value, 3)
+    return {
+        "objective": job.objective_name,
+        "best_round": best["round"],
+        "chosen_by": job.choose_by,
+        "validation": best["validation"],
+        "last_validation": validated[-1]["validation"],
+        "rounds": len(rows),
+        "steps": rows[-1]["step"],
+        "questions_seen": rows[-1]["step"] * job.recipe.train.batch_size,
+        "data": {name: value for name, value in job.manifest.items() if name != "source"},
+        "seconds": seconds,
+    }
+
+
+def _fit(job: TrainingJob) -> None:
+    train_recipe = job.recipe.train
+    # How often Ray Train looks at its workers: a round's report and the end of training are seen that much sooner.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    _forget_torn_snapshot(job)
+    gpus = train_recipe.worker.gpus > 0
+    environment = {"OMP_NUM_THREADS": str(train_recipe.worker.threads), "TOKENIZERS_PARALLELISM": "false"}
+
+    def work() -> None:
+        from qcrd_ray.training.worker import train_worker  # DeepSpeed is imported on workers alone
+
+        train_worker(job)
+
+    trainer = TorchTrainer(
+        work,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train_recipe.workers, use_gpu=gpus, resources_per_worker=_worker_resources(job.recipe)
+        ),
+        run_config=ray.train.RunConfig(
+            name=CHECKPOINTS,
+            storage_path=str(job.folder),
+            failure_config=ray.train.FailureConfig(max_failures=train_recipe.max_failures),
+            checkpoint_config=KEPT,
+            worker_runtime_env={"env_vars": environment if gpus else environment | {"DS_ACCELERATOR": "cpu"}},
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            if mistake := _user_error(failure):
+                raise mistake from error
+        raise
+
+
+def _forget_torn_snapshot(job: TrainingJob) -> None:
+    """Ray Train writes its list of checkpoints in place: a kill in that instant leaves half a list, which it could never read again."""
+    path = job.folder / CHECKPOINTS / "checkpoint_manager_snapshot.json"
+    if path.exists():
+        try:
+            json.loads(path.read_text())
+        except json.JSONDecodeError:
+            path.unlink()
+
+
+def _user_error(failure: BaseException | None) -> UserError | None:
+    """The user's mistake that a worker's failure comes from, if it does."""
+    while failure is not None:
+        if isinstance(failure, UserError):
+            return UserError(str(failure.args[0]))
+        failure = getattr(failure, "cause", None) or failure.__cause__
+    return None
+
+
+@contextmanager
+def _samplers(job: TrainingJob) -> Iterator[None]:
+    actors = []
+    if job.samples_negatives:
+        actors = start_samplers(
+            Sampler(recipe=job.recipe, folder=job.folder, data=job.data, longest_target=job.recipe.student.max_target_tokens)
+        )
+    try:
+        yield
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+@contextmanager
+def _watch(job: TrainingJob, total: int, report: Report) -> Iterator[None]:
+    """Report the steps done, from the file that the first worker keeps, while the caller waits for Ray Train."""
+    (job.folder / PROGRESS).unlink(missing_ok=True)
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_WATCH_EVERY_S):
+            done, note = read_progress(job.folder)
+            rows = read_metrics(job.folder)
+            accuracy = next((row["validation"][job.choose_by] for row in reversed(rows) if "validation" in row), None)
+            report(done, total, note if accuracy is None else f"{note}, validation {accuracy:.1%}")
+
+    thread = threading.Thread(target=look, name="training progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    report(total, total, "done")
+
+
+def _worker_resources(recipe: Recipe) -> Bundle:
+    worker = recipe.train.worker
+    named = {"CPU": worker.cpus, "GPU": worker.gpus, **worker.resources}
+    return {name: amount for name, amount in named.items() if amount > 0}

@@ -1,0 +1,233 @@
+"""What every training worker runs: rounds, one after another, in the order of METHOD.md 2b.
+
+negatives of snapshot r - lag -> D's steps -> the round's scores -> the student's steps -> snapshot r + 1 -> validation -> checkpoint
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from transformers import AutoTokenizer
+
+from qcrd_ray.method.batching import Rounds, global_batch
+from qcrd_ray.method.randomness import keyed_seed
+from qcrd_ray.records import StudentNegative
+from qcrd_ray.tasks import build_task
+from qcrd_ray.training.checkpoints import load_checkpoint, save_checkpoint
+from qcrd_ray.training.data import RoundQuestion, TrainingSet, assemble, read_validation, round_questions, rounds_of, step_batch
+from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
+from qcrd_ray.training.job import TrainingJob
+from qcrd_ray.training.metrics import MetricsWriter
+from qcrd_ray.training.negatives import NegativesFolder, round_snapshot
+from qcrd_ray.training.snapshots import Ring, snapshots_kept
+from qcrd_ray.training.student_learner import StudentLearner
+from qcrd_ray.training.validation import Validator
+from qcrd_ray.training.world import World, compile_nothing
+
+_PROGRESS_EVERY_S = 0.5
+
+
+def train_worker(job: TrainingJob) -> None:
+    """Train from the last checkpoint, or from the start, to the last round. Runs on every worker of Ray Train."""
+    torch.set_num_threads(job.recipe.train.worker.threads)
+    compile_nothing()
+    worker = Worker(job, World.here(ray.train.torch.get_device()))
+    first = worker.resume()
+    worker.open_metrics(first)
+    if first == 0:
+        worker.begin()
+    for round in range(first, worker.rounds.count):
+        worker.round(round)
+    worker.close()
+
+
+class Worker:
+    """One worker's share of a training. ``best`` is the best validation so far; it travels in the checkpoints."""
+
+    def __init__(self, job: TrainingJob, world: World):
+        recipe = job.recipe
+        self.job, self.recipe, self.world = job, recipe, world
+        self.task = build_task(recipe.task)
+        self.training_set = TrainingSet(job.data)
+        self.rounds: Rounds = rounds_of(recipe, len(self.training_set))
+        self.tokenizer = AutoTokenizer.from_pretrained(job.start)
+        self.student = StudentLearner(
+            recipe, job.objective, job.start, tokenizer=self.tokenizer, total_steps=self.rounds.total_steps, world=world
+        )
+        self.discriminator = None
+        if job.contrastive:
+            start = recipe.discriminator.model or job.start
+            tokenizer = AutoTokenizer.from_pretrained(start) if recipe.discriminator.model else self.tokenizer
+            self.discriminator = DiscriminatorLearner(recipe, start, tokenizer=tokenizer, words=self.training_set.words, world=world)
+        self.ring = Ring(job.folder / "snapshots", keep=snapshots_kept(recipe) if job.samples_negatives else 1)
+        self.negatives = NegativesFolder(job.folder / "negatives", parts=recipe.negatives.samplers)
+        limit = recipe.train.validate_.max_questions
+        self.validator = Validator(
+            recipe,
+            read_validation(job.validation, self.task, limit=limit),
+            task=self.task,
+            heads=job.heads,
+            longest=job.longest,
+            world=world,
+        )
+        self.best: dict[str, Any] | None = None
+        self.pretraining: dict[str, float] = {}
+        self.metrics: MetricsWriter | None = None
+        self._progress_due = 0.0
+
+    def resume(self) -> int:
+        """Load the last checkpoint, if there is one. Returns the round to go on with."""
+        state = load_checkpoint(self.engines, workers=self.world.size)
+        self.best = state["best"]
+        return state["round"]
+
+    def open_metrics(self, first: int) -> None:
+        if self.world.rank == 0:
+            self.metrics = MetricsWriter(self.job.folder, first_round=first, first_step=first * self.rounds.steps_per_round)
+            self.metrics.progress(first * self.rounds.steps_per_round, f"round {first + 1}/{self.rounds.count}")
+
+    @property
+    def engines(self) -> dict[str, Any]:
+        engines = {"student": self.student.engine}
+        return engines | ({"discriminator": self.discriminator.engine} if self.discriminator else {})
+
+    def begin(self) -> None:
+        """Before the first round: snapshot 0, which samplers wait for, and the discriminator's pretraining."""
+        self._snapshot(0)
+        if self.discriminator:
+            self._pretrain()
+
+    def _pretrain(self) -> None:
+        """D's first steps, on the teacher's rationales of as many questions as they can read."""
+        steps, total = self.recipe.discriminator.pretrain_steps, len(self.training_set)
+        if steps:
+            size = min(total, steps * self.recipe.discriminator.batch_size)
+            order = keyed_seed(self.recipe.seed, "pretraining questions")
+            indices = global_batch(seed=order, step=0, questions=total, batch_size=size)
+            questions = list(self._assemble(sorted(indices), []).values())
+            self.pretraining = self.discriminator.train(questions, steps=steps, phase="pretraining")
+
+    def round(self, round: int) -> None:
+        """One round, from its negatives to its checkpoint."""
+        clock = Clock()
+        row: dict[str, Any] = {"round": round, "step": self.rounds.steps(round)[-1] + 1}
+        questions = self._questions(round, clock, row)
+        sums = torch.zeros(len(self.job.objective.sums))
+        tokens = 0
+        with clock("student"):
+            for step in self.rounds.steps(round):
+                batch = [questions[index].example for index in step_batch(self.recipe, len(self.training_set), step)]
+                sums += self.student.step(step, batch)
+                tokens += sum(len(example.predict) + len(example.label or ()) for example in batch)
+                self._show(step + 1, round)
+        row["learning_rate"] = self.student.learning_rate
+        row["student"] = self.job.objective.metrics(self.world.sum(sums))
+        with clock("snapshot"):
+            snapshot = self._snapshot(round + 1)
+        if self._validates(round):
+            with clock("validation"):
+                row["validation"] = self.validator.measure(snapshot)
+            self._keep_best(round, row["validation"], snapshot)
+        row |= {"seconds": clock.seconds, "label_tokens": tokens}
+        if self.metrics:
+            self.metrics.round(row)
+        save_checkpoint(self.engines, self.job.folder, round=round + 1, best=self.best, world=self.world, metrics=row.get("validation", {}))
+        if self.world.rank == 0:
+            self.ring.forget(round + 1)
+
+    def close(self) -> None:
+        if self.metrics:
+            self.metrics.close()
+
+    def _questions(self, round: int, clock: Clock, row: dict[str, Any]) -> dict[int, RoundQuestion]:
+        """The round's questions with all that it trains on: student negatives, and scores after D's steps."""
+        indices = round_questions(self.recipe, self.rounds, round)
+        if not self.discriminator:
+            return self._assemble(indices, [])
+        with clock("negatives"):
+            negatives = self._student_negatives(round, row)
+            questions = self._assemble(indices, negatives)
+        with clock("discriminator"):
+            steps = self.recipe.discriminator.steps_per_round
+            trained = self.discriminator.train(list(questions.values()), steps=steps, phase=f"round {round}", decays=round)
+        with clock("scoring"):
+            questions = self.discriminator.score(questions)
+        row["discriminator"] = {**trained, **score_metrics(list(questions.values())), "learning_rate": self.discriminator.learning_rate}
+        if round == 0:
+            row["discriminator"] |= {f"pretraining_{name}": value for name, value in self.pretraining.items()}
+        return questions
+
+    def _assemble(self, indices: list[int], negatives: list[StudentNegative]) -> dict[int, RoundQuestion]:
+        rows = self.training_set.read(indices)
+        return assemble(rows, negatives, tokenizer=self.tokenizer, max_tokens=self.recipe.student.max_target_tokens)
+
+    def _student_negatives(self, round: int, row: dict[str, Any]) -> list[StudentNegative]:
+        snapshot = round_snapshot(self.recipe, round)
+        if snapshot is None:
+            return []
+        waited = self.negatives.wait(round, snapshot=snapshot, timeout_s=self.recipe.negatives.wait_timeout_s)
+        written = self.negatives.read(round)
+        judged = [negative.right for negative in written if negative.right is not None]
+        row["negatives"] = {
+            "snapshot": snapshot,
+            "sampled": len(written),
+            "right_share": sum(judged) / len(written) if written else 0.0,
+            "unparsed_share": sum(negative.answer is None for negative in written) / len(written) if written else 0.0,
+            "waited_s": round_s(waited),
+        }
+        return [negative for negative in written if not (self.recipe.negatives.drop_right and negative.right)]
+
+    def _snapshot(self, snapshot: int) -> Path:
+        self.student.save(self.ring.writing(snapshot))
+        if self.world.rank == 0:
+            self.ring.publish(snapshot)
+        self.world.barrier()
+        return self.ring.path(snapshot)
+
+    def _validates(self, round: int) -> bool:
+        return (round + 1) % self.recipe.train.validate_.every_rounds == 0 or round + 1 == self.rounds.count
+
+    def _keep_best(self, round: int, validation: dict[str, float], snapshot: Path) -> None:
+        """Keep the snapshot as best/ where it is better than all before; the earlier of equals stays."""
+        if self.best is not None and validation[self.job.choose_by] <= self.best["validation"][self.job.choose_by]:
+            return
+        self.best = {"round": round, "validation": validation}
+        if self.world.rank == 0:
+            best, writing = self.job.folder / "best", self.job.folder / ".best.writing"
+            shutil.rmtree(writing, ignore_errors=True)
+            shutil.copytree(snapshot, writing)
+            if self.discriminator:
+                folder = writing / "discriminator"
+                self.discriminator.discriminator.save(folder, max_tokens=self.recipe.discriminator.max_tokens)
+                self.discriminator.tokenizer.save_pretrained(folder)
+            shutil.rmtree(best, ignore_errors=True)
+            writing.rename(best)
+
+    def _show(self, step: int, round: int) -> None:
+        if self.metrics and time.monotonic() >= self._progress_due:
+            self._progress_due = time.monotonic() + _PROGRESS_EVERY_S
+            self.metrics.progress(step, f"round {round + 1}/{self.rounds.count}")
+
+
+class Clock:
+    """Seconds by part of a round."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[part] = round_s(self.seconds.get(part, 0.0) + time.monotonic() - start)
+
+
+def round_s(seconds: float) -> float:
+    return round(seconds, 3)

@@ -1,0 +1,41 @@
+"""The workers of a training as one of them sees the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import deepspeed.ops
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """``rank`` of ``size`` workers, each with its own ``device``. The process group is Ray Train's: gloo on CPUs, nccl on GPUs."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def here(cls, device: torch.device) -> World:
+        return cls(dist.get_rank(), dist.get_world_size(), device)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The elementwise sum over all workers, on the CPU."""
+        tensor = tensor.to(self.device)
+        dist.all_reduce(tensor)
+        return tensor.cpu()
+
+    def barrier(self) -> None:
+        dist.barrier()
+
+
+def compile_nothing() -> None:
+    """Keep DeepSpeed from compiling an operator on CPUs when it meets the process group: half a minute, and a compiler, for nothing.
+
+    That operator (deepspeed_shm_comm) speeds up ``inference_all_reduce``, which training never calls. DeepSpeed asks its table of
+    compatible operators before it builds one, and keeps edits to that table.
+    """
+    if not torch.cuda.is_available():
+        deepspeed.ops.__compatible_ops__ = {}
