@@ -7,6 +7,6 @@ evaluation/parts/                finished predictions by what they depend on; a 
 
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
 from qcrd_ray.evaluation.stage import evaluate
-from qcrd_ray.evaluation.table import markdown_table, render_table
+from qcrd_ray.result_table import markdown_table, render_table
 
 __all__ = ["PREDICTION_SCHEMA", "Prediction", "evaluate", "markdown_table", "render_table", "result_rows"]

@@ -73,9 +73,9 @@ def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[He
     for name, objective in trained:
         heads: tuple[Head, ...] = ("label",) if objective == "finetune" else ("label", "rationale")
         models.append((name, folder.training(objective) / "best", heads))
-    for name, model, _ in models:
-        if not (model / "config.json").is_file():
-            raise UserError(f"evaluation: {name} is not there ({model}): train it first with `qcrd train`")
+    for _, objective in trained:
+        if not (folder.training(objective) / "result.json").is_file():
+            raise UserError(f"evaluation: {folder.training(objective)} holds no finished training: run `qcrd train` first")
     return models
 
 
