@@ -42,7 +42,8 @@ def read_json_lines(path: str) -> list[Line]:
         raise UserError(f"{file}: is a folder; name the .jsonl file in it{_near(file / '*')}")
     if not file.is_file():
         raise UserError(f"{file}: there is no such file{_near(file)}")
-    lines = [_line(number, raw) for number, raw in enumerate(file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1) if raw.strip()]
+    content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put in front
+    lines = [_line(number, raw) for number, raw in enumerate(content.split(b"\n"), 1) if raw.strip()]
     if not lines:
         raise UserError(f"{file}: the file is empty; it must hold one JSON object a line")
     return lines

@@ -58,7 +58,8 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _read(path: Path) -> str:
     if not path.is_file():
-        raise UserError(f"{path}: there is no such recipe" + (" (it is a folder)" if path.is_dir() else "; `qcrd init` writes one to start from"))
+        what = "is a folder, not a recipe" if path.is_dir() else "there is no such recipe; `qcrd init` writes one to start from"
+        raise UserError(f"{path}: {what}")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -8,11 +8,13 @@ from fractions import Fraction
 from typing import ClassVar
 
 from qcrd_ray.records import Question
-from qcrd_ray.tasks.answers import announced, clean, cut_run_on, without
+from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
 from qcrd_ray.tasks.base import Parsed
-from qcrd_ray.tasks.numbers import find_numbers, plain, spell
+from qcrd_ray.tasks.numbers import find_number_words, find_numbers, plain, spell
 from qcrd_ray.tasks.prompting import PromptedTask
 
+_ANNOUNCED = announcement("answer")
+_EQUALS = re.compile(r"=|\bequals?\b(?: to)?")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+(?=[^a-z\s])|\n+")
 
 
@@ -28,32 +30,36 @@ class Arithmetic(PromptedTask):
     def canonical(self, answer: str, question: Question) -> str | None:
         """The number in ``answer``: what follows ``####`` or the last ``=``, if that holds exactly one number."""
         said = plain(answer).rsplit("####", 1)[-1].rsplit("=", 1)[-1]
-        numbers = find_numbers(said)
-        return spell(numbers[0][2]) if len(numbers) == 1 else None
+        numbers = [value for _, _, value in find_numbers(said)] or find_number_words(said)
+        return spell(numbers[0]) if len(numbers) == 1 else None
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """The announced number, else the number that the last sentence with one concludes on."""
+        """The announced number, else the one that the last sentence with a number states. The rationale comes back without LaTeX."""
         kept = plain(cut_run_on(text, question.question))
         if not kept:
             return Parsed(reason="the completion is empty")
-        for said in announced(kept, self.recipe.closing):
-            if (value := _result(said.text)) is not None:
+        given = {value for _, _, value in find_numbers(plain(question.question))}
+        for said in announced(kept, self.recipe.closing, _ANNOUNCED):
+            sentence = _SENTENCE_END.split(said.text, maxsplit=1)[0]
+            if (value := _stated(sentence, given)) is not None:
                 return Parsed(rationale=without(kept, said), answer=spell(value))
+            if words := find_number_words(sentence):
+                return Parsed(rationale=without(kept, said), answer=spell(words[0]))
         for sentence in reversed(_SENTENCE_END.split(kept)):
-            if (value := _conclusion(sentence, question)) is not None:
+            if (value := _stated(sentence, given)) is not None:
                 return Parsed(rationale=clean(kept), answer=spell(value))
         return Parsed(rationale=clean(kept), reason="no number in the completion")
 
 
-def _result(said: str) -> Fraction | None:
-    """The number of an announced answer: behind its last ``=``, else its first."""
-    numbers = find_numbers(_SENTENCE_END.split(said, maxsplit=1)[0])
-    equals = said.rfind("=")
-    return next((v for start, _, v in numbers if start > equals), numbers[0][2] if numbers else None)
+def _stated(sentence: str, given: set[Fraction]) -> Fraction | None:
+    """The number that a sentence states as its result.
 
-
-def _conclusion(sentence: str, question: Question) -> Fraction | None:
-    """The number that a concluding sentence ends in: behind its last ``=``, else its last."""
+    That is what follows its last ``=`` or "equals". Without one it is the first number that the question did not give ("so 26 rounds were
+    played to score 78 points"), as most answers are computed; where the question gave them all, the first.
+    """
     numbers = find_numbers(sentence)
-    equals = sentence.rfind("=")
-    return next((v for start, _, v in numbers if start > equals >= 0), numbers[-1][2] if numbers else None)
+    equals = [match.end() for match in _EQUALS.finditer(sentence)]
+    if equals and (after := [value for start, _, value in numbers if start >= equals[-1]]):
+        return after[0]
+    new = [value for _, _, value in numbers if value not in given]
+    return (new or [value for _, _, value in numbers] or [None])[0]

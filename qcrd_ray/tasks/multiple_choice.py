@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcrd_ray.records import Question
-from qcrd_ray.tasks.answers import announced, clean, cut_run_on, squeeze, without
+from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, squeeze, without
 from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.prompting import PromptedTask
 
-# "(d)", "d)", "D.", "D:", "D," or a lone capital D at the start of what is said. A lone small "a" is an article.
-_LETTER = re.compile(r"\A\W*?(?:\(([a-z])\)|([a-z])\)|([a-z])[.:](?!\w)|((?-i:[A-Z]))(?=[\s,;*}\]\"']*(?:\Z|[,;*}\]\"'\n]|[-–—] )))", re.IGNORECASE)
+# "(d)", "d)", "D.", "D:", or a capital D before "(" or the end of its phrase. A lone small "a" is an article.
+_LETTER = re.compile(
+    r"\A\W*?(?:\(([a-z])\)|([a-z])\)|([a-z])[.:](?!\w)|((?-i:[A-Z]))(?=[*}$\]\"' ]*(?:\Z|[,;\n(]|[-–—] )))", re.IGNORECASE
+)
+_NAMED = re.compile(r"\(([a-z])\)|\b(?:choice|option|answer) ((?-i:[A-Z]))\b", re.IGNORECASE)
+_CONCLUSION = re.compile(r"\A\W*(?:so|thus|hence|therefore|in conclusion|overall)\b", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_ANNOUNCED = announcement("answer", "choice", "option")
 
 
 @dataclass(frozen=True)
@@ -40,27 +46,54 @@ class MultipleChoice(PromptedTask):
 
     def canonical(self, answer: str, question: Question) -> str | None:
         """The choice's own text, whether ``answer`` is that text, a letter, or both."""
-        return self._by_text(answer, question) or self._by_letter(answer if len(answer.strip()) > 1 else answer.upper(), question)
+        return self._choice(answer if len(answer.strip()) > 1 else answer.upper(), question)
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """The announced choice, else the only choice that the last sentence naming any names."""
+        """The announced choice, else the one that the conclusion names by its letter. Several at once ("either (a) or (b)") are none."""
         kept = cut_run_on(text, question.question)
         if not kept:
             return Parsed(reason="the completion is empty")
-        for said in announced(kept, self.recipe.closing):
-            if choice := self._by_letter(said.text, question) or self._by_text(said.text, question):
+        for said in announced(kept, self.recipe.closing, _ANNOUNCED):
+            if self._several(said.text, question):
+                return Parsed(rationale=clean(kept), reason="several choices are named as the answer")
+            if choice := self._choice(said.text, question):
                 return Parsed(rationale=without(kept, said), answer=choice)
+        sentences = [s for s in _SENTENCE_END.split(kept) if s.strip()]
+        for sentence in [*(s for s in reversed(sentences) if _CONCLUSION.match(s)), sentences[-1]]:
+            if len(named := self._named(sentence, question)) == 1:
+                return Parsed(rationale=clean(kept), answer=named.pop())
         return Parsed(rationale=clean(kept), reason="no choice in the completion")
 
+    def _choice(self, said: str, question: Question) -> str | None:
+        """The choice that is said: exactly its text, else its letter, else words that start with its text."""
+        exact = squeeze(said).rstrip(" .")
+        return (
+            next((choice for choice in question.choices if squeeze(choice) in (exact, squeeze(said))), None)
+            or self._by_letter(said, question)
+            or self._by_text(said, question)
+        )
+
     def _by_letter(self, said: str, question: Question) -> str | None:
+        """The choice whose letter comes first in what is said."""
         match = _LETTER.match(said)
-        if not match:
-            return None
-        index = ord(match[match.lastindex].lower()) - ord("a")
-        return question.choices[index] if index < len(question.choices) else None
+        return self._lettered(match[match.lastindex], question) if match else None
 
     def _by_text(self, said: str, question: Question) -> str | None:
-        """The longest choice that what is said starts with."""
-        said = re.sub(r"\A\W+|\W+\Z", "", squeeze(said))
-        named = [c for c in question.choices if said == squeeze(c) or re.match(rf"{re.escape(squeeze(c))}(?!\w)", said)]
+        """The longest choice that what is said starts with, an article aside."""
+        said = re.sub(r"\A\W+", "", squeeze(said))
+        said = said, re.sub(r"\A(?:an?|the) ", "", said)
+        named = [c for c in question.choices if any(re.match(rf"{re.escape(squeeze(c))}(?!\w)", s) for s in said)]
         return max(named, key=len, default=None)
+
+    def _named(self, sentence: str, question: Question) -> set[str]:
+        """All choices that a sentence names by their letters."""
+        return {c for pair in _NAMED.findall(sentence) if (c := self._lettered(pair[0] or pair[1], question))}
+
+    def _several(self, said: str, question: Question) -> bool:
+        """Whether what is said is a list of different choices: "(b), (c), and (d)", "either (a) bus or (e) theatre"."""
+        listed = re.match(r"\W*(?:either |both )?\([a-z]\)[^.()]{0,60}?(?:,|\bor\b|\band\b)\s*(?:or |and )?\([a-z]\)", said, re.IGNORECASE)
+        return bool(listed) and len(self._named(listed[0], question)) > 1
+
+    def _lettered(self, letter: str, question: Question) -> str | None:
+        index = ord(letter.lower()) - ord("a")
+        return question.choices[index] if index < len(question.choices) else None

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcrd_ray.records import Question
-from qcrd_ray.tasks.answers import announced, clean, cut_run_on, without
+from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
 from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.prompting import PromptedTask
 
 LABELS = ("entailment", "neutral", "contradiction")
 
-# How each label is said; tried in this order, so that "not possible to tell" and "does not entail" are not taken for yes or no.
-_WORDINGS = (
-    ("neutral", r"neutral|undetermined|inconclusive|unknown|(?:it is |it's )?(?:not possible|impossible|cannot|can't|can not|unable) (?:to )?(?:tell|say|know|determine|be determined)|maybe|not enough information|not necessarily|(?:does|do) not (?:necessarily )?(?:entail|imply)"),
-    ("contradiction", r"contradict\w*|no\b|false\b"),
-    ("entailment", r"entail\w*|yes\b|true\b"),
+# How each label is said. Tried in this order, so that "not possible to tell" and "does not entail" are not taken for no or yes.
+_UNSURE = (
+    r"neutral|undetermined|inconclusive|unknown|uncertain|maybe|not enough information|not necessarily|"
+    r"(?:it |it is |it's |is )?(?:not possible|impossible|cannot|can't|can not|unable)(?: to)?(?: be)? (?:tell|say|know|determined?)|"
+    r"does not (?:necessarily )?(?:entail|imply)"
 )
-_LABEL_WORDS = tuple((label, re.compile(rf"\A\W*(?:(?:an?|the) )?(?:{words})", re.IGNORECASE)) for label, words in _WORDINGS)
+_WORDINGS = tuple(
+    (label, re.compile(rf"\A\W*(?:an? |the |that )?(?:{words})", re.IGNORECASE))
+    for label, words in (("neutral", _UNSURE), ("contradiction", r"contradict\w*|no\b|false\b"), ("entailment", r"entail\w*|yes\b|true\b"))
+)
+_ANNOUNCED = announcement("answer", "label", "relationship", "relation")
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,11 @@ class NaturalLanguageInference(PromptedTask):
         kept = cut_run_on(text, question.question)
         if not kept:
             return Parsed(reason="the completion is empty")
-        for said in announced(kept, self.recipe.closing):
+        for said in announced(kept, self.recipe.closing, _ANNOUNCED):
             if label := _label(said.text):
                 return Parsed(rationale=without(kept, said), answer=label)
         return Parsed(rationale=clean(kept), reason="no label in the completion")
 
 
 def _label(said: str) -> str | None:
-    return next((label for label, words in _LABEL_WORDS if words.match(said.strip())), None)
+    return next((label for label, words in _WORDINGS if words.match(said.strip())), None)

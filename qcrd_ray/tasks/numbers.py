@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 MOST_DIGITS = 40  # longer strings of digits are noise, and a way to make exact arithmetic slow
@@ -24,6 +24,12 @@ _LATEX = (
     (re.compile(r"\\[,!;:]|\\(?=[$%])"), ""),
     (re.compile(r"<<[^<>]*>>"), ""),  # GSM8K's calculator marks
 )
+_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"),
+    *("fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORD_NUMBER = re.compile(rf"\b(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_WORDS[1:10])}))?|({'|'.join(_WORDS)}))\b", re.IGNORECASE)
 _HALVES = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
 
 
@@ -46,6 +52,14 @@ def find_numbers(text: str) -> list[tuple[int, int, Fraction]]:
     return found
 
 
+def find_number_words(text: str) -> list[Fraction]:
+    """The numbers up to 99 that are written as words, in their order."""
+    found = []
+    for tens, ones, small in _WORD_NUMBER.findall(text.lower()):
+        found.append(Fraction(_WORDS.index(small) if small else 10 * (_TENS.index(tens) + 2) + (_WORDS.index(ones) if ones else 0)))
+    return found
+
+
 def spell(value: Fraction) -> str:
     """The one spelling of a number: "32", "-0.5", and "1/3" where no decimal ends."""
     rest = value.denominator
@@ -54,7 +68,8 @@ def spell(value: Fraction) -> str:
             rest //= prime
     if rest != 1 or value.denominator.bit_length() > 64:
         return f"{value.numerator}/{value.denominator}"
-    text = format(Decimal(value.numerator) / Decimal(value.denominator), "f")
+    with localcontext(prec=200):  # exact: at most MOST_DIGITS digits over 64 bits
+        text = format(Decimal(value.numerator) / Decimal(value.denominator), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

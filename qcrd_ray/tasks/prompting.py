@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Example, TaskRecipe
 from qcrd_ray.records import Question
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Message
@@ -33,11 +34,15 @@ class PromptedTask:
 
     INSTRUCTION: ClassVar[str]  # the kind's own text, taken where the recipe's is left out
 
+    def __post_init__(self) -> None:
+        if not self.recipe.closing.split("{answer}", 1)[0].strip():
+            raise UserError(f"task.closing: {self.recipe.closing!r} must have words before {{answer}}, or the answer cannot be found again")
+
     @property
     def instruction(self) -> str:
         """What the teacher is told to do: the recipe's text ("" for none), or the kind's own; {closing} is filled in."""
         text = self.INSTRUCTION if self.recipe.instruction is None else self.recipe.instruction
-        return text.replace("{closing}", self.recipe.closing.replace("{answer}", "..."))
+        return text.replace("{closing}", self.recipe.closing.replace("{answer}", "<answer>"))
 
     def check(self, question: Question) -> str:
         """Why this question cannot be used, or "": what holds for every kind."""

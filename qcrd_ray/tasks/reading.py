@@ -98,7 +98,8 @@ def _file_rows(path: str, task: Task, columns: dict[str, str], kind: str, max_ch
                         f"{path}: id {row.id!r} stands for two different questions, in lines {number} and {line.number}; "
                         f"give each question its own id, or map another column with data.columns.id"
                     )
-                row = _rejected(line, f"a duplicate of line {number}", row.id)
+                differs = "" if earlier.answer == row.answer else f", with the answer {row.answer!r} where that has {earlier.answer!r}"
+                row = _rejected(line, f"a duplicate of line {number}{differs}", row.id)
         rows.append(row)
     return rows
 
