@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -53,13 +53,13 @@ class Reply:
 
 
 class Asker:
-    """A Ray Data callable: a block of asks in, as many rationale sets out."""
+    """A Ray Data callable: a block of asks in, as many rationale sets out. ``tell`` is handed what has been done since it last was."""
 
-    def __init__(self, recipe: Recipe, teacher: Teacher, tally):
+    def __init__(self, recipe: Recipe, teacher: Teacher, tell: Callable[[Counter[str]], object]):
         self._recipe = recipe
         self._teacher = teacher
         self._task = build_task(recipe.task)
-        self._tally = tally
+        self._tell_counts = tell
         self._counts: Counter[str] = Counter()
         self._told = time.monotonic()
         self._slots = asyncio.Semaphore(recipe.generation.requests_in_flight)
@@ -144,5 +144,5 @@ class Asker:
 
     def _tell(self, *, at_once: bool = False) -> None:
         if at_once or time.monotonic() - self._told > TELL_EVERY_S:
-            self._tally.add.remote(self._counts)
+            self._tell_counts(self._counts)
             self._counts, self._told = Counter(), time.monotonic()

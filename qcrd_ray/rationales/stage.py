@@ -96,7 +96,7 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
         blocks = asks.repartition(target_num_rows_per_block=settings.rows_per_block)
         rows = blocks.map_batches(
             Asker,
-            fn_constructor_args=(recipe, teacher, tally),
+            fn_constructor_args=(recipe, teacher, lambda counts: tally.add.remote(counts)),
             batch_size=settings.rows_per_block,
             batch_format="pyarrow",
             # One block more than fills the requests in flight, so that they stay in flight while a block's last ones are awaited.
@@ -105,7 +105,8 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
             ),
             num_cpus=1,
         )
-        rows.write_parquet(str(store.rows), ray_remote_args={"num_cpus": FILES_CPUS})
+        # Each block is written as it is finished; more writers at once than blocks that finish at once would only be more processes.
+        rows.write_parquet(str(store.rows), ray_remote_args={"num_cpus": FILES_CPUS}, concurrency=settings.actors + 1)
     return _told(ray.get(tally.read.remote()), seconds=time.monotonic() - start)
 
 
@@ -117,6 +118,7 @@ def _data_context(store: Store) -> Iterator[None]:
     before = DataContext.get_current()
     context = before.copy()
     context.enable_progress_bars = False
+    context.use_datasource_v2 = False  # its Parquet reader starts 32 actors to read the footer of one file
     context.checkpoint_config = CheckpointConfig("id", str(store.checkpoint), delete_checkpoint_on_success=False)
     DataContext._set_current(context)
     try:

@@ -1,10 +1,10 @@
 """The files of a split's rationales, and what a run that was killed, or that failed in part, left in them.
 
-    asks.parquet     one row per question, under the id that hashes all that is asked of it: the input of the Ray Data job
-    rows/*.parquet   finished rows (RATIONALE_SET_SCHEMA); these files are the truth, the rest is made from them
-    checkpoint/      the ids of the finished rows, as Ray Data's `CheckpointConfig` keeps them: it asks for the others only
-    stale/*.parquet  finished rows of questions or prompts that have changed since; nothing reads them
-    manifest.json    counts, settings, versions
+asks.parquet     one row per question, under the id that hashes all that is asked of it: the input of the Ray Data job
+rows/*.parquet   finished rows (RATIONALE_SET_SCHEMA); these files are the truth, the rest is made from them
+checkpoint/      the ids of the finished rows, as Ray Data's `CheckpointConfig` keeps them: it asks for the others only
+stale/*.parquet  finished rows of questions or prompts that have changed since; nothing reads them
+manifest.json    counts, settings, versions
 """
 
 from __future__ import annotations

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qcrd_ray.recipe import Recipe, RecordedTeacher
+from qcrd_ray.cluster import Bundle
+from qcrd_ray.recipe import Recipe, RecordedTeacher, TeacherRecipe
 from qcrd_ray.teacher.base import Answer, Ask, Prompt, Refusal, Teacher, TeacherError
-from qcrd_ray.teacher.recording import Recording
+from qcrd_ray.teacher.model import uses_chat
+from qcrd_ray.teacher.recording import Recording, read_recording
 
-__all__ = ["Answer", "Ask", "Prompt", "Refusal", "Teacher", "TeacherError", "build_teacher", "teacher_for"]
+__all__ = ["Answer", "Ask", "Prompt", "Refusal", "Teacher", "TeacherError", "build_teacher", "bundles", "check", "teacher_for"]
 
 
 def build_teacher(recipe: Recipe) -> Teacher:
@@ -29,3 +31,20 @@ def teacher_for(recipe: Recipe) -> Iterator[Teacher]:
         yield teacher
     finally:
         teacher.stop()
+
+
+def check(recipe: TeacherRecipe) -> str:
+    """What can be known of a teacher without starting it, in words. Raises UserError for a recording or a model that cannot be used."""
+    if isinstance(recipe, RecordedTeacher):
+        recorded = read_recording(recipe)
+        return f"{recipe.path}: {sum(map(len, recorded.values()))} completions of {len(recorded)} questions"
+    return f"{recipe.model}, asked {'with its chat template' if uses_chat(recipe) else 'in plain text'}"
+
+
+def bundles(recipe: TeacherRecipe) -> list[Bundle]:
+    """What the teacher takes of the cluster from its start, one bundle per process. Needs a connected Ray."""
+    if isinstance(recipe, RecordedTeacher):
+        return []
+    from qcrd_ray.teacher.served import replica_bundles
+
+    return replica_bundles(recipe) * max(recipe.min_replicas, 1)

@@ -92,5 +92,7 @@ def _field(recipe: RecordedTeacher, line: Line, field: str) -> str:
     name = recipe.columns.get(field, field)
     if line.data.get(name) is None:
         has = ", ".join(map(repr, line.data)) or "no column"
-        raise UserError(f"{recipe.path}:{line.number}: no {name!r} in this row, which has {has}; name the column with teacher.columns.{field}")
+        raise UserError(
+            f"{recipe.path}:{line.number}: no {name!r} in this row, which has {has}; name the column with teacher.columns.{field}"
+        )
     return str(line.data[name])

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
+from functools import cached_property
 
 import ray
 from ray import serve
@@ -53,7 +54,7 @@ class ServedTeacher:
 
     def check(self, questions: Sequence[Question]) -> None:
         """The model's config and tokenizer can be read and fit each other. Raises UserError."""
-        uses_chat(self._recipe)
+        assert self._chat in (True, False)
 
     def start(self, report: Report = silent) -> None:
         """Deploy and wait until a replica answers.
@@ -67,7 +68,7 @@ class ServedTeacher:
         report(0, 0, "the teacher waits for its resources")
         replicas = max(self._recipe.min_replicas, 1)
         what = "the teacher (teacher.min_replicas, cpus_per_replica, accelerator)"
-        require(bundles(self._recipe) * replicas, what=what, timeout_s=self._schedule_timeout_s)
+        require(replica_bundles(self._recipe) * replicas, what=what, timeout_s=self._schedule_timeout_s)
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self._started_serve = not _serve_runs()
         self._started = True  # from here on there is something to stop
@@ -95,16 +96,18 @@ class ServedTeacher:
             raise TeacherError(f"{type(error.cause).__name__}: {error.cause}") from error
         except (RayError, RayServeException) as error:
             raise TeacherError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
-        if any(len(answer["samples"]) != self._sampling["n"] for answer in answers) or len(answers) != len(asks):
-            raise TeacherError(f"asked for {len(asks)} x {self._sampling['n']} samples, got {[len(answer['samples']) for answer in answers]}")
+        counts = [len(answer["samples"]) for answer in answers]
+        if counts != [self._sampling["n"]] * len(asks):
+            raise TeacherError(f"asked for {self._sampling['n']} samples of each of {len(asks)} questions, got {counts}")
         return [Answer(_completions(answer["samples"]), answer["prompt_tokens"]) for answer in answers]
 
-    @property
+    @cached_property
     def _handle(self):
         return serve.get_app_handle(self._app)
 
-    @property
+    @cached_property
     def _chat(self) -> bool:
+        """Found out on the driver, by :meth:`check`; the copies that travel to the askers know it."""
         return uses_chat(self._recipe)
 
     def _wait_until_ready(self, report: Report) -> None:
@@ -131,7 +134,7 @@ def accelerator_of(recipe: ServeTeacher) -> str:
     return "cpu" if recipe.accelerator == "cpu" else "gpu"
 
 
-def bundles(recipe: ServeTeacher) -> list[Bundle]:
+def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
     """What one replica takes: a bundle per device, the first with the replica's own CPUs and resources. Needs a connected Ray."""
     own = {"CPU": recipe.cpus_per_replica, **recipe.resources_per_replica}
     if accelerator_of(recipe) == "cpu":
@@ -168,7 +171,7 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
             "max_replicas": recipe.max_replicas,
             "target_ongoing_requests": max(1.0, 0.75 * recipe.max_ongoing_requests),
         },
-        placement_group_bundles=[_without_zeros(bundle) for bundle in bundles(recipe)],
+        placement_group_bundles=[_without_zeros(bundle) for bundle in replica_bundles(recipe)],
         placement_group_strategy="PACK",
         ray_actor_options={
             "num_cpus": recipe.cpus_per_replica,
