@@ -67,6 +67,8 @@ def _path(mistake: dict, tree: Any) -> tuple:
             path.append(part)
         elif mistake["type"] == "missing" and place == len(loc) - 1:
             path.append(part)
+    if mistake["type"].startswith("union_tag"):
+        path.append("source")
     return tuple(path)
 
 
@@ -83,14 +85,15 @@ def _say(path: tuple, mistakes: list[dict], tree: dict) -> str:
     if kind == "extra_forbidden":
         return f"{key}: there is no such key{_near(path, tree)}"
     if kind == "union_tag_not_found":
-        return f"{key}.source: is missing; expected 'serve' or 'recording'"
+        return f"{key}: is missing; expected 'serve' or 'recording'"
     if kind == "value_error":
         return f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
     expected = [_EXPECTED[m["type"]].format(**m.get("ctx", {})) for m in mistakes if m["type"] in _EXPECTED]
     if not expected:
         return f"{key}: {first['msg']}, not {first['input']!r}"
-    value = first["input"].get("source") if kind == "union_tag_invalid" else first["input"]
-    return f"{key}: expected {' or '.join(dict.fromkeys(expected))}, not {value!r}"
+    if kind == "union_tag_invalid":
+        return f"{key}: expected {expected[0].replace(', ', ' or ')}, not {first['ctx']['tag']!r}"
+    return f"{key}: expected {' or '.join(dict.fromkeys(expected))}, not {first['input']!r}"
 
 
 def _near(path: tuple, tree: dict) -> str:

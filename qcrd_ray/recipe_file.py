@@ -29,6 +29,12 @@ class _Dumper(yaml.SafeDumper):
     """Writes what :class:`_Loader` reads back."""
 
 
+def _text(dumper: yaml.Dumper, text: str) -> yaml.Node:
+    """Quote the line ends of Unicode, which PyYAML writes as they are and reads back as blanks."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if re.search("[\x85\u2028\u2029]", text) else None)
+
+
+_Dumper.add_representer(str, _text)
 for _yaml in (_Loader, _Dumper):
     _yaml.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 

@@ -22,7 +22,7 @@ _HEADER = re.compile(
 )
 # What leads up to an announcement and is no reasoning of its own.
 _LEAD_IN = r"(?:\b(?:so|thus|hence|therefore|finally|then),?[ \t]+)?(?:\b(?:the|my|our|final|correct|best|most[ \t]+\w+)[ \t]+)*"
-_LED_IN = re.compile(rf"{_LEAD_IN}[*_#$ \t]*\Z", re.IGNORECASE)
+_LED_IN = re.compile(rf"{_LEAD_IN}(?:(?<!\S)[*_#$ \t]+)?\Z", re.IGNORECASE)
 _OPENING_LABEL = re.compile(r"\A[ \t*_#]*(?:a|answer|explanation|reasonings?|rationale|solution)[ \t*_]*:[ \t*_]*", re.IGNORECASE)
 
 

@@ -79,9 +79,9 @@ def test_the_students_text_reads_back(choice):
     assert answer(TASK.explanation("First (a), then (b).", choice), question) == choice
 
 
-@pytest.mark.parametrize(("written", "canonical"), [("wool", "wool"), ("Wool ", "wool"), ("D", "wool"), ("d", "wool"), ("(d)", "wool"), ("e", "Rome")])
-def test_canonical(written, canonical):
-    assert TASK.canonical(written, ASKED) == canonical
+@pytest.mark.parametrize("written", ["wool", "Wool ", "D", "d", "(d)", "d) wool"])
+def test_canonical(written):
+    assert TASK.canonical(written, ASKED) == "wool"
 
 
 def test_what_cannot_be_asked_says_why():
