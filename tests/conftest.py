@@ -18,3 +18,67 @@ def tiny_student(tmp_path_factory) -> Path:
     recipe = StudentRecipe(scratch=ScratchRecipe(d_model=32, d_ff=64, layers=1, heads=2, vocabulary=400))
     write_start(recipe, folder, texts=[question.question for question in generate(50, seed=0)], seed=0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_run(tiny_student, tmp_path_factory):
+    """A function that makes a run folder as training leaves it, with random models: (recipe, folder)."""
+    return lambda: _make_run(tiny_student, tmp_path_factory.mktemp("run") / "run")
+
+
+@pytest.fixture(scope="session")
+def exported_student(make_run) -> Path:
+    """A student folder with a discriminator, as a finished run exports it."""
+    from qcrd_ray.student_folder import export_student
+
+    recipe, folder = make_run()
+    row = {"name": "student", "head": "label", "split": "test", "correct": 1, "total": 2, "unanswered": 0}
+    return export_student(recipe, folder, results={"rows": [{**row, "accuracy": 0.5, "low": 0.1, "high": 0.9}], "notes": []})
+
+
+def _make_run(student: Path, root: Path):
+    import json
+    import shutil
+
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    from qcrd_ray.method.discriminator import Discriminator
+    from qcrd_ray.questions import read_split
+    from qcrd_ray.recipe import Recipe
+    from qcrd_ray.run_folder import RunFolder
+
+    recipe = Recipe.model_validate(
+        {
+            "name": "tiny",
+            "run": str(root),
+            "task": {"kind": "word_problems"},
+            "data": {
+                "train": {"generate": 12, "seed": 1},
+                "validation": {"generate": 4, "seed": 2},
+                "test": {"generate": 10, "seed": 3},
+                "held_out": {"generate": 6, "seed": 4, "kind": "held_out"},
+            },
+            "teacher": {"source": "recording", "path": "/private/teacher.jsonl"},
+            "student": {"scratch": {}, "max_input_tokens": 64, "max_target_tokens": 12},
+            "evaluate": {"batch_size": 4},
+            "ray": {"address": "local"},
+        }
+    )
+    folder = RunFolder(root)
+    read_split(recipe, folder, "train")
+    shutil.copytree(student, root / "train" / "start")
+    for number, objective in enumerate(("finetune", "qcrd")):
+        torch.manual_seed(number)
+        model = AutoModelForSeq2SeqLM.from_pretrained(student)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight) * 0.3)
+        best = folder.training(objective) / "best"
+        model.save_pretrained(best)
+        AutoTokenizer.from_pretrained(student).save_pretrained(best)
+        (folder.training(objective) / "result.json").write_text(json.dumps({"best_round": 1, "rounds": 2, "chosen_by": "mean"}))
+    judge = folder.training("qcrd") / "best" / "discriminator"
+    Discriminator.from_pretrained(student, hidden=8).save(judge, max_tokens=64)
+    AutoTokenizer.from_pretrained(student).save_pretrained(judge)
+    return recipe, folder
