@@ -29,6 +29,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "tuple_type": "a list",
+    "too_long": "at most {max_length} items",
     "dict_type": "keys and values",
     "model_type": "keys and values",
     "model_attributes_type": "keys and values",
@@ -73,8 +74,10 @@ def _path(mistake: dict, tree: Any) -> tuple:
 
 
 def _place(path: tuple, where: Keys, name: str) -> str:
-    """Where a key stands; for one that is missing, where the section stands that should hold it."""
-    return next((where[path[:length]] for length in range(len(path), 0, -1) if path[:length] in where), name)
+    """Where a key stands (for one that is missing, its section), and the overrides inside it that may have made the mistake."""
+    place = next((where[path[:length]] for length in range(len(path), 0, -1) if path[:length] in where), name)
+    inside = dict.fromkeys(said for at, said in where.items() if at[: len(path)] == path and said.startswith("--set") and said != place)
+    return f"{place} (with {', '.join(inside)})" if inside else place
 
 
 def _say(path: tuple, mistakes: list[dict], tree: dict) -> str:
@@ -85,7 +88,9 @@ def _say(path: tuple, mistakes: list[dict], tree: dict) -> str:
     if kind == "extra_forbidden":
         return f"{key}: there is no such key{_near(path, tree)}"
     if kind == "union_tag_not_found":
-        return f"{key}: is missing; expected 'serve' or 'recording'"
+        members = _sections(_fields(Recipe)[path[0]])
+        sources = [repr(source) for member in members for source in typing.get_args(member.model_fields["source"].annotation)]
+        return f"{key}: is missing; expected {' or '.join(sources)}"
     if kind == "value_error":
         return f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
     expected = [_EXPECTED[m["type"]].format(**m.get("ctx", {})) for m in mistakes if m["type"] in _EXPECTED]

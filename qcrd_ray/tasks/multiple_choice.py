@@ -45,8 +45,9 @@ class MultipleChoice(PromptedTask):
         return "\n".join([question.question.strip(), "Answer Choices:", *choices])
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The choice's own text, whether ``answer`` is that text, a letter, or both."""
-        return self._choice(answer if len(answer.strip()) > 1 else answer.upper(), question)
+        """The choice's own text, whether ``answer`` is that text or its letter; nothing that merely starts with one."""
+        letter = re.fullmatch(r"\s*\(?([a-z])[).]?\s*", answer, re.IGNORECASE)
+        return self._exactly(answer, question) or (self._lettered(letter[1], question) if letter else None)
 
     def parse(self, text: str, question: Question) -> Parsed:
         """The announced choice, else the one that the conclusion names by its letter. Several at once ("either (a) or (b)") are none."""
@@ -66,12 +67,12 @@ class MultipleChoice(PromptedTask):
 
     def _choice(self, said: str, question: Question) -> str | None:
         """The choice that is said: exactly its text, else its letter, else words that start with its text."""
-        exact = squeeze(said).rstrip(" .")
-        return (
-            next((choice for choice in question.choices if squeeze(choice) in (exact, squeeze(said))), None)
-            or self._by_letter(said, question)
-            or self._by_text(said, question)
-        )
+        return self._exactly(said, question) or self._by_letter(said, question) or self._by_text(said, question)
+
+    def _exactly(self, said: str, question: Question) -> str | None:
+        """The choice whose text this is, but for capitals, blanks and a full stop."""
+        said = squeeze(said)
+        return next((choice for choice in question.choices if squeeze(choice) in (said, said.rstrip(" ."))), None)
 
     def _by_letter(self, said: str, question: Question) -> str | None:
         """The choice whose letter comes first in what is said."""

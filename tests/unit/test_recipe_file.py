@@ -116,6 +116,9 @@ def test_all_mistakes_are_told_at_once(write):
         ("name.first=x", "--set name.first=x: name holds 'small', not keys"),
         ("train.rounds={", "--set train.rounds={:1: not YAML"),
         ("train={rounds: 0}", "--set train={rounds: 0}: train.rounds: expected at least 1, not 0"),
+        ("data.train.rows=[5, 3]", "r.yaml:6 (with --set data.train.rows=[5, 3]): data.train: rows must be [first, past the last]"),
+        ("sampling.temperature=0", "r.yaml (with --set sampling.temperature=0): sampling.k > 1 at sampling.temperature 0"),
+        ("data.train.rows=[0, 1, 2]", "--set data.train.rows=[0, 1, 2]: data.train.rows: expected at most 2 items"),
         ("teacher.path=x", "--set teacher.path=x: teacher.path: there is no such key"),
     ],
 )

@@ -79,9 +79,15 @@ def test_the_students_text_reads_back(choice):
     assert answer(TASK.explanation("First (a), then (b).", choice), question) == choice
 
 
-@pytest.mark.parametrize("written", ["wool", "Wool ", "D", "d", "(d)", "d) wool"])
+@pytest.mark.parametrize("written", ["wool", "Wool ", "wool.", "D", "d", "(d)"])
 def test_canonical(written):
     assert TASK.canonical(written, ASKED) == "wool"
+
+
+@pytest.mark.parametrize("written", ["bus stop", "woo", "", "g", "a or b"])
+def test_what_only_starts_like_a_choice_is_none(written):
+    """Guards gold answers and the label head: "bus stop" is not the choice "bus"."""
+    assert TASK.canonical(written, ASKED) is None
 
 
 def test_what_cannot_be_asked_says_why():
