@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
-from qcrd_ray.training.trainer import train
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["train"]
+from qcrd_ray.progress import Report, silent
+
+if TYPE_CHECKING:
+    from qcrd_ray.recipe import Recipe
+    from qcrd_ray.run_folder import RunFolder
+    from qcrd_ray.training.job import ObjectiveName
+
+
+def train(recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report: Report = silent) -> dict[str, Any]:
+    """Train a student in a run folder: see :func:`qcrd_ray.training.trainer.train`."""
+    # Imported here, so that samplers and workers, which import modules of this package, do not load the driver's half of Ray Train.
+    from qcrd_ray.training import trainer
+
+    return trainer.train(recipe, folder, objective=objective, report=report)
