@@ -5,6 +5,8 @@ A check is a function that returns a line about what it found, or raises :class:
 
 from __future__ import annotations
 
+import itertools
+import logging
 import re
 import shutil
 import sys
@@ -21,7 +23,10 @@ from qcrd_ray.run_folder import RunFolder, installed_version
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.reading import read_questions
 
+SPLITS = ("train", "validation", "test", "held_out")
 FREE_BYTES = 2 << 30  # what a small run writes, with room to spare; a large student's checkpoints need more
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +86,22 @@ def check_python() -> str:
 def check_questions(recipe: Recipe) -> str:
     """Every split can be read and holds something that can be asked."""
     task = build_task(recipe.task)
-    told = []
-    for name in ("train", "validation", "test", "held_out"):
+    told, asked = [], {}
+    for name in SPLITS:
         split = getattr(recipe.data, name)
         if split is None:
             continue
         questions, rejected = read_questions(
             split, task=task, columns=recipe.data.columns, kind=recipe.task.kind, max_chars=recipe.task.max_question_chars
         )
-        if not questions:
-            example = f"; the first: row {rejected[0].row}: {rejected[0].reason}" if rejected else ""
-            raise UserError(f"data.{name}: no question can be used, {len(rejected)} were rejected{example}")
         if name != "train" and not any(question.answer is not None for question in questions):
             raise UserError(f"data.{name}: no question has an answer, so nothing can be measured on it; map its column with data.columns")
+        asked[name] = {(question.question, question.choices) for question in questions}
         told.append(f"{name} {len(questions)}" + (f" (and {len(rejected)} rejected)" if rejected else ""))
+    for first, second in itertools.combinations(asked, 2):
+        if shared := len(asked[first] & asked[second]):
+            told.append(f"WARNING: {shared} questions of {second} stand in {first} too, so what is measured on {second} is not new to it")
+            log.warning("data: %s", told[-1].removeprefix("WARNING: "))
     return ", ".join(told)
 
 

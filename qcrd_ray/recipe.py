@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]  # strict: `true` is no 1
 
 
 class Section(BaseModel):
@@ -179,7 +179,7 @@ class StudentRecipe(Section):
 
 
 class DiscriminatorRecipe(Section):
-    """D(question, rationale) -> [0, 1]: an encoder, max pooling over tokens, two linear layers (METHOD.md section 2)."""
+    """D(question, rationale) -> [0, 1]: an encoder, max pooling over tokens, two linear layers (section 2 of the paper)."""
 
     model: str | None = Field(None, description="an encoder, or an encoder-decoder whose encoder is used; none: the student's own start")
     hidden: Count = 256
@@ -213,7 +213,7 @@ class NegativesRecipe(Section):
 
     teacher: bool = True
     student: bool = True
-    lag: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="rounds; auto = min(5, rounds // 5), at least 1")
+    lag: Count | Literal["auto"] = Field("auto", description="rounds; auto = min(5, rounds // 5), at least 1")
     before_lag: Literal["oldest", "none"] = "oldest"
     per_question: Count = 1
     temperature: Positive = 1.5
@@ -343,5 +343,5 @@ class Recipe(Section):
 
     @property
     def lag(self) -> int:
-        """Rounds between the snapshot that writes negatives and the round they are used in (METHOD.md 2b, PROTOTYPE.md on short runs)."""
+        """Rounds between the snapshot that writes negatives and the round they are used in ."""
         return self.negatives.lag if self.negatives.lag != "auto" else max(1, min(5, self.train.rounds // 5))

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from qcrd_ray import __version__
 from qcrd_ray.errors import UserError
+from qcrd_ray.json_lines import expand_path
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe_file import dump_recipe, load_recipe
 from qcrd_ray.records import RATIONALE_SET_SCHEMA
@@ -127,7 +128,7 @@ def resolve(run: str) -> Path:
     """
     if "://" in run:
         raise UserError(f"run: {run} is a URI; give the path under which that storage is mounted on every node")
-    path = Path(os.path.expandvars(run)).expanduser()
+    path = expand_path(run)
     if not path.is_absolute() and _SUBMITTED_JOB in os.environ:
         raise UserError(f"run: {run} is relative, and a submitted job's working directory goes away with it; give an absolute path")
     return path.absolute()
