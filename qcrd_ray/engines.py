@@ -51,7 +51,13 @@ def load_engine(
 ) -> Engine:
     """The engine that fits the model in ``folder`` (or hub id, or `demo`). Raises UserError where it is not a usable student."""
     model, tokenizer = load_student(folder, trust_remote_code=trust_remote_code)
-    return Seq2SeqEngine(model.to(pick_device(device)), tokenizer, batch_size=batch_size, max_input_tokens=max_input_tokens)
+    return Seq2SeqEngine(
+        model.to(pick_device(device)),
+        tokenizer,
+        batch_size=batch_size,
+        max_input_tokens=max_input_tokens,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 class Seq2SeqEngine:
@@ -62,9 +68,15 @@ class Seq2SeqEngine:
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int = 64, max_input_tokens: int | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int = 64,
+        max_input_tokens: int | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
-        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+        self.model, self.tokenizer, self.batch_size, self.trust_remote_code = model, tokenizer, batch_size, trust_remote_code
         self.max_input_tokens = max_input_tokens or tokenizer.model_max_length
         settings = model.generation_config
         start, ends = settings.decoder_start_token_id, settings.eos_token_id
@@ -74,7 +86,7 @@ class Seq2SeqEngine:
 
     def load_weights(self, folder: str | Path) -> None:
         """Copy the weights of ``folder`` into the module; device, precision and tokenizer stay."""
-        self.model.load_state_dict(load_model(folder).state_dict())
+        self.model.load_state_dict(load_model(folder, trust_remote_code=self.trust_remote_code).state_dict())
 
     def generate(
         self, prompts: Sequence[str], *, n: int = 1, temperature: float = 0.0, top_p: float = 1.0, max_tokens: int, seed: int = 0

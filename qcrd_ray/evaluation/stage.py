@@ -152,9 +152,11 @@ def _write_part(part: Part, done: Sequence[Done]) -> None:
 def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[str]]:
     """The teacher on the test questions where it was asked them, else on the training questions that have an answer."""
     split = "test" if recipe.evaluate.teacher_on_test else "train"
-    predictions = list(teacher_predictions(folder.read_rationales(split), split=split, task=build_task(recipe.task)))
+    table = folder.read_rationales(split)
+    predictions = list(teacher_predictions(table, split=split, task=build_task(recipe.task)))
     if not predictions:
-        return [], [f"the teacher is not measured: none of the questions of split {split!r} that it was asked has an answer"]
+        why = f"none of the {split} questions has an answer" if table.num_rows else f"it has not been asked the {split} questions"
+        return [], [f"the teacher is not measured: {why}"]
     if split == "train":
         return predictions, ["the teacher is measured on the training questions; evaluate.teacher_on_test asks it the test questions too"]
     return predictions, []

@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
+import ray
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.context import _get_global_client
@@ -22,6 +23,17 @@ from qcrd_ray.student_folder import StudentFolder
 APP = "qcrd-student"
 REQUEST_TIMEOUT_S = 120.0
 MAX_QUEUED = 1_000  # requests that wait at the proxy; more are answered with 503
+
+
+def check(recipe: ServingRecipe) -> None:
+    """What can be known of the endpoint's address before a run: it is the loopback, and nothing else listens there.
+
+    Raises:
+        UserError: names the field.
+    """
+    _check_loopback(recipe.host)
+    if recipe.port and not ray.is_initialized():  # on a running Ray it may be our own Serve that listens
+        _check_free(recipe.host, recipe.port)
 
 
 def start(student: Path, recipe: ServingRecipe) -> str:
@@ -110,7 +122,7 @@ def _listen(recipe: ServingRecipe) -> int:
 
 def _running_http() -> tuple[str | None, int] | None:
     """(host, port) of a Ray Serve that runs on this cluster, host None where its HTTP is off; None where none runs."""
-    client = _get_global_client(raise_if_no_controller_running=False)
+    client = _get_global_client(raise_if_no_controller_running=False)  # no public call tells a running Serve's address
     if client is None:
         return None
     options = client.http_config

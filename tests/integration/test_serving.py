@@ -1,0 +1,159 @@
+"""The endpoint as a client meets it: real Ray Serve, real HTTP, a student folder with a discriminator."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from qcrd_ray import serving
+from qcrd_ray.engines import load_engine
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import ServingRecipe
+from qcrd_ray.serving import endpoint
+from qcrd_ray.serving.messages import MAX_BODY_BYTES
+
+pytestmark = pytest.mark.integration
+
+QUESTION = "Tom has 3 apples and buys 4 more. How many apples has he now?"
+
+
+@pytest.fixture(scope="module")
+def url(local_ray, exported_student):
+    url = serving.start(exported_student, ServingRecipe(port=0, max_batch_size=8))
+    yield url
+    serving.stop()
+
+
+def call(url, body=None, *, path="/v1/predict", headers=None):
+    """(status, parsed body). ``body``: bytes as they are, anything else as JSON; None: a GET."""
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json", **(headers or {})})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_it_is_ready_when_start_returns(url):
+    assert call(url, path="/healthz") == (200, {"status": "ok"})
+    assert url.startswith("http://127.0.0.1:")
+
+
+def test_label_rationale_and_quality(url, exported_student):
+    """The endpoint says what the exported folder says: same prefixes, same greedy texts."""
+    status, answer = call(url, {"question": QUESTION, "rationale": True, "quality": True})
+    assert status == 200
+    engine = load_engine(exported_student)
+    (label,), (rationale,) = engine.generate([f"predict: {QUESTION}", f"explain: {QUESTION}"], max_tokens=12)
+    assert answer["text"] == label.text
+    assert answer["rationale"] and answer["rationale"] in rationale.text
+    assert 0.0 <= answer["quality"] <= 1.0
+
+
+def test_what_is_not_asked_for_is_not_written(url):
+    status, answer = call(url, {"question": QUESTION})
+    assert status == 200
+    assert answer["rationale"] is None and answer["quality"] is None
+
+
+def test_a_list_is_answered_in_its_order(url):
+    questions = [f"{QUESTION} {'And then? ' * i}" for i in range(20)]
+    alone = [call(url, {"question": question, "rationale": i % 2 == 0})[1] for i, question in enumerate(questions)]
+    together = call(url, [{"question": question, "rationale": i % 2 == 0} for i, question in enumerate(questions)])
+    assert together == (200, alone)
+
+
+def test_many_clients_at_once_get_their_own_answers(url):
+    """Requests that arrive together share a batch; none may get its neighbour's answer."""
+    questions = [f"{QUESTION} {'Really? ' * i}" for i in range(24)]
+    alone = [call(url, {"question": question, "rationale": True}) for question in questions]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda question: call(url, {"question": question, "rationale": True}), questions)) == alone
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        (b"{", 422, "JSON"),
+        (b"\xff\xfe", 422, "JSON"),
+        (b'{"question": "\xff"}', 400, "body"),
+        (b"[" * 100_000, 400, "body"),
+        (b"", 422, "required"),
+        ("a text", 422, "valid dictionary"),
+        ({}, 422, "required"),
+        ({"question": ""}, 422, "at least 1 character"),
+        ({"question": "   "}, 422, "the question is empty"),
+        ({"question": 7}, 422, "valid string"),
+        ({"question": None}, 422, "valid string"),
+        ({"question": QUESTION, "rationalle": True}, 422, "not permitted"),
+        ({"question": QUESTION, "rationale": "perhaps"}, 422, "boolean"),
+        ({"question": QUESTION, "choices": "a"}, 422, "valid list"),
+        (b'{"question": "half a pair \\ud800"}', 422, "unicode"),
+        ({"question": "x" * 30_000}, 422, "at most 20,000"),
+        ([], 422, "at least 1 item"),
+        ([{"question": QUESTION}] * 65, 422, "at most 64 items"),
+        ([{"question": QUESTION}, {"question": " "}], 422, "question 1 of the list: the question is empty"),
+        ({"question": "x" * (MAX_BODY_BYTES + 1)}, 413, "over 1,048,576 bytes"),
+    ],
+)
+def test_wrong_input_is_told_what_was_expected(url, body, status, expected):
+    """Never a 500, and never a traceback in the answer."""
+    got, answer = call(url, body)
+    assert got == status, answer
+    assert expected.lower() in json.dumps(answer).lower()
+    assert set(answer) == {"error"} and "Traceback" not in json.dumps(answer)
+
+
+def test_a_body_that_does_not_say_its_length_is_limited_too(url):
+    """Chunked bodies carry no Content-Length: the limit must count what arrives."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        for _ in range(MAX_BODY_BYTES // 0x10000 + 1):
+            connection.sendall(chunk)
+        connection.sendall(b"0\r\n\r\n")
+        assert connection.recv(64).startswith(b"HTTP/1.1 413")
+
+
+def test_other_paths_and_methods(url):
+    assert call(url, path="/nothing")[0] == 404
+    assert call(url)[0] == 405
+
+
+def test_the_example_command_works(url):
+    """What `qcrd serve` prints is run as it stands."""
+    import subprocess
+
+    done = subprocess.run(serving.example(url) + " --silent", shell=True, capture_output=True, text=True, timeout=60, check=True)
+    assert {"label", "rationale"} <= json.loads(done.stdout).keys()
+
+
+def test_a_second_address_is_refused(url, exported_student):
+    """Serve ignores a second address without a word: the URL that start returned would answer nothing."""
+    with pytest.raises(UserError, match="already listens"):
+        serving.start(exported_student, ServingRecipe(port=1))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
+def test_only_the_loopback_is_bound(local_ray, exported_student, host):
+    with pytest.raises(UserError, match=r"serve\.host"):
+        serving.start(exported_student, ServingRecipe(host=host))
+
+
+def test_the_address_is_checked_before_a_run():
+    """A taken port would otherwise be met in the last stage, hours later."""
+    serving.check(ServingRecipe(port=0))
+    with pytest.raises(UserError, match=r"serve\.host"):
+        serving.check(ServingRecipe(host="0.0.0.0"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(UserError, match=r"serve\.port: cannot listen"):
+            endpoint._check_free("127.0.0.1", other.getsockname()[1])
