@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the submitted working directory holds the package
 
-from qcrd_ray.cli import main  # noqa: E402
+from qcrd_ray.cli import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "run")

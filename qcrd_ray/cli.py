@@ -40,17 +40,18 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 @app.command()
 def run(recipe: RecipePath, set_: Overrides = None):
     """Walk the whole road: generate, train, evaluate, export, serve and answer one question."""
+    loaded = _load(recipe, set_)  # first, so that a mistake in it is told before the seconds that Ray and torch take to import
     from qcrd_ray import road, summary
 
-    summary.show(road.run(_load(recipe, set_), Stages()))
+    summary.show(road.run(loaded, Stages()))
 
 
 @app.command()
 def generate(recipe: RecipePath, set_: Overrides = None):
     """Ask the teacher, parse its samples and vote on them."""
+    loaded = _load(recipe, set_)
     from qcrd_ray import cluster, doctor, road
 
-    loaded = _load(recipe, set_)
     folder = _open(loaded)
     cluster.connect(loaded.ray)
     doctor.check_cluster(loaded, stages=("generate",))
@@ -61,9 +62,9 @@ def generate(recipe: RecipePath, set_: Overrides = None):
 @app.command()
 def train(recipe: RecipePath, set_: Overrides = None):
     """Train the student (and the recipe's baselines) on the rationales in the run folder."""
+    loaded = _load(recipe, set_)
     from qcrd_ray import cluster, doctor, road, training
 
-    loaded = _load(recipe, set_)
     folder = _open(loaded)
     cluster.connect(loaded.ray)
     doctor.check_cluster(loaded, stages=("train",))
@@ -77,10 +78,10 @@ def train(recipe: RecipePath, set_: Overrides = None):
 @app.command()
 def evaluate(recipe: RecipePath, set_: Overrides = None):
     """Measure teacher, base, baselines and student on the test split, and export the student."""
+    loaded = _load(recipe, set_)
     from qcrd_ray import cluster, doctor, evaluation, summary
     from qcrd_ray.student_folder import export_student
 
-    loaded = _load(recipe, set_)
     folder = _open(loaded)
     cluster.connect(loaded.ray)
     doctor.check_cluster(loaded, stages=("evaluate",))
@@ -100,7 +101,9 @@ def serve(
     """Serve a student over HTTP until it is interrupted."""
     from qcrd_ray import cluster, serving
     from qcrd_ray.recipe import RayRecipe, ServingRecipe
+    from qcrd_ray.student_folder import StudentFolder
 
+    StudentFolder.open(student)  # before Ray, which takes seconds to start
     cluster.connect(RayRecipe())
     url = serving.start(student, ServingRecipe(host=host, port=port, replicas=replicas))
     print(f"serving {student} at {url}; for example:\n{serving.example(url)}\nCtrl-C stops it.", flush=True)

@@ -17,11 +17,10 @@ from pathlib import Path
 
 from qcrd_ray import cluster, model_folder, teacher
 from qcrd_ray.errors import UserError
+from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import Recipe, ServeTeacher
 from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.run_folder import RunFolder, installed_version
-from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.reading import read_questions
 
 SPLITS = ("train", "validation", "test", "held_out")
 FREE_BYTES = 2 << 30  # what a small run writes, with room to spare; a large student's checkpoints need more
@@ -85,15 +84,11 @@ def check_python() -> str:
 
 def check_questions(recipe: Recipe) -> str:
     """Every split can be read and holds something that can be asked."""
-    task = build_task(recipe.task)
     told, asked = [], {}
     for name in SPLITS:
-        split = getattr(recipe.data, name)
-        if split is None:
+        if getattr(recipe.data, name) is None:
             continue
-        questions, rejected = read_questions(
-            split, task=task, columns=recipe.data.columns, kind=recipe.task.kind, max_chars=recipe.task.max_question_chars
-        )
+        questions, rejected = load_split(recipe, name)
         if name != "train" and not any(question.answer is not None for question in questions):
             raise UserError(f"data.{name}: no question has an answer, so nothing can be measured on it; map its column with data.columns")
         asked[name] = {(question.question, question.choices) for question in questions}
@@ -123,7 +118,9 @@ def check_run_folder(recipe: Recipe) -> str:
     nearest = next(path for path in (folder.root, *folder.root.parents) if path.exists())
     free = shutil.disk_usage(nearest).free
     if free < FREE_BYTES:
-        raise UserError(f"run: {folder.root} has {free / 2**30:.1f} GiB free; make room for at least {FREE_BYTES >> 30} GiB, or name another")
+        raise UserError(
+            f"run: {folder.root} has {free / 2**30:.1f} GiB free; make room for at least {FREE_BYTES >> 30} GiB, or name another"
+        )
     return f"{folder.root}, {free >> 30} GiB free"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import QUESTION_SCHEMA, Question
 from qcrd_ray.run_folder import RunFolder
@@ -17,19 +18,23 @@ from qcrd_ray.tasks.reading import Rejected, read_questions
 REJECTED_SCHEMA = pa.schema([("row", pa.int64()), ("id", pa.string()), ("reason", pa.string()), ("text", pa.string())])
 
 
-def read_split(recipe: Recipe, folder: RunFolder, split: str) -> tuple[list[Question], list[Rejected]]:
-    """Read a split (`train`, `validation`, `test`, `held_out`) from its source, and write it into the run folder.
+def load_split(recipe: Recipe, split: str) -> tuple[list[Question], list[Rejected]]:
+    """Read a split (`train`, `validation`, `test`, `held_out`) from its source.
 
     Raises:
-        UserError: see :func:`qcrd_ray.tasks.reading.read_questions`.
+        UserError: see :func:`qcrd_ray.tasks.reading.read_questions`; it begins with the key of the split.
     """
-    questions, rejected = read_questions(
-        getattr(recipe.data, split),
-        task=build_task(recipe.task),
-        columns=recipe.data.columns,
-        kind=recipe.task.kind,
-        max_chars=recipe.task.max_question_chars,
-    )
+    task = build_task(recipe.task)
+    source, limit = getattr(recipe.data, split), recipe.task.max_question_chars
+    try:
+        return read_questions(source, task=task, columns=recipe.data.columns, kind=recipe.task.kind, max_chars=limit)
+    except UserError as error:
+        raise UserError(f"data.{split}: {error}") from error
+
+
+def read_split(recipe: Recipe, folder: RunFolder, split: str) -> tuple[list[Question], list[Rejected]]:
+    """:func:`load_split`, written into the run folder as every later stage takes it."""
+    questions, rejected = load_split(recipe, split)
     write_table(pa.Table.from_pylist([asdict(question) for question in questions], schema=QUESTION_SCHEMA), folder.questions(split))
     write_table(pa.Table.from_pylist([asdict(row) for row in rejected], schema=REJECTED_SCHEMA), folder.rejected(split))
     return questions, rejected

@@ -1,4 +1,4 @@
-"""`qcrd init`: a recipe with every key, its default and its meaning, written from the recipe's own types so that it is never out of date."""
+"""`qcrd init`: a recipe with every key, its default and its meaning, made from the recipe's own types and so never out of date."""
 
 from __future__ import annotations
 

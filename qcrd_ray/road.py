@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 
 from qcrd_ray import cluster, doctor, evaluation, rationales, serving, training
-from qcrd_ray.progress import Stages
+from qcrd_ray.progress import Report, Stages
+from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.records import Question
 from qcrd_ray.run_folder import RunFolder, write_text
 from qcrd_ray.student_folder import export_student
-from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.reading import read_questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +66,10 @@ def objectives(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys([recipe.objective.name, *recipe.evaluate.baselines]))
 
 
-def ask_once(recipe: Recipe, student, report) -> dict:
+def ask_once(recipe: Recipe, student: Path, report: Report) -> dict:
     """Serve the student, ask it the first test question over HTTP as any client would, and stop it again."""
     report(0, 2, "starting the endpoint")
-    question = first_test_question(recipe)
+    question = load_split(recipe, "test")[0][0]
     url = serving.start(student, recipe.serve)
     try:
         report(1, 2, "asking one question")
@@ -82,9 +81,3 @@ def ask_once(recipe: Recipe, student, report) -> dict:
         serving.stop()
     report(2, 2, "answered")
     return {"question": question.question, "gold": question.answer, **answer}
-
-
-def first_test_question(recipe: Recipe) -> Question:
-    task = build_task(recipe.task)
-    limit = recipe.task.max_question_chars
-    return read_questions(recipe.data.test, task=task, columns=recipe.data.columns, kind=recipe.task.kind, max_chars=limit)[0][0]

@@ -81,7 +81,7 @@ def check_student_alone(student, question):
 def test_the_road_carries_recorded_svamp(tmp_path):
     """Real text through `qcrd run`; then the same command again, which must find everything done and pay for nothing twice."""
     values = {"run": tmp_path / "run", "train.rounds": 1, "data.train.rows": "[0, 120]", "data.test.rows": "[600, 640]", "serve.port": 0}
-    call = [sys.executable, "-m", "qcrd_ray.cli", "run", ROOT / "jobs/recipes/svamp_recorded.yaml", *settings(values)]
+    call = [str(Path(sys.executable).with_name("qcrd")), "run", ROOT / "jobs/recipes/svamp_recorded.yaml", *settings(values)]
     first = subprocess.run(call, capture_output=True, text=True, timeout=500, env=environment(), cwd=tmp_path)
     assert first.returncode == 0, first.stderr[-3000:]
     results = check_run_folder(tmp_path / "run", asked=120)

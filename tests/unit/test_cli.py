@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from qcrd_ray import __version__
+from qcrd_ray import __version__, progress
+from qcrd_ray.cli import main
 from qcrd_ray.recipe_file import load_recipe
 
 RECIPE = """
@@ -21,9 +24,29 @@ student: {{scratch: {{}}}}
 """
 
 
-def qcrd(*arguments, cwd):
-    call = [sys.executable, "-m", "qcrd_ray.cli", *map(str, arguments)]
-    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, timeout=120)
+@dataclass
+class Answer:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def qcrd(monkeypatch, capsys):
+    """Call the command in this process, as its console script would: a process of its own costs seconds of imports a call."""
+
+    def call(*arguments, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["qcrd", *map(str, arguments)])
+        monkeypatch.setattr(progress.console, "_file", None)
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        return Answer(code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture
@@ -43,17 +66,19 @@ def refused(answer, *words):
         assert word in answer.stderr, answer.stderr
 
 
-def test_version(tmp_path):
-    assert qcrd("--version", cwd=tmp_path).stdout.strip() == f"qcrd {__version__}"
+def test_version():
+    """Through the real console script: it is installed and starts."""
+    script = Path(sys.executable).with_name("qcrd")
+    assert subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60).stdout.strip() == f"qcrd {__version__}"
 
 
 @pytest.mark.parametrize("arguments", [["fly"], ["run"], ["run", "a.yaml", "--sett", "x=1"], ["serve", "x", "--port", "99999"]])
-def test_wrong_usage_exits_2(arguments, tmp_path):
+def test_wrong_usage_exits_2(qcrd, arguments, tmp_path):
     answer = qcrd(*arguments, cwd=tmp_path)
     assert answer.returncode == 2 and "Traceback" not in answer.stderr
 
 
-def test_init_writes_a_recipe_that_loads_and_never_overwrites(tmp_path):
+def test_init_writes_a_recipe_that_loads_and_never_overwrites(qcrd, tmp_path):
     assert qcrd("init", "new.yaml", cwd=tmp_path).returncode == 0
     assert load_recipe(tmp_path / "new.yaml").task.kind == "arithmetic"
     refused(qcrd("init", "new.yaml", cwd=tmp_path), "new.yaml exists")
@@ -78,7 +103,7 @@ def _uncommented(line):
 
 
 @pytest.mark.parametrize("verb", ["run", "generate", "train", "evaluate"])
-def test_a_missing_recipe_is_named(verb, tmp_path):
+def test_a_missing_recipe_is_named(qcrd, verb, tmp_path):
     refused(qcrd(verb, "nowhere.yaml", cwd=tmp_path), "nowhere.yaml")
 
 
@@ -94,10 +119,10 @@ def test_a_missing_recipe_is_named(verb, tmp_path):
         ("teacher.path=gone.jsonl", ["gone.jsonl"]),
     ],
 )
-def test_a_wrong_value_is_named_before_anything_starts(change, words, recipe):
+def test_a_wrong_value_is_named_before_anything_starts(qcrd, change, words, recipe):
     refused(qcrd("run", recipe, "--set", change, cwd=recipe.parent), *words)
     assert not (recipe.parent / "run").exists()
 
 
-def test_serving_something_that_is_no_student_folder(tmp_path):
+def test_serving_something_that_is_no_student_folder(qcrd, tmp_path):
     refused(qcrd("serve", tmp_path, cwd=tmp_path), str(tmp_path))

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -14,10 +15,9 @@ from qcrd_ray.recipe import Recipe
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line.split(" #")[0].strip() for kind, block in BLOCKS if kind == "bash" for line in block.replace("\\\n", " ").splitlines() if line.strip()
-]
-VERBS = {name: {option for parameter in command.params for option in parameter.opts} for name, command in __import__("typer").main.get_command(app).commands.items()}
+SHELL = "\n".join(block.replace("\\\n", " ") for kind, block in BLOCKS if kind == "bash")
+COMMANDS = [line.split(" #")[0].strip() for line in SHELL.splitlines() if line.strip()]
+VERBS = {name: {option for each in verb.params for option in each.opts} for name, verb in typer.main.get_command(app).commands.items()}
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])

@@ -1,0 +1,62 @@
+"""What a finished run prints: the table, one answered question, where everything lies, and how to serve the student."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from qcrd_ray.progress import clock
+from qcrd_ray.result_table import render_table
+from qcrd_ray.road import Walked
+
+out = Console(highlight=False, soft_wrap=True)  # results go to standard output, the progress line to standard error
+
+
+def show(walked: Walked) -> None:
+    """Print all of it to standard output, as plain text where that is no terminal."""
+    show_table(walked.results)
+    out.print()
+    _print(answer_lines(walked.answer))
+    out.print()
+    out.print(f"the run folder, {walked.folder.root}:", markup=False)
+    _print(f"  {name:<36} {size_text(size):>10}" for name, size in walked.folder.listing())
+    out.print()
+    times = ", ".join(f"{name} {clock(seconds)}" for name, seconds in walked.seconds.items())
+    out.print(f"time: {times}; {clock(sum(walked.seconds.values()))} in all", markup=False)
+    out.print(f"serve the student:\n  qcrd serve {_short(walked.folder.student)}", markup=False)
+
+
+def show_table(results: dict) -> None:
+    """The measurements alone, with what has to be known to read them."""
+    out.print(render_table(results))
+    _print(f"  {note}" for note in results["notes"])
+
+
+def answer_lines(answer: dict) -> list[str]:
+    """The question that the served student was asked, and its answer."""
+    lines = [f"question   {answer['question']}", f"label      {answer['label']} (gold: {answer['gold']})"]
+    lines.append(f"rationale  {answer['rationale']}")
+    quality = answer["quality"]
+    return [*lines, f"quality    {'no discriminator in this student' if quality is None else f'{quality:.2f}'}"]
+
+
+def size_text(size: int) -> str:
+    """2048 -> "2.0 KiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _print(lines) -> None:
+    for line in lines:
+        out.print(line, markup=False)
+
+
+def _short(path: Path) -> str:
+    """A path as it would be typed from here."""
+    here = os.path.relpath(path)
+    return here if not here.startswith("..") else str(path)
