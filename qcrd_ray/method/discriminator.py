@@ -61,7 +61,7 @@ class Discriminator(nn.Module):
         cls, path: str | Path, *, hidden: int = 256, dropout: float = 0.1, trust_remote_code: bool = False
     ) -> Discriminator:
         """A new one on a pretrained encoder (hub id or folder); the linear layers are random."""
-        model = AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
+        model = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code)
         return cls.from_model(model, hidden=hidden, dropout=dropout)
 
     @classmethod

@@ -46,7 +46,7 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 
 
 def within_question_auc(positive: Sequence[Sequence[float]], negative: Sequence[Sequence[float]]) -> float | None:
-    """The mean of each question's own AUC, over questions with both kinds: a judge of difficulty alone scores 0.5 here (METHOD.md section 4)."""
+    """The mean of each question's own AUC, over questions with both kinds: a judge of the question's difficulty alone scores 0.5."""
     values = [value for value in map(auc, positive, negative) if value is not None]
     return sum(values) / len(values) if values else None
 

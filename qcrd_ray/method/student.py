@@ -34,7 +34,7 @@ class StepOutput(NamedTuple):
 def load_student(path: str | Path, *, dropout: float | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
     """An encoder-decoder from a folder or the hub, in float32. ``dropout`` (None: the model's own) replaces all of its rates.
 
-    ValueError: the model is no encoder-decoder.
+    From safetensors only: reading a pickled checkpoint can run foreign code. ValueError: the model is no encoder-decoder.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     if not config.is_encoder_decoder:
@@ -43,7 +43,9 @@ def load_student(path: str | Path, *, dropout: float | None = None, trust_remote
         for name in ("dropout_rate", "dropout", "attention_dropout", "activation_dropout"):
             if hasattr(config, name):
                 setattr(config, name, dropout)
-    return AutoModelForSeq2SeqLM.from_pretrained(path, config=config, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    return AutoModelForSeq2SeqLM.from_pretrained(
+        path, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+    )
 
 
 class StudentStep(nn.Module):

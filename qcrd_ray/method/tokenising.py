@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from qcrd_ray.method.examples import Tokens
 
@@ -46,16 +46,3 @@ def tokenise_pairs(
     for i in long:
         rows[i] = tokenizer(questions[i], rationales[i], truncation="longest_first", max_length=max_tokens)["input_ids"]
     return Tokenised([tuple(row) for row in rows], len(long))
-
-
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """ValueError where tokenizer and model cannot belong together: ids beyond the embeddings, no EOS or padding, differing padding ids."""
-    known = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > known:
-        raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the model embeds {known}: they do not belong together")
-    for name in ("eos_token_id", "pad_token_id"):
-        ours, theirs = getattr(tokenizer, name), getattr(model.config, name)
-        if ours is None:
-            raise ValueError(f"the tokenizer has no {name.removesuffix('_id')}; set one and save it again")
-        if theirs is not None and theirs != ours:
-            raise ValueError(f"{name} is {ours} for the tokenizer and {theirs} for the model: they do not belong together")

@@ -7,14 +7,13 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from method_tiny import tiny_t5
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from qcrd_ray.method.augmentation import balancing_negatives, corrupt
 from qcrd_ray.method.examples import Rationale, Source
 from qcrd_ray.method.negatives import merge, snapshot_for
-from qcrd_ray.method.tokenising import check_tokenizer, tokenise, tokenise_pairs
+from qcrd_ray.method.tokenising import tokenise, tokenise_pairs
 
 WORDS = ["<pad>", "</s>", "<unk>", "<mask>", *"abcdefghij"]
 PAD, EOS = 0, 1
@@ -51,32 +50,6 @@ def test_pairs_are_the_tokenizers_own_and_cuts_are_counted():
     assert len(rows[1]) == 6 and rows[1][-2:] == (9, EOS), "the longer side, the question, is cut"
     assert truncated == 1
     assert tokenise_pairs(word_tokenizer(), [], [], max_tokens=6) == ([], 0)
-
-
-def test_a_matching_tokenizer_passes():
-    check_tokenizer(word_tokenizer(), tiny_t5())
-
-
-def test_a_tokenizer_larger_than_the_embeddings_is_refused():
-    """It would fail with an index error in the middle of training, on a GPU without saying where."""
-    tokenizer = word_tokenizer()
-    tokenizer.add_tokens([f"new{i}" for i in range(40)])
-    with pytest.raises(ValueError, match="54 tokens, the model embeds 40"):
-        check_tokenizer(tokenizer, tiny_t5())
-
-
-def test_a_tokenizer_with_another_padding_is_refused():
-    tokenizer = word_tokenizer()
-    tokenizer.pad_token = "<mask>"
-    with pytest.raises(ValueError, match="pad_token_id is 3 for the tokenizer and 0 for the model"):
-        check_tokenizer(tokenizer, tiny_t5())
-
-
-def test_a_tokenizer_without_eos_is_refused():
-    tokenizer = word_tokenizer()
-    tokenizer.eos_token = None
-    with pytest.raises(ValueError, match="no eos_token"):
-        check_tokenizer(tokenizer, tiny_t5())
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- negatives
