@@ -28,9 +28,9 @@ LONGEST_BACKOFF_S = 60.0
 log = logging.getLogger(__name__)
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class Tally:
-    """What the askers have done so far, for the driver's progress line and the manifest."""
+    """What the askers have done so far, for the driver's progress line and the manifest's speed. Restarted, it counts from 0 again."""
 
     def __init__(self):
         self._counts: Counter[str] = Counter()

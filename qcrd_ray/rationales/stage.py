@@ -107,7 +107,7 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
         )
         # Each block is written as it is finished; more writers at once than blocks that finish at once would only be more processes.
         rows.write_parquet(str(store.rows), ray_remote_args={"num_cpus": FILES_CPUS}, concurrency=settings.actors + 1)
-    return _told(ray.get(tally.read.remote()), seconds=time.monotonic() - start)
+    return {"asked": total - finished, **_speed(ray.get(tally.read.remote()), seconds=time.monotonic() - start)}
 
 
 @contextmanager
@@ -153,9 +153,8 @@ def _note(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[outcome.value]} {outcome.value.replace('_', ' ')}" for outcome in Outcome if counts[outcome.value])
 
 
-def _told(counts: Counter[str], *, seconds: float) -> dict:
+def _speed(counts: Counter[str], *, seconds: float) -> dict:
     return {
-        "asked": counts["rows"],
         "retries": counts["retries"],
         "seconds": round(seconds, 3),
         "tokens_in": counts["tokens_in"],

@@ -21,8 +21,12 @@ class TeacherReplica:
     """Hosts the engine that ``llm_config`` (the arguments of `ray.serve.llm.LLMConfig`) describes."""
 
     async def __init__(self, llm_config: dict):
+        from ray.llm._internal.serve.engines.vllm import vllm_models
         from ray.serve.llm import LLMConfig, LLMServer
 
+        # A CPU engine gets vLLM's multi-process executor, whose two processes spin while they wait for each other: on two cores that
+        # is half the machine. One device needs one process.
+        vllm_models.EXECUTOR_BACKEND_MP = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
         self._server = LLMServer.sync_init(LLMConfig(**llm_config))
         await self._server.start()
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import ray
 from ray import serve
@@ -42,6 +43,7 @@ class ServedTeacher:
         self._sampling = {**recipe.sampling.model_dump(exclude={"k"}), "stop": list(recipe.sampling.stop), "n": recipe.sampling.k}
         # Two runs on one cluster must not meet in one application.
         self._app = f"qcrd-teacher-{recipe.name}-{hashlib.sha256(str(resolve(recipe.run)).encode()).hexdigest()[:8]}"
+        self._chat: bool | None = None  # found out by check() on the driver; the copies that travel to the askers know it
         self._started = False
         self._started_serve = False
 
@@ -50,11 +52,12 @@ class ServedTeacher:
         return {"source": "serve", "model": self._recipe.model, "engine": engine}
 
     def prompt(self, task: Task, question: Question) -> Prompt:
+        assert self._chat is not None, "check() comes before prompt()"
         return task.teacher_messages(question) if self._chat else task.teacher_prompt(question)
 
     def check(self, questions: Sequence[Question]) -> None:
         """The model's config and tokenizer can be read and fit each other. Raises UserError."""
-        assert self._chat in (True, False)
+        self._chat = uses_chat(self._recipe)
 
     def start(self, report: Report = silent) -> None:
         """Deploy and wait until a replica answers.
@@ -82,6 +85,8 @@ class ServedTeacher:
         if not self._started:
             return
         self._started = False
+        if not _serve_runs():  # interrupted before it came up
+            return
         serve.delete(self._app)
         if self._started_serve and not serve.status().applications:
             serve.shutdown()
@@ -104,11 +109,6 @@ class ServedTeacher:
     @cached_property
     def _handle(self):
         return serve.get_app_handle(self._app)
-
-    @cached_property
-    def _chat(self) -> bool:
-        """Found out on the driver, by :meth:`check`; the copies that travel to the askers know it."""
-        return uses_chat(self._recipe)
 
     def _wait_until_ready(self, report: Report) -> None:
         start = time.monotonic()
@@ -149,12 +149,15 @@ def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
 def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
     """The Serve application: replicas that leave when their engine dies, scaled between min_replicas and max_replicas."""
     environment = {"VLLM_NO_USAGE_STATS": "1"}
+    model = resolve_model(recipe.model)
     llm_config = {
-        "model_loading_config": {"model_id": MODEL_ID, "model_source": resolve_model(recipe.model)},
+        "model_loading_config": {"model_id": MODEL_ID, "model_source": model},
         "engine_kwargs": {"seed": seed, "trust_remote_code": recipe.trust_remote_code, **recipe.engine_kwargs},
         "accelerator_config": {"kind": accelerator_of(recipe)},
         "log_engine_metrics": False,
     }
+    if Path(model).is_dir():
+        llm_config["callback_config"] = {"callback_class": "qcrd_ray.teacher.no_download.NoDownload"}
     if accelerator_of(recipe) == "cpu":
         # vLLM's own binding of threads to cores halves its speed where others use the machine too; compiling costs 25 s of start.
         threads = str(max(1, int(recipe.cpus_per_replica)))
