@@ -87,7 +87,11 @@ STEPS = {
 LAST_STEPS = {  # a sentence, the question that gives it its sense, and what the rationale says
     "+": ("{c} has {n} {things}.", "How many {things} do {a} and {c} have together?", "Together {a} and {c} have {equation} {things}."),
     "-": ("{c} has {n} {things}.", "How many more {things} does {a} have than {c}?", "{a} has {equation} more {things} than {c}."),
-    "*": ("Each of the {things} costs {n} dollars.", "How many dollars do the {things} of {a} cost?", "The {things} cost {equation} dollars."),
+    "*": (
+        "Each of the {things} costs {n} dollars.",
+        "How many dollars do the {things} of {a} cost?",
+        "The {things} cost {equation} dollars.",
+    ),
     "/": ("A box holds {n} {things}.", "How many boxes does {a} need for the {things}?", "{a} needs {equation} boxes."),
 }
 LAST_STEP_SHARE = 0.3
@@ -106,7 +110,6 @@ DISTRACTORS = (
     "A box holds {n} {others}.",
     "The walk to the shop takes {n} minutes.",
 )
-
 
 
 def generate(
@@ -187,7 +190,7 @@ def _story(rng: random.Random, ops: tuple[str, ...], *, distractor: bool) -> tup
     opened = rng.random() < 0.5  # by a sentence of its own; otherwise the first sentence holds the first operation as well
     if opened:
         sentences.append(rng.choice(OPENINGS).format(a=holder, x=values[0], things=things))
-    for index, (op, number) in enumerate(zip(ops, numbers)):
+    for index, (op, number) in enumerate(zip(ops, numbers, strict=True)):
         sentence, reason = rng.choice(STEPS[op] if opened else FIRST_STEPS[op]), rng.choice(REASONS if index else REASONS[:2])
         if opened and index == len(ops) - 1 and rng.random() < LAST_STEP_SHARE:
             sentence, question, reason = LAST_STEPS[op]

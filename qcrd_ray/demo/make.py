@@ -1,0 +1,171 @@
+"""Make the demo's two models from scratch: plain PyTorch, seeded, minutes on one core each.
+
+Both learn from ``pretraining`` stories alone, which no seed of the recipe's splits can reach (``tasks/word_problems.py``). The teacher
+learns stories of one to three steps. The student base plays the part of T5's pretraining: it learns both heads to convergence, and
+lacks what the teacher can teach it: it has never seen a story of three steps, nor one with a useless number.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from qcrd_ray.demo.vocabulary import build_tokenizer
+from qcrd_ray.recipe import TaskRecipe
+from qcrd_ray.records import Question
+from qcrd_ray.tasks import build_task, word_problems
+from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
+
+Batches = Iterator[list[dict[str, torch.Tensor]]]
+IGNORED = -100  # the label that transformers' losses leave out
+MAX_TOKENS = 192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long and on what a model is trained."""
+
+    steps: int
+    batch_size: int = 48
+    learning_rate: float = 4e-3
+    muon_learning_rate: float = 0.02
+    warmup: int = 30
+    story_steps: tuple[int, ...] = (1, 2, 3)
+    distractors: float = word_problems.DISTRACTOR_SHARE
+
+
+PLANS = {
+    "teacher": Plan(steps=700),
+    "student": Plan(steps=1_000, story_steps=(1, 2), distractors=0.0),
+}
+
+
+def demo_task() -> Task:
+    """The built-in task as the demo asks it: the teacher's prompt is the bare ``Q: ...`` / ``A:``."""
+    return build_task(TaskRecipe(kind="word_problems", instruction=""))
+
+
+def make(name: Literal["teacher", "student"], folder: Path, *, plan: Plan, seed: int = 0, report: Callable[[str], None] = print) -> None:
+    """Train one of the models by ``plan`` and write it to ``folder`` in Hugging Face's format."""
+    torch.manual_seed(seed)
+    torch.set_float32_matmul_precision("medium")  # bfloat16 products where the processor has them
+    tokenizer = build_tokenizer(ends_input=name == "student", max_tokens=MAX_TOKENS)
+    build, batches = (_teacher, _teacher_batches) if name == "teacher" else (_student, _student_batches)
+    model = build(tokenizer)
+    _train(model, batches(tokenizer, plan, seed), plan, report)
+    if name == "student":
+        model.config.dropout_rate = 0.1  # for whoever trains it further
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _teacher(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A decoder of 0.6 M parameters. Heads of 32 are the smallest that vLLM's CPU attention knows."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS, tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    return LlamaForCausalLM._from_config(config, attn_implementation="eager")  # the quickest backward on a CPU
+
+
+def _student(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
+    """An encoder-decoder of 0.8 M parameters; without dropout, since every story is new."""
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=128, d_kv=32, d_ff=384, num_layers=2, num_heads=4, dropout_rate=0.0,
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return T5ForConditionalGeneration(config)
+
+
+def _train(model: PreTrainedModel, batches: Batches, plan: Plan, report: Callable[[str], None]) -> None:
+    """Warm up, then decay linearly to nothing, so that the model ends where its data can take it. One batch may have parts."""
+    optimizers = _optimizers(model, plan)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min((step + 1) / plan.warmup, (plan.steps - step) / max(1, plan.steps - plan.warmup))
+        )
+        for optimizer in optimizers
+    ]
+    model.train()
+    for step, parts in enumerate(itertools.islice(batches, plan.steps), start=1):
+        losses = [model(**part).loss for part in parts]
+        sum(losses).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for moving in (*optimizers, *schedules):
+            moving.step()
+        model.zero_grad()
+        if step % 25 == 0 or step == plan.steps:
+            report(f"step {step}/{plan.steps}  loss " + " ".join(f"{loss.item():.4f}" for loss in losses))
+
+
+def _optimizers(model: PreTrainedModel, plan: Plan) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices (it needs a third of AdamW's steps here), AdamW for embeddings and norms.
+
+    T5 does not scale its attention logits by ``d_kv ** -0.5`` but starts with queries that much smaller; they must move that much slower
+    too, or the softmax saturates and nothing is learnt.
+    """
+    tables = ("embed_tokens", "shared", "relative_attention_bias")
+    queries, matrices, rest = [], [], []
+    for name, weight in model.named_parameters():
+        is_matrix = weight.ndim == 2 and not any(table in name for table in tables)
+        (queries if name.endswith(".q.weight") else matrices if is_matrix else rest).append(weight)
+    groups = [{"params": matrices, "lr": plan.muon_learning_rate}]
+    if queries:
+        groups.append({"params": queries, "lr": plan.muon_learning_rate * model.config.d_kv**-0.5})
+    return [
+        torch.optim.Muon(groups, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def _stories(plan: Plan, seed: int) -> Iterator[list[Question]]:
+    """Endless batches of fresh stories of about the same length."""
+    shuffle = random.Random(seed)
+    for chunk in itertools.count():
+        stories = word_problems.generate(
+            32 * plan.batch_size, seed=1_000 * seed + chunk, kind="pretraining", steps=plan.story_steps, distractors=plan.distractors
+        )
+        stories.sort(key=lambda story: len(story.question.split()))
+        batches = [stories[start : start + plan.batch_size] for start in range(0, len(stories), plan.batch_size)]
+        shuffle.shuffle(batches)
+        yield from batches
+
+
+def _teacher_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) -> Batches:
+    """Prompts with their completions; only the completion is learnt."""
+    task = demo_task()
+    for stories in _stories(plan, seed):
+        prompts = [task.teacher_prompt(story) for story in stories]
+        answers = [task.explanation(story.rationale, story.answer) for story in stories]
+        texts = [f"{prompt} {answer}{tokenizer.eos_token}" for prompt, answer in zip(prompts, answers, strict=True)]
+        batch = tokenizer(texts, padding=True, return_tensors="pt")
+        labels = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
+        for row, prompt in enumerate(tokenizer(prompts).input_ids):
+            labels[row, : len(prompt)] = IGNORED
+        yield [{**batch, "labels": labels}]
+
+
+def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) -> Batches:
+    """The two heads of each story: `predict:` gives the label, `explain:` the closed rationale."""
+    task = demo_task()
+    for stories in _stories(plan, seed):
+        half = stories[::2]  # the label head learns little from a story, and its encoding costs as much
+        explanations = [task.explanation(story.rationale, story.answer) for story in stories]
+        yield [
+            _pairs(tokenizer, [PREDICT + task.student_input(story) for story in half], [task.label(story.answer) for story in half]),
+            _pairs(tokenizer, [EXPLAIN + task.student_input(story) for story in stories], explanations),
+        ]
+
+
+def _pairs(tokenizer: PreTrainedTokenizerFast, inputs: list[str], targets: list[str]) -> dict[str, torch.Tensor]:
+    batch = tokenizer(inputs, padding=True, return_tensors="pt")
+    labels = tokenizer(targets, padding=True, return_tensors="pt")
+    return {**batch, "labels": labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORED)}
