@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 import ray.train
+import transformers
 from ray.train.torch import TorchTrainer
 
 from qcrd_ray.cluster import Bundle, require
@@ -64,6 +65,7 @@ def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> 
     Raises:
         UserError: see :func:`train`.
     """
+    transformers.utils.logging.disable_progress_bar()  # one progress line: ours
     check_start(recipe.student)
     snapshots_kept(recipe)
     task = build_task(recipe.task)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import deepspeed.ops
 import torch
 import torch.distributed as dist
 
@@ -37,5 +36,7 @@ def compile_nothing() -> None:
     That operator (deepspeed_shm_comm) speeds up ``inference_all_reduce``, which training never calls. DeepSpeed asks its table of
     compatible operators before it builds one, and keeps edits to that table.
     """
+    import deepspeed.ops  # here, since the driver reads this module too
+
     if not torch.cuda.is_available():
         deepspeed.ops.__compatible_ops__ = {}

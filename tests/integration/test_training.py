@@ -144,7 +144,7 @@ def test_a_killed_driver_goes_on_from_its_last_round(reference, tmp_path):
     root, _ = reference
     folder = write_run(tmp_path)
     rounds = {**ROUNDS, "ray.address": "local", "ray.num_cpus": 8}
-    script = KILLED_DRIVER.format(here=str(Path(__file__).parent), root=str(tmp_path), rounds=rounds)
+    script = KILLED_DRIVER.format(here=str(Path(__file__).parents[1]), root=str(tmp_path), rounds=rounds)
     environment = {**os.environ, "RAY_TMPDIR": str(tmp_path / "r")}
     done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=240)
     assert done.returncode == -signal.SIGKILL

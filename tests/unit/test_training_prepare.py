@@ -1,0 +1,154 @@
+"""From rationale sets to the training set: which texts become targets, what is cut, and what is left out with which reason."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from training_tiny import rationale_set, tiny_recipe
+from transformers import AutoTokenizer
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.records import RATIONALE_SET_SCHEMA
+from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.word_problems import generate
+from qcrd_ray.training.data import TrainingSet, assemble, read_validation, round_questions, rounds_of
+from qcrd_ray.training.prepare import prepare
+
+
+@pytest.fixture
+def tokenizer(tiny_student):
+    return AutoTokenizer.from_pretrained(tiny_student)
+
+
+def table(rows):
+    return pa.Table.from_pylist(rows, schema=RATIONALE_SET_SCHEMA)
+
+
+def sets(count=4):
+    return [rationale_set(question, i).row() for i, question in enumerate(generate(count, seed=1))]
+
+
+def prepared(rows, tmp_path, tokenizer, **changes):
+    recipe = tiny_recipe(**{"student.max_input_tokens": 500, "student.max_target_tokens": 200, **changes})
+    folder = tmp_path / "train" / "data"
+    manifest = prepare(recipe, table(rows), folder, task=build_task(recipe.task), tokenizer=tokenizer)
+    training_set = TrainingSet(folder / "train.arrow")
+    return manifest, list(training_set.read(range(len(training_set))).values()), folder
+
+
+def test_targets_are_explanations_and_labels(tmp_path, tokenizer):
+    """Targets close with their own answer and with EOS, each text once; teacher negatives keep the wrong answer that made them one."""
+    rows = sets(1)
+    _, (row,), _ = prepared(rows, tmp_path, tokenizer)
+    answer = rows[0]["gold"]
+    assert len(row.positives) == 2 and len(row.negatives) == 2, "the third positive was a repetition"
+    assert all(text.endswith(f"So the answer is {answer}.") for text in row.positives)
+    assert all(text.endswith(f"So the answer is {int(answer) + 1}.") for text in row.negatives)
+    for text, rationale in zip(row.positives, row.example.positives, strict=True):
+        assert tokenizer.decode(rationale.tokens, skip_special_tokens=True) == text
+        assert rationale.tokens[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(row.example.predict, skip_special_tokens=True) == "predict: " + row.input
+    assert tokenizer.decode(row.example.explain, skip_special_tokens=True) == "explain: " + row.input
+    assert tokenizer.decode(row.example.label, skip_special_tokens=True) == row.answer == answer
+
+
+def test_every_question_is_trained_on_or_dropped_with_a_reason(tmp_path, tokenizer):
+    """Counts add up: no gold and no vote, a gold answer that is none, and a rejected row are named; a vote alone still teaches L_cl."""
+    rows = sets(6)
+    nothing = {"completions": [], "vote": None, "outcome": "unparsed"}
+    rows[0] |= {"gold": None, **nothing}
+    rows[1] |= {"gold": "many", **nothing}
+    rows[2] |= {"outcome": "rejected_input", "reason": "too long"}
+    rows[3] |= {"gold": None}
+    rows[4] |= nothing
+    manifest, kept, folder = prepared(rows, tmp_path, tokenizer)
+    assert manifest["rows"] == 6 == len(kept) + sum(manifest["dropped"].values())
+    dropped = [json.loads(line) for line in (folder / "dropped.jsonl").read_text().splitlines()]
+    assert {row["question_id"]: row["reason"] for row in dropped} == {
+        rows[0]["question_id"]: "no gold answer and no voted rationale",
+        rows[1]["question_id"]: "the gold answer cannot be read and no voted rationale",
+        rows[2]["question_id"]: "rejected: too long",
+    }
+    assert kept[0].example.label is None and kept[0].example.positives, "a vote without gold: L_cl alone"
+    assert kept[1].example.label and not kept[1].example.positives, "gold without a vote: L_pred alone"
+    assert (manifest["labelled"], manifest["with_positives"]) == (2, 2)
+
+
+def test_labels_can_be_the_vote(tmp_path, tokenizer):
+    rows = sets(1)
+    rows[0]["gold"] = "17"
+    _, (row,), _ = prepared(rows, tmp_path, tokenizer, **{"objective.labels": "vote"})
+    assert row.answer == rows[0]["vote"]
+
+
+def test_the_teachers_minority_can_be_left_out(tmp_path, tokenizer):
+    manifest, kept, _ = prepared(sets(2), tmp_path, tokenizer, **{"negatives.teacher": False})
+    assert manifest["negatives"] == 0 and not any(row.negatives for row in kept)
+
+
+def test_cut_texts_are_counted_and_keep_their_end(tmp_path, tokenizer):
+    manifest, kept, _ = prepared(sets(2), tmp_path, tokenizer, **{"student.max_input_tokens": 8, "student.max_target_tokens": 6})
+    assert manifest["truncated_inputs"] == 4 and manifest["truncated_positives"] == 4 and manifest["truncated_negatives"] == 2
+    for row in kept:
+        assert len(row.example.explain) == 8 and {len(r.tokens) for r in row.example.positives} == {6}
+        assert row.example.positives[0].tokens[-1] == tokenizer.eos_token_id
+
+
+def test_nothing_to_train_on_says_why(tmp_path, tokenizer):
+    rows = [row | {"gold": None, "completions": []} for row in sets(2)]
+    with pytest.raises(UserError, match=r"none of the 2 questions .*no gold answer and no voted rationale: 2.*objective.labels to `vote`"):
+        prepared(rows, tmp_path, tokenizer)
+    with pytest.raises(UserError, match="qcrd generate"):
+        prepared([], tmp_path, tokenizer)
+
+
+def test_changed_rationales_are_refused_once_training_began(tmp_path, tokenizer):
+    """Guards a training that goes on with other data than it started with; before that, new rationales are simply prepared."""
+    rows = sets(3)
+    first, _, _ = prepared(rows, tmp_path, tokenizer)
+    assert prepared(rows, tmp_path, tokenizer)[0] == first
+    rows[0]["vote"] = "99"
+    second, _, _ = prepared(rows, tmp_path, tokenizer)
+    assert second["source"] != first["source"]
+    (tmp_path / "train" / "qcrd" / "checkpoints" / "round-00001").mkdir(parents=True)
+    with pytest.raises(UserError, match="the rationales have changed since training in"):
+        prepared(sets(3), tmp_path, tokenizer)
+
+
+def test_a_round_knows_its_questions_and_the_students_words_on_them(tmp_path, tokenizer):
+    """Student negatives join the teacher's, once each; a text that says nothing is dropped; the right ones are remembered."""
+    from qcrd_ray.method.examples import Source
+    from qcrd_ray.records import StudentNegative
+
+    _, kept, _ = prepared(sets(2), tmp_path, tokenizer)
+    name = kept[0].question.id
+    said = [("It is 5.", True), ("It is 5.", True), ("  ", None), (kept[0].negatives[0], False), ("No.", None)]
+    negatives = [StudentNegative(question_id=name, round=0, snapshot=0, text=text, right=right) for text, right in said]
+    assembled = assemble(dict(enumerate(kept)), negatives, tokenizer=tokenizer, max_tokens=200)
+    example = assembled[0].example
+    texts = [assembled[0].texts[r.tokens] for r in example.negatives]
+    assert texts == [*kept[0].negatives, "It is 5.", "No."]
+    assert [r.source for r in example.negatives] == [Source.TEACHER] * 2 + [Source.STUDENT] * 2
+    assert [assembled[0].right.get(r.tokens) for r in example.negatives[2:]] == [True, None]
+    assert assembled[1].example == kept[1].example
+
+
+def test_a_round_samples_only_the_questions_of_its_batches():
+    recipe = tiny_recipe(**{"train.round.size": 2, "train.batch_size": 4})
+    rounds = rounds_of(recipe, 100)
+    assert [len(round_questions(recipe, rounds, round)) for round in range(2)] == [8, 8]
+    epochs = tiny_recipe(**{"train.round.unit": "epochs", "train.round.size": 1, "train.batch_size": 4})
+    assert round_questions(epochs, rounds_of(epochs, 10), 0) == list(range(10))
+
+
+def test_validation_questions_need_a_readable_answer(tmp_path):
+    from qcrd_ray.records import QUESTION_SCHEMA
+
+    rows = [{"id": str(i), "question": "q", "choices": [], "answer": answer} for i, answer in enumerate(["12.0", None, "none", "7"])]
+    pq.write_table(pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA), tmp_path / "v.parquet")
+    questions = read_validation(tmp_path / "v.parquet", build_task(tiny_recipe().task), limit=None)
+    assert [(question.id, question.answer) for question in questions] == [("0", "12"), ("3", "7")]
+    assert len(read_validation(tmp_path / "v.parquet", build_task(tiny_recipe().task), limit=1)) == 1
