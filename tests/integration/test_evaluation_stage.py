@@ -58,7 +58,7 @@ def results(local_ray, run):
 
 
 def test_every_row_of_the_table_is_there(results, run):
-    recipe, folder = run
+    _, folder = run
     heads = [
         ("student base", "label"),
         ("student base", "rationale"),
