@@ -142,7 +142,7 @@ def _check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UserError(
-                f"serve.port: {host}:{port} cannot be listened on ({error.strerror}); give another port, or 0 for a free one"
+                f"serve.port: {host}:{port} is not free ({error.strerror}); give another port, or 0 for a free one"
             ) from error
 
 

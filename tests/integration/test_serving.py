@@ -155,5 +155,5 @@ def test_the_address_is_checked_before_a_run():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(UserError, match=r"serve\.port: cannot listen"):
+        with pytest.raises(UserError, match=r"serve\.port: .* is not free"):
             endpoint._check_free("127.0.0.1", other.getsockname()[1])
