@@ -141,9 +141,7 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(
-                f"serve.port: {host}:{port} is not free ({error.strerror}); give another port, or 0 for a free one"
-            ) from error
+            raise UserError(f"serve.port: {host}:{port} is not free ({error.strerror}); give another port, or 0 for a free one") from error
 
 
 def _family(host: str) -> socket.AddressFamily:
