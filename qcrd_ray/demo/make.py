@@ -43,7 +43,7 @@ class Plan:
 
 PLANS = {
     "teacher": Plan(steps=700),
-    "student": Plan(steps=1_000, story_steps=(1, 2), distractors=0.0),
+    "student": Plan(steps=2_000, story_steps=(1, 2), distractors=0.0),
 }
 
 
