@@ -8,8 +8,7 @@ BIN := $(VENV)/bin
 LOCK := $(shell if nvidia-smi -L >/dev/null 2>&1; then echo requirements.lock; else echo requirements-cpu.lock; fi)
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 
-# DeepSpeed compiles one operator on first use: into the environment, once, during setup and not in the middle of a training.
-export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
+export PATH := $(abspath $(BIN)):$(PATH)
 ifneq ($(wildcard ../shared/datasets),)
 export QCRD_DATASETS ?= $(abspath ../shared/datasets)
 endif
@@ -26,8 +25,6 @@ $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@echo "setup: compiling DeepSpeed's operator"
-	@$(BIN)/python -m qcrd_ray.training.prewarm
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from qcrd_ray import cluster, model_folder, teacher
+from qcrd_ray import cluster, model_folder, serving, teacher
 from qcrd_ray.errors import UserError
 from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import Recipe, ServeTeacher
@@ -124,6 +124,11 @@ def check_run_folder(recipe: Recipe) -> str:
     return f"{folder.root}, {free >> 30} GiB free"
 
 
+def check_endpoint(recipe: Recipe) -> str:
+    serving.check(recipe.serve)
+    return f"{recipe.serve.host}, port {recipe.serve.port}"
+
+
 def check_cluster(recipe: Recipe, stages: Sequence[str] = ("generate", "train", "evaluate")) -> str:
     """Each stage's demands fit the cluster, or what it can grow to. Needs a connected Ray.
 
@@ -169,5 +174,6 @@ RECIPE_CHECKS: dict[str, Callable[[Recipe], str]] = {
     "questions": check_questions,
     "teacher": check_teacher,
     "student": check_student,
+    "endpoint": check_endpoint,
     "run folder": check_run_folder,
 }

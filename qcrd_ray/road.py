@@ -70,7 +70,7 @@ def ask_once(recipe: Recipe, student: Path, report: Report) -> dict:
     """Serve the student, ask it the first test question over HTTP as any client would, and stop it again."""
     report(0, 2, "starting the endpoint")
     question = load_split(recipe, "test")[0][0]
-    url = serving.start(student, recipe.serve)
+    url = serving.start(student, recipe.serve.model_copy(update={"port": 0}))  # a busy port must not end a run at its last stage
     try:
         report(1, 2, "asking one question")
         body = {"question": question.question, "choices": list(question.choices), "rationale": True, "quality": True}
