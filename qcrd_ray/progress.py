@@ -65,7 +65,7 @@ class Stages:
 
         def report(done: int, total: int, note: str = "") -> None:
             now = time.monotonic()
-            if now - last[0] < self._every_s and done < total:
+            if now - last[0] < self._every_s and not 0 < total <= done:
                 return
             line = plain_line(name, done, total, now - start, note)
             if line != last[1]:

@@ -27,3 +27,11 @@ def test_a_log_gets_few_lines_however_often_a_stage_reports(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and "1000/1000 100%" in lines[-1]
     assert stages.seconds["rationales"] >= 0
+
+
+def test_waiting_without_a_total_does_not_flood_the_log_either(capsys):
+    """Bug guarded: "0 of 0" taken for finished, and a line for every poll while the teacher starts."""
+    with Stages(every_s=1000.0).stage("rationales") as report:
+        for second in range(100):
+            report(0, 0, f"the teacher starts, {second} s")
+    assert len(capsys.readouterr().err.splitlines()) == 1
