@@ -18,6 +18,7 @@ from ray.train.torch import TorchTrainer
 from qcrd_ray.cluster import Bundle, require
 from qcrd_ray.errors import UserError
 from qcrd_ray.progress import Report, silent
+from qcrd_ray.questions import read_split
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run_folder import RunFolder, write_text
 from qcrd_ray.tasks import build_task
@@ -70,8 +71,7 @@ def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> 
     snapshots_kept(recipe)
     task = build_task(recipe.task)
     validation = folder.questions("validation")
-    if not validation.exists():
-        raise UserError(f"{validation} does not exist: read the questions first (`qcrd generate` does)")
+    read_split(recipe, folder, "validation")
     if not read_validation(validation, task, limit=1):
         raise UserError(f"no validation question in {validation} has an answer: the best checkpoint could not be chosen")
     table = folder.read_rationales("train")
