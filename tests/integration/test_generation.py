@@ -1,0 +1,180 @@
+"""The rationales stage on a real local Ray: a recording from end to end, and what faults and kills leave of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from asked_teacher import AskedTeacher
+
+from qcrd_ray.cluster import require
+from qcrd_ray.errors import MissingResource, UserError
+from qcrd_ray.rationales import generate, generate_splits
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.run_folder import RunFolder
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
+
+
+def make_recipe(root: Path, *, train: dict | None = None, teacher: dict | None = None, k: int = 3, **generation) -> Recipe:
+    small = {"generate": 5, "seed": 9}
+    return Recipe.model_validate(
+        {
+            "name": "generation",
+            "run": str(root),
+            "task": {"kind": "arithmetic" if train and "path" in train else "word_problems", "max_question_chars": 400},
+            "data": {"train": train or {"generate": 60, "seed": 1}, "validation": {"generate": 5}, "test": small}
+            if not (train and "path" in train)
+            else {"train": train, "validation": train, "test": train},
+            "teacher": teacher or {"source": "recording", "path": "unused.jsonl"},
+            "sampling": {"k": k},
+            "generation": {"rows_per_block": 10, "requests_in_flight": 10, "backoff_s": 0.01, **generation},
+            "student": {"scratch": {}},
+            "ray": {"address": "local", "num_cpus": 8},
+        }
+    )
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def outcomes(folder: RunFolder, split: str = "train") -> dict[str, str]:
+    table = folder.read_rationales(split)
+    assert table.num_rows == len(set(table["id"].to_pylist()))
+    return dict(zip(table["question_id"].to_pylist(), table["outcome"].to_pylist(), strict=True))
+
+
+def committed(root: Path) -> set[str]:
+    """The question ids whose rows are on the disk for good."""
+    split = RunFolder(root).rationales("train")
+    files = [file for file in (split / "checkpoint").glob("*.parquet") if "pending" not in file.name]
+    ids = {id for file in files for id in pq.read_table(file)["id"].to_pylist()}
+    return {row["question_id"] for row in pq.read_table(split / "asks.parquet").to_pylist() if row["id"] in ids} if ids else set()
+
+
+def test_a_recording_with_every_outcome(tmp_path):
+    """Each of the five ends is reached, all rows are kept with their reasons, and the counts add up to the rows of the file."""
+    questions = [{"id": id, "question": f"{id}: what is 3 + 5?", "answer": "8"} for id in ("right", "tied", "silent", "short", "absent")]
+    train = write_jsonl(tmp_path / "train.jsonl", [*questions, {"id": "long", "question": "x" * 500, "answer": "8"}])
+    said = {"right": ["8", "8", "3"], "tied": ["8", "3", ""], "silent": ["", "", ""], "short": ["8"]}
+    completions = [
+        {"id": id, "completion": f"Let us see. So the answer is {answer}." if answer else "I do not know."}
+        for id, answers in said.items()
+        for answer in answers
+    ]
+    teacher = {"source": "recording", "path": write_jsonl(tmp_path / "teacher.jsonl", completions)}
+    recipe = make_recipe(tmp_path / "run", train={"path": train}, teacher=teacher)
+    folder, told = RunFolder(tmp_path / "run"), []
+    manifest = generate(recipe, folder, report=lambda *line: told.append(line))
+
+    assert manifest.outcomes == {"accepted": 1, "no_consensus": 1, "unparsed": 1, "failed": 2, "rejected_input": 1}
+    assert sum(manifest.outcomes.values()) == manifest.rows == 6
+    assert outcomes(folder) == {"right": "accepted", "tied": "no_consensus", "silent": "unparsed", "short": "failed", "absent": "failed"}
+    rows = {row["question_id"]: row for row in folder.read_rationales("train").to_pylist()}
+    assert (rows["right"]["vote"], rows["right"]["gold"]) == ("8", "8")
+    assert sorted(completion["role"] for completion in rows["right"]["completions"]) == ["negative", "positive", "positive"]
+    assert rows["short"]["reason"] == "1 of 3 completions came back"
+    assert folder.rejected("train").exists()
+    assert told[-1][:2] == (5, 5)
+
+    again = generate(recipe, folder)
+    assert again.outcomes == manifest.outcomes
+    assert [call["asked"] for call in again.calls] == [5, 2]  # the two that failed, and nothing that was finished
+
+
+def test_two_splits_share_one_teacher_and_a_finished_run_does_not_start_it(tmp_path):
+    recipe, teacher = make_recipe(tmp_path / "run"), AskedTeacher(tmp_path)
+    folder = RunFolder(tmp_path / "run")
+    for split, rows in (("train", 60), ("test", 5)):
+        assert generate(recipe, folder, split, teacher=teacher).outcomes["accepted"] == rows
+    assert teacher.started == 2  # start() does nothing the second time, but is called where there is something to ask
+    generate(recipe, folder, teacher=teacher)
+    assert teacher.started == 2
+    assert Counter(Counter(teacher.asked()).values()) == {1: 65}
+
+
+def test_an_actor_that_dies_loses_no_row_and_doubles_none(tmp_path):
+    (tmp_path / "die").touch()
+    recipe, teacher = make_recipe(tmp_path / "run"), AskedTeacher(tmp_path)
+    manifest = generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
+    assert not (tmp_path / "die").exists()  # it did die
+    assert manifest.outcomes["accepted"] == manifest.rows == 60
+    assert len(outcomes(RunFolder(tmp_path / "run"))) == 60
+
+
+def test_a_killed_driver_is_gone_on_from(tmp_path):
+    """SIGKILL in the middle; the next run asks only what had not reached the disk: at most the blocks that were in the air."""
+    recipe, teacher = make_recipe(tmp_path / "run"), AskedTeacher(tmp_path)
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json(by_alias=True))
+    here = Path(__file__).parent
+    command = [sys.executable, here / "killed_generation.py", tmp_path / "recipe.json", tmp_path, "0.5"]
+    environment = {**os.environ, "PYTHONPATH": f"{here.parent.parent}:{os.environ.get('PYTHONPATH', '')}"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        deadline = time.monotonic() + 240
+        while len(committed(tmp_path / "run")) < 20 and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(driver.pid, signal.SIGKILL)
+    saved = committed(tmp_path / "run")
+    assert 20 <= len(saved) < 60
+
+    manifest = generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
+    asked = Counter(teacher.asked())
+    assert manifest.outcomes["accepted"] == manifest.rows == len(asked) == 60
+    # Actors outlive their driver for a moment, and may have saved one more block after we looked.
+    assert manifest.calls[-1]["asked"] <= 60 - len(saved)
+    assert {asked[question_id] for question_id in saved} == {1}
+    assert max(asked.values()) <= 2
+
+
+def test_a_teacher_that_says_nothing_useful_is_told_with_an_example(tmp_path):
+    recipe, teacher = make_recipe(tmp_path / "run"), AskedTeacher(tmp_path, text="Lovely weather today!")
+    with pytest.raises(UserError, match=r"60 unparsed(?s:.*)Lovely weather(?s:.*)task\.instruction"):
+        generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
+    assert set(outcomes(RunFolder(tmp_path / "run")).values()) == {"unparsed"}  # paid for, and kept
+
+
+def test_generate_splits_starts_and_stops_the_recipes_own_teacher(tmp_path):
+    recording = [{"id": f"{id}", "completion": "So the answer is 8."} for id in range(4) for _ in range(3)]
+    train = write_jsonl(tmp_path / "train.jsonl", [{"id": id, "question": f"{id}?", "answer": "8"} for id in range(4)])
+    teacher = {"source": "recording", "path": write_jsonl(tmp_path / "teacher.jsonl", recording)}
+    recipe = make_recipe(tmp_path / "run", train={"path": train}, teacher=teacher)
+    manifests = generate_splits(recipe, RunFolder(tmp_path / "run"), ["train", "test"])
+    assert [(manifest.split, manifest.outcomes["accepted"]) for manifest in manifests] == [("train", 4), ("test", 4)]
+
+
+@pytest.mark.parametrize(
+    ("demands", "told"),
+    [
+        ([{"CPU": 9}], r"the stage asks for 9 CPU on one node, and the cluster has 8"),
+        ([{"CPU": 5}, {"CPU": 5}], r"10 CPU, and the cluster has 8"),
+        ([{"GPU": 1}], r"1 GPU on one node, and the cluster has 0"),
+        ([{"CPU": 1, "rocket": 2}], r"2 rocket on one node"),
+    ],
+)
+def test_an_impossible_demand_is_refused_at_once(demands, told):
+    start = time.monotonic()
+    with pytest.raises(MissingResource, match=told):
+        require(demands, what="the stage", timeout_s=300)
+    assert time.monotonic() - start < 5
+
+
+def test_a_demand_that_others_hold_is_waited_for_and_then_named():
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([{"CPU": 6}])
+    ray.get(group.ready())
+    with pytest.raises(MissingResource, match=r"4 CPU \(2 free\).*other work holds it after 1 s"):
+        require([{"CPU": 4}], what="the stage", timeout_s=1)
+    remove_placement_group(group)
+    require([{"CPU": 4}, {"CPU": 4.0, "GPU": 0}, {"CPU": 0}], what="the stage", timeout_s=60)
