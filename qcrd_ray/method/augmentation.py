@@ -19,8 +19,16 @@ def corrupt(text: str, *, vocabulary: Sequence[str], mask: str, mask_share: floa
     for place in places[:masked]:
         words[place] = mask
     for place in places[masked:]:
-        words[place] = random.choice([word for word in vocabulary if word != words[place]] or [mask])
+        words[place] = _another(words[place], vocabulary, random) or mask
     return " ".join(words)
+
+
+def _another(word: str, vocabulary: Sequence[str], random: random.Random) -> str | None:
+    """A word of ``vocabulary`` other than ``word``: two draws are enough but for a vocabulary of few words, which is searched."""
+    for _ in range(2):
+        if vocabulary and (drawn := random.choice(vocabulary)) != word:
+            return drawn
+    return next((other for other in vocabulary if other != word), None)
 
 
 def balancing_negatives(
