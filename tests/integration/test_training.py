@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -145,8 +146,9 @@ def test_a_killed_driver_goes_on_from_its_last_round(reference, tmp_path):
     folder = write_run(tmp_path)
     rounds = {**ROUNDS, "ray.address": "local", "ray.num_cpus": 8}
     script = KILLED_DRIVER.format(here=str(Path(__file__).parents[1]), root=str(tmp_path), rounds=rounds)
-    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path / "r")}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=240)
+    with tempfile.TemporaryDirectory(prefix="q_", ignore_cleanup_errors=True) as short:  # Ray's socket files need a short path
+        done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "RAY_TMPDIR": short}, timeout=240)
+        time.sleep(3)  # the orphaned Ray notices
     assert done.returncode == -signal.SIGKILL
     before = (tmp_path / "train" / "qcrd" / "metrics.jsonl").read_text().splitlines()[0]
     train(tiny_recipe(**ROUNDS), folder, objective="qcrd")
