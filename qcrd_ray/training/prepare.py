@@ -144,7 +144,7 @@ def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
         row["label"] = []
     for row, tokens in zip(labelled, ids([task.label(row["answer"]) for row in labelled], targets, "labels"), strict=True):
         row["label"] = tokens
-        counts["longest_label"] = max(counts["longest_label"], len(tokens))
+    counts["longest_label"] = max([counts["longest_label"], *(len(row["label"]) for row in labelled)])
     for side, column in (("positives", "positive_ids"), ("negatives", "negative_ids")):
         flat = iter(ids([text for row in rows for text in row[side]], targets, side))
         for row in rows:

@@ -12,25 +12,37 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
+from qcrd_ray.errors import UserError
 from qcrd_ray.method.randomness import keyed_seed
 from qcrd_ray.method.student import load_student
-from qcrd_ray.model_folder import check_student, resolve
-from qcrd_ray.recipe import ScratchRecipe, StudentRecipe
+from qcrd_ray.model_folder import TOKENIZER_FILES, check_student, resolve
+from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as in T5
 _SENTINELS = tuple(f"<extra_id_{i}>" for i in range(4))  # T5's blanks; the first masks words for the discriminator
 
 
-def check_start(student: StudentRecipe) -> None:
-    """Refuse a student that cannot be trained, before anything is started.
+def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> None:
+    """Refuse models that cannot be trained, before anything is started.
 
     Raises:
-        UserError: no such model, no tokenizer, or a tokenizer that does not belong to the model.
+        UserError: no such model, no tokenizer, or a tokenizer that does not belong to the student.
     """
     if student.model is not None:
         check_student(student.model, trust_remote_code=student.trust_remote_code)
+    if discriminator.model is not None:
+        _check_tokenizer(resolve(discriminator.model))
+
+
+def _check_tokenizer(name: str) -> None:
+    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
+        raise UserError(f"discriminator.model: {name} has no tokenizer: save one there with `tokenizer.save_pretrained`")
+    try:
+        AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise UserError(f"discriminator.model: {name} gives no tokenizer: {error}") from error
 
 
 def write_start(student: StudentRecipe, folder: Path, *, texts: Iterable[str], seed: int) -> PreTrainedTokenizerBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -30,6 +31,8 @@ from qcrd_ray.training.negatives import Sampler, start_samplers
 from qcrd_ray.training.prepare import prepare, target_texts
 from qcrd_ray.training.snapshots import snapshots_kept
 from qcrd_ray.training.start_models import check_start, write_start
+
+log = logging.getLogger(__name__)
 
 _WATCH_EVERY_S = 0.5
 
@@ -67,7 +70,7 @@ def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> 
         UserError: see :func:`train`.
     """
     transformers.utils.logging.disable_progress_bar()  # one progress line: ours
-    check_start(recipe.student)
+    check_start(recipe.student, recipe.discriminator)
     snapshots_kept(recipe)
     task = build_task(recipe.task)
     validation = folder.questions("validation")
@@ -79,6 +82,8 @@ def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> 
     home.mkdir(parents=True, exist_ok=True)
     tokenizer = write_start(recipe.student, home.parent / "start", texts=target_texts(table, task), seed=recipe.seed)
     manifest = prepare(recipe, table, home.parent / "data", task=task, tokenizer=tokenizer)
+    if objective == "finetune" and not manifest["labelled"]:
+        raise UserError(f"no training question has a {recipe.objective.labels} answer: finetune has nothing to train on (objective.labels)")
     return TrainingJob(recipe=recipe, objective_name=objective, folder=home, validation=validation, manifest=manifest)
 
 
@@ -155,6 +160,7 @@ def _forget_torn_snapshot(job: TrainingJob) -> None:
         try:
             json.loads(path.read_text())
         except json.JSONDecodeError:
+            log.warning("%s was cut short by a kill: training begins again at its first round", path)
             path.unlink()
 
 

@@ -17,7 +17,9 @@ import torch
 from transformers import AutoTokenizer
 
 from qcrd_ray.method.batching import Rounds, global_batch
+from qcrd_ray.method.examples import Example
 from qcrd_ray.method.randomness import keyed_seed
+from qcrd_ray.model_folder import resolve
 from qcrd_ray.records import StudentNegative
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.checkpoints import load_checkpoint, save_checkpoint
@@ -63,8 +65,8 @@ class Worker:
         )
         self.discriminator = None
         if job.contrastive:
-            start = recipe.discriminator.model or job.start
-            tokenizer = AutoTokenizer.from_pretrained(start) if recipe.discriminator.model else self.tokenizer
+            start = resolve(recipe.discriminator.model) if recipe.discriminator.model else job.start
+            tokenizer = AutoTokenizer.from_pretrained(start)
             self.discriminator = DiscriminatorLearner(recipe, start, tokenizer=tokenizer, words=self.training_set.words, world=world)
         self.ring = Ring(job.folder / "snapshots", keep=snapshots_kept(recipe) if job.samples_negatives else 1)
         self.negatives = NegativesFolder(job.folder / "negatives", parts=recipe.negatives.samplers)
@@ -125,7 +127,7 @@ class Worker:
             for step in self.rounds.steps(round):
                 batch = [questions[index].example for index in step_batch(self.recipe, len(self.training_set), step)]
                 sums += self.student.step(step, batch)
-                tokens += sum(len(example.predict) + len(example.label or ()) for example in batch)
+                tokens += sum(self._tokens(example) for example in batch)
                 self._show(step + 1, round)
         row["learning_rate"] = self.student.learning_rate
         row["student"] = self.job.objective.metrics(self.world.sum(sums))
@@ -135,7 +137,7 @@ class Worker:
             with clock("validation"):
                 row["validation"] = self.validator.measure(snapshot)
             self._keep_best(round, row["validation"], snapshot)
-        row |= {"seconds": clock.seconds, "label_tokens": tokens}
+        row |= {"seconds": clock.seconds, "tokens": tokens}
         if self.metrics:
             self.metrics.round(row)
         save_checkpoint(self.engines, self.job.folder, round=round + 1, best=self.best, world=self.world, metrics=row.get("validation", {}))
@@ -183,6 +185,12 @@ class Worker:
             "waited_s": round_s(waited),
         }
         return [negative for negative in written if not (self.recipe.negatives.drop_right and negative.right)]
+
+    def _tokens(self, example: Example) -> int:
+        """Tokens that a step reads for one question: inputs, label, and every candidate."""
+        candidates = [rationale.tokens for side in self.job.objective.candidates(example) for rationale in side]
+        rows = [example.predict, example.label or (), *([example.explain, *candidates] if candidates else [])]
+        return sum(map(len, rows))
 
     def _snapshot(self, snapshot: int) -> Path:
         self.student.save(self.ring.writing(snapshot))

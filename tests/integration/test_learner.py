@@ -42,8 +42,14 @@ def examples(step: int) -> list[Example]:
     ]
 
 
-def recipe(stage: int, micro: int | None) -> Recipe:
-    changes = {"train.zero_stage": stage, "train.micro_batch_size": micro, "train.batch_size": 5, "train.warmup_steps": 2}
+def recipe(stage: int, micro: int | None, *, precision: str = "fp32") -> Recipe:
+    changes = {
+        "train.zero_stage": stage,
+        "train.precision": precision,
+        "train.micro_batch_size": micro,
+        "train.batch_size": 5,
+        "train.warmup_steps": 2,
+    }
     return tiny_recipe(**changes, **{"train.clip": 0.5, "train.schedule": "linear"})
 
 
@@ -78,6 +84,7 @@ def test_shards_and_micro_batches_change_nothing(local_ray, tiny_student, tmp_pa
     from ray.train.torch import TorchTrainer
 
     recipes = {f"{stage}-{micro}": recipe(stage, micro) for stage, micro in SPLITS}
+    recipes["bf16"] = recipe(1, None, precision="bf16")
     batches = [examples(step) for step in range(STEPS)]
 
     def work():
@@ -109,5 +116,6 @@ def test_shards_and_micro_batches_change_nothing(local_ray, tiny_student, tmp_pa
     for name in recipes:
         ours = load_file(tmp_path / name / "model.safetensors")
         assert ours, name
-        assert max((ours[key] - expected[key]).abs().max().item() for key in ours) < 1e-5, name
-        assert torch.allclose(torch.load(tmp_path / name / "sums.pt"), expected_sums, rtol=1e-5, atol=1e-4), name
+        weights, sums = (2e-2, 2e-2) if name == "bf16" else (1e-5, 1e-5)  # bf16 keeps 8 bits of a weight
+        assert max((ours[key].float() - expected[key]).abs().max().item() for key in ours) < weights, name
+        assert torch.allclose(torch.load(tmp_path / name / "sums.pt"), expected_sums, rtol=sums, atol=10 * sums), name

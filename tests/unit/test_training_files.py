@@ -11,7 +11,7 @@ from training_tiny import tiny_recipe
 from transformers import AutoTokenizer
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import ScratchRecipe, StudentRecipe
+from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
 from qcrd_ray.records import StudentNegative
 from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_progress
 from qcrd_ray.training.negatives import NegativesFolder, round_snapshot
@@ -160,7 +160,11 @@ def test_a_student_that_cannot_be_trained_is_refused_before_anything_starts(tmp_
     import shutil
 
     with pytest.raises(UserError, match="no such folder"):
-        check_start(StudentRecipe(model=str(tmp_path / "nowhere")))
+        check_start(StudentRecipe(model=str(tmp_path / "nowhere")), DiscriminatorRecipe())
     shutil.copytree(tiny_student, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "special*"))
     with pytest.raises(UserError, match="has no tokenizer"):
-        check_start(StudentRecipe(model=str(tmp_path / "bare")))
+        check_start(StudentRecipe(model=str(tmp_path / "bare")), DiscriminatorRecipe())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match=r"discriminator.model: .*empty has no tokenizer"):
+        check_start(StudentRecipe(model=str(tiny_student)), DiscriminatorRecipe(model=str(tmp_path / "empty")))

@@ -77,6 +77,12 @@ def test_every_question_is_trained_on_or_dropped_with_a_reason(tmp_path, tokeniz
     assert (manifest["labelled"], manifest["with_positives"]) == (2, 2)
 
 
+def test_questions_without_any_label_can_still_be_learnt_from(tmp_path, tokenizer):
+    """Guards a manifest that lacks the longest label where there is none."""
+    manifest, kept, _ = prepared([row | {"gold": None} for row in sets(2)], tmp_path, tokenizer)
+    assert (manifest["labelled"], manifest["longest_label"], len(kept)) == (0, 0, 2)
+
+
 def test_labels_can_be_the_vote(tmp_path, tokenizer):
     rows = sets(1)
     rows[0]["gold"] = "17"
