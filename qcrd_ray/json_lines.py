@@ -64,7 +64,7 @@ def _line(number: int, raw: bytes) -> Line:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested by the thousand
         return Line(number, None, f"JSON that cannot be read: {error}", text)
     if not isinstance(data, dict):
-        return Line(number, None, f"a JSON {type(data).__name__}, where an object like {{\"id\": ...}} was expected", text)
+        return Line(number, None, f'a JSON {type(data).__name__}, where an object like {{"id": ...}} was expected', text)
     return Line(number, data, "", text)
 
 

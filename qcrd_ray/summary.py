@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,9 @@ from qcrd_ray.progress import clock
 from qcrd_ray.result_table import render_table
 from qcrd_ray.road import Walked
 
-out = Console(highlight=False, soft_wrap=True)  # results go to standard output, the progress line to standard error
+_LOG_COLUMNS = 120  # a file or a pipe has no width of its own, and a table broken to 80 cannot be read
+# Results go to standard output, the progress line to standard error.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _LOG_COLUMNS)
 
 
 def show(walked: Walked) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import shlex
 import socket
 import threading
@@ -49,6 +50,7 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     bundle = {"CPU": recipe.cpus_per_replica, "GPU": recipe.gpus_per_replica}
     timeout_s = RayRecipe().schedule_timeout_s
     cluster.require([bundle] * recipe.replicas, what="the endpoint (serve.replicas)", timeout_s=timeout_s)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = _listen(recipe)
     from qcrd_ray.serving.application import StudentEndpoint
 

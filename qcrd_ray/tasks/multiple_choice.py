@@ -12,9 +12,7 @@ from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.prompting import PromptedTask
 
 # "(d)", "d)", "D.", "D:", or a capital D before "(" or the end of its phrase. A lone small "a" is an article.
-_LETTER = re.compile(
-    r"\A\W*?(?:\(([a-z])\)|([a-z])\)|([a-z])[.:](?!\w)|((?-i:[A-Z]))(?=[*}$\]\"' ]*(?:\Z|[,;\n(]|[-–—] )))", re.IGNORECASE
-)
+_LETTER = re.compile(r"\A\W*?(?:\(([a-z])\)|([a-z])\)|([a-z])[.:](?!\w)|((?-i:[A-Z]))(?=[*}$\]\"' ]*(?:\Z|[,;\n(]|[-–—] )))", re.IGNORECASE)
 _NAMED = re.compile(r"\(([a-z])\)|\b(?:choice|option|answer) ((?-i:[A-Z]))\b", re.IGNORECASE)
 _CONCLUSION = re.compile(r"\A\W*(?:so|thus|hence|therefore|in conclusion|overall)\b", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
