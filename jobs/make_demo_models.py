@@ -43,9 +43,9 @@ def make_both(out: Path, *, seed: int, steps: int | None) -> None:
     """One process a model."""
     context = multiprocessing.get_context("spawn")
     workers = []
-    for name, plan in PLANS.items():
-        plan = dataclasses.replace(plan, steps=steps or plan.steps)
-        workers.append(context.Process(target=make, args=(name, out / name), kwargs={"plan": plan, "seed": seed}))
+    for name, plans in PLANS.items():
+        plans = [dataclasses.replace(plan, steps=steps or plan.steps) for plan in plans]
+        workers.append(context.Process(target=make, args=(name, out / name), kwargs={"plans": plans, "seed": seed}))
         workers[-1].start()
     for worker in workers:
         worker.join()

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from qcrd_ray import cluster, model_folder, serving, teacher
+from qcrd_ray import cluster, model_folder, rationales, serving, teacher
 from qcrd_ray.errors import UserError
 from qcrd_ray.questions import load_split
-from qcrd_ray.recipe import Recipe, ServeTeacher
+from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.run_folder import RunFolder, installed_version
 
@@ -144,9 +144,8 @@ def check_cluster(recipe: Recipe, stages: Sequence[str] = ("generate", "train", 
 def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
     """(who asks, one resource bundle per process) of a stage, as the stage itself asks Ray for them."""
     if stage == "generate":
-        served = isinstance(recipe.teacher, ServeTeacher)
-        bundles = teacher.bundles(recipe.teacher) if served else []
-        return "the teacher (teacher.*)", [*bundles, *[{"CPU": 1.0}] * recipe.generation.actors]
+        bundles = [*teacher.bundles(recipe.teacher), *rationales.bundles(recipe.generation)]
+        return "the teacher and those who ask it (teacher.*, generation.actors)", bundles
     if stage == "train":
         worker = recipe.train.worker
         bundle = {"CPU": worker.cpus, "GPU": worker.gpus, **worker.resources}

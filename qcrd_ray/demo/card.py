@@ -8,6 +8,7 @@ from qcrd_ray.demo.check import student_accuracy, teacher_accuracy
 from qcrd_ray.tasks import word_problems
 
 TEMPERATURE = 1.1  # the demo's: hot enough that samples differ and a vote is worth holding
+PARTS = (("without", 0.0), ("with", 1.0))
 SEED = 3  # as the test splits of jobs/recipes/demo.yaml
 
 CARD = """\
@@ -44,7 +45,7 @@ TEXTS = {
         "what": (
             "An encoder-decoder (T5 architecture, 0.8 M parameters) that stands where a pretrained T5 stands in the paper.\n"
             "`predict: ` before a story asks for the number, `explain: ` for the steps. It was trained until its learning rate was\n"
-            "nothing, on stories of one and two steps without useless numbers: it **lacks** the third step and the useless number."
+            "nothing, on stories without useless numbers: it **lacks** these, and takes every number of a story for a step."
         ),
     },
 }
@@ -53,12 +54,11 @@ TEXTS = {
 def measure(folder: Path, *, questions: int) -> dict[str, dict[str, float]]:
     """Per model, what share of the questions it gets right, by row name."""
     splits = {kind: word_problems.generate(questions, seed=SEED, kind=kind) for kind in ("seen", "held_out")}
-    simple = word_problems.generate(questions, seed=SEED, steps=(1, 2), distractors=0.0)
+    splits |= {f"seen, {what} a useless number": word_problems.generate(questions, seed=SEED, distractors=share) for what, share in PARTS}
     figures: dict[str, dict[str, float]] = {"teacher": {}, "student": {}}
     for kind, asked in splits.items():
         for name, share in teacher_accuracy(folder / "teacher", asked, temperature=TEMPERATURE).items():
             figures["teacher"][f"{kind}, T={TEMPERATURE}: {name}"] = share
-    for kind, asked in {**splits, "seen, one or two steps, no useless number": simple}.items():
         for name, share in student_accuracy(folder / "student", asked).items():
             figures["student"][f"{kind}: {name} head"] = share
     return figures

@@ -2,14 +2,14 @@
 
 Both learn from ``pretraining`` stories alone, which no seed of the recipe's splits can reach (``tasks/word_problems.py``). The teacher
 learns stories of one to three steps. The student base plays the part of T5's pretraining: it learns both heads to convergence, and
-lacks what the teacher can teach it: it has never seen a story of three steps, nor one with a useless number.
+lacks what the teacher can teach it: it has never seen a story with a useless number, and so takes every number for a step.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,7 +30,7 @@ MAX_TOKENS = 192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long and on what a model is trained."""
+    """One phase of training: how long, and on what."""
 
     steps: int
     batch_size: int = 48
@@ -39,11 +39,16 @@ class Plan:
     warmup: int = 30
     story_steps: tuple[int, ...] = (1, 2, 3)
     distractors: float = word_problems.DISTRACTOR_SHARE
+    dropout: float = 0.0
+    labels_every: int = 1  # the label head of the student learns from every n-th story: little is in a label, and its story costs as much
 
 
 PLANS = {
-    "teacher": Plan(steps=700),
-    "student": Plan(steps=2_000, story_steps=(1, 2), distractors=0.0),
+    "teacher": (Plan(steps=700),),
+    "student": (  # short stories first: copying and the two heads are learnt on them at half the cost
+        Plan(steps=2_000, story_steps=(1, 2), distractors=0.0, labels_every=2),
+        Plan(steps=900, distractors=0.0, dropout=0.05, muon_learning_rate=0.01, learning_rate=2e-3),
+    ),
 }
 
 
@@ -52,16 +57,18 @@ def demo_task() -> Task:
     return build_task(TaskRecipe(kind="word_problems", instruction=""))
 
 
-def make(name: Literal["teacher", "student"], folder: Path, *, plan: Plan, seed: int = 0, report: Callable[[str], None] = print) -> None:
-    """Train one of the models by ``plan`` and write it to ``folder`` in Hugging Face's format."""
+def make(
+    name: Literal["teacher", "student"], folder: Path, *, plans: Sequence[Plan], seed: int = 0, report: Callable[[str], None] = print
+) -> None:
+    """Train one of the models by ``plans``, one after the other, and write it to ``folder`` in Hugging Face's format."""
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("medium")  # bfloat16 products where the processor has them
     tokenizer = build_tokenizer(ends_input=name == "student", max_tokens=MAX_TOKENS)
     build, batches = (_teacher, _teacher_batches) if name == "teacher" else (_student, _student_batches)
     model = build(tokenizer)
-    _train(model, batches(tokenizer, plan, seed), plan, report)
-    if name == "student":
-        model.config.dropout_rate = 0.1  # for whoever trains it further
+    for phase, plan in enumerate(plans):
+        _set_dropout(model, plan.dropout)
+        _train(model, batches(tokenizer, plan, seed + 1_000 * phase), plan, report)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -83,6 +90,17 @@ def _student(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return T5ForConditionalGeneration(config)
+
+
+def _set_dropout(model: PreTrainedModel, share: float) -> None:
+    """Set every dropout of the model, and what its folder will say of it."""
+    if hasattr(model.config, "dropout_rate"):
+        model.config.dropout_rate = share
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = share
+        elif isinstance(getattr(module, "dropout", None), float):  # on the attention's weights
+            module.dropout = share
 
 
 def _train(model: PreTrainedModel, batches: Batches, plan: Plan, report: Callable[[str], None]) -> None:
@@ -157,10 +175,11 @@ def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) 
     """The two heads of each story: `predict:` gives the label, `explain:` the closed rationale."""
     task = demo_task()
     for stories in _stories(plan, seed):
-        half = stories[::2]  # the label head learns little from a story, and its encoding costs as much
+        labelled = stories[:: plan.labels_every]
+        labels = [task.label(story.answer) for story in labelled]
         explanations = [task.explanation(story.rationale, story.answer) for story in stories]
         yield [
-            _pairs(tokenizer, [PREDICT + task.student_input(story) for story in half], [task.label(story.answer) for story in half]),
+            _pairs(tokenizer, [PREDICT + task.student_input(story) for story in labelled], labels),
             _pairs(tokenizer, [EXPLAIN + task.student_input(story) for story in stories], explanations),
         ]
 

@@ -66,10 +66,9 @@ def test_the_teacher_is_right_more_often_than_not_and_its_vote_more_often_still(
 
 
 def test_the_student_base_answers_what_it_was_taught_and_lacks_what_the_teacher_knows():
-    simple = wp.generate(60, seed=3, steps=(1, 2), distractors=0.0)
-    lacking = wp.generate(60, seed=3, steps=(3,), distractors=1.0)
-    assert student_accuracy(demo_model("student"), simple)["rationale"] > 0.4
-    assert student_accuracy(demo_model("student"), lacking)["rationale"] < 0.2
+    known, lacking = (wp.generate(80, seed=3, distractors=share) for share in (0.0, 1.0))
+    right = [student_accuracy(demo_model("student"), questions)["rationale"] for questions in (known, lacking)]
+    assert right[0] > 0.55 and right[0] > right[1] + 0.2
 
 
 def test_no_split_of_the_demo_can_share_a_question_with_another_or_with_pretraining():
