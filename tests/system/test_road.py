@@ -162,7 +162,7 @@ def test_the_demo_as_a_submitted_job(cluster, tmp_path):
     check_student_alone(tmp_path / "run" / "student", "Tom has 3 apples .")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_relative_run_folder_is_refused_in_a_submitted_job(cluster):
     """Bug guarded: results written into Ray's temporary copy of the working directory, and gone with it."""
     call = ["ray", "job", "submit", f"--address={cluster}", "--working-dir", ".", "--", "python", "jobs/run.py", "jobs/recipes/demo.yaml"]
