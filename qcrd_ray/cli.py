@@ -50,11 +50,9 @@ def run(recipe: RecipePath, set_: Overrides = None):
 def generate(recipe: RecipePath, set_: Overrides = None):
     """Ask the teacher, parse its samples and vote on them."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import cluster, doctor, road
+    from qcrd_ray import road
 
-    folder = _open(loaded)
-    cluster.connect(loaded.ray)
-    doctor.check_cluster(loaded, stages=("generate",))
+    folder = _begin(loaded, "generate")
     road.generate(loaded, folder, Stages())
     print(folder.rationales("train"))
 
@@ -63,11 +61,9 @@ def generate(recipe: RecipePath, set_: Overrides = None):
 def train(recipe: RecipePath, set_: Overrides = None):
     """Train the student (and the recipe's baselines) on the rationales in the run folder."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import cluster, doctor, road, training
+    from qcrd_ray import road, training
 
-    folder = _open(loaded)
-    cluster.connect(loaded.ray)
-    doctor.check_cluster(loaded, stages=("train",))
+    folder = _begin(loaded, "train")
     stages = Stages()
     for objective in road.objectives(loaded):
         with stages.stage(objective) as report:
@@ -79,12 +75,10 @@ def train(recipe: RecipePath, set_: Overrides = None):
 def evaluate(recipe: RecipePath, set_: Overrides = None):
     """Measure teacher, base, baselines and student on the test split, and export the student."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import cluster, doctor, evaluation, summary
+    from qcrd_ray import evaluation, summary
     from qcrd_ray.student_folder import export_student
 
-    folder = _open(loaded)
-    cluster.connect(loaded.ray)
-    doctor.check_cluster(loaded, stages=("evaluate",))
+    folder = _begin(loaded, "evaluate")
     with Stages().stage("evaluation") as report:
         results = evaluation.evaluate(loaded, folder, report=report)
     summary.show_table(results)
@@ -140,12 +134,16 @@ def _load(path: Path, overrides: list[str] | None):
     return load_recipe(path, overrides or [])
 
 
-def _open(recipe):
-    from qcrd_ray import doctor
+def _begin(recipe, stage: str):
+    """What every single stage starts with: the checks, the run folder, Ray, and whether the stage fits on it."""
+    from qcrd_ray import cluster, doctor
     from qcrd_ray.run_folder import RunFolder
 
     doctor.preflight(recipe)
-    return RunFolder.open(recipe)
+    folder = RunFolder.open(recipe)
+    cluster.connect(recipe.ray)
+    doctor.check_cluster(recipe, stages=(stage,))
+    return folder
 
 
 def main() -> None:
