@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import requests
 import yaml
-from ray.job_submission import JobSubmissionClient
 
 ROOT = Path(__file__).resolve().parents[2]
 DATASETS = os.environ.get("QCRD_DATASETS")
@@ -110,13 +111,16 @@ def test_the_road_carries_recorded_svamp(tmp_path):
 def cluster(tmp_path_factory):
     """A Ray cluster of its own, as `ray start` makes one, with the job server that `ray job submit` talks to."""
     scratch = Path(f"/tmp/qcrd-{os.getpid()}")
-    port, dashboard, client = free_ports(3)
+    log = tmp_path_factory.mktemp("cluster") / "head.log"
+    # All ports are its own: at its default port a job agent of another Ray on this machine, perhaps a dying one, would take the jobs.
+    port, dashboard, client, agent = free_ports(4)
     call = ["ray", "start", "--head", "--block", "--num-cpus=8", f"--port={port}", f"--dashboard-port={dashboard}"]
-    call += [f"--ray-client-server-port={client}", f"--temp-dir={scratch}", "--disable-usage-stats", "--include-dashboard=true"]
-    log = (tmp_path_factory.mktemp("cluster") / "head.log").open("w")
-    head = subprocess.Popen(call, env=environment(), stdout=log, stderr=log, start_new_session=True)
+    call += [f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"]
+    call += [f"--temp-dir={scratch}", "--disable-usage-stats", "--include-dashboard=true"]
+    with log.open("w") as file:
+        head = subprocess.Popen(call, env=environment(), stdout=file, stderr=file, start_new_session=True)
     try:
-        wait_for_jobs_api(f"http://127.0.0.1:{dashboard}", head, log.name)
+        wait_for_jobs_api(f"http://127.0.0.1:{dashboard}", head, log)
         yield f"http://127.0.0.1:{dashboard}"
     finally:
         os.killpg(head.pid, signal.SIGTERM)
@@ -125,8 +129,6 @@ def cluster(tmp_path_factory):
 
 
 def free_ports(count):
-    import socket
-
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
@@ -137,16 +139,28 @@ def free_ports(count):
 
 
 def wait_for_jobs_api(url, head, log):
-    """Until a job is taken: the job server answers some seconds before it has an agent to run jobs with."""
-    for _ in range(120):
-        assert head.poll() is None, Path(log).read_text()
+    """Until a job has run: the job server answers some seconds before it has an agent, and a job sent too early may never be answered."""
+    end = time.monotonic() + 180
+    while time.monotonic() < end:
+        assert head.poll() is None, log.read_text()
         try:
-            JobSubmissionClient(url).submit_job(entrypoint="true")
-        except (RuntimeError, ConnectionError):
-            time.sleep(0.5)
-        else:
+            taken = requests.post(f"{url}/api/jobs/", json={"entrypoint": "true"}, timeout=30)
+            if taken.ok:
+                return wait_for_job(url, taken.json()["submission_id"], end)
+        except requests.RequestException:
+            pass  # nobody listens yet, or nobody answers
+        time.sleep(0.5)
+    raise AssertionError(f"no job server within 180 s: {log.read_text()}")
+
+
+def wait_for_job(url, job, end):
+    while time.monotonic() < end:
+        status = requests.get(f"{url}/api/jobs/{job}", timeout=30).json()
+        if status["status"] not in ("PENDING", "RUNNING"):
+            assert status["status"] == "SUCCEEDED", status
             return
-    raise AssertionError(f"no job server: {Path(log).read_text()}")
+        time.sleep(0.5)
+    raise AssertionError(f"the first job did not end: {status}")
 
 
 @pytest.mark.timeout(900)
