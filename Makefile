@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := $(shell if nvidia-smi -L >/dev/null 2>&1; then echo requirements.lock; else echo requirements-cpu.lock; fi)
-STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
+STAMP := $(VENV)/.installed-$(shell cat $(LOCK) requirements-test.lock pyproject.toml | sha256sum | cut -c1-16)
 
 export PATH := $(abspath $(BIN)):$(PATH)
 ifneq ($(wildcard ../shared/datasets),)
@@ -24,7 +24,7 @@ $(STAMP):
 	@ldconfig -p | grep -q libnuma.so.1 || { echo "setup: libnuma is missing; Debian: apt-get install libnuma1"; exit 1; }
 	@echo "setup: $(LOCK) into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK) -r requirements-test.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-*
 	@touch $@
