@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -20,6 +20,7 @@ from qcrd_ray.recipe import RayRecipe
 Bundle = dict[str, float]  # resources that one process needs on one node: {"CPU": 1.0, "GPU": 1.0}
 
 LOCAL_CPUS = 8  # logical CPUs declared on a smaller machine, so that every stage's roles fit beside each other
+TIE = 0.001  # of a custom resource: enough to be placed where it is, and too little to use it up
 _POLL_S = 1.0
 
 
@@ -76,6 +77,11 @@ def require(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
                 raise MissingResource(_late(bundles, what=what, timeout_s=timeout_s))
     finally:
         remove_placement_group(group)
+
+
+def tie(resources: Mapping[str, float]) -> Bundle:
+    """What a helper of a process that asks for ``resources`` asks for itself, to be placed in the same group of nodes."""
+    return {name: min(amount, TIE) for name, amount in resources.items()}
 
 
 def _start_local(recipe: RayRecipe) -> None:

@@ -149,12 +149,14 @@ def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
     if stage == "train":
         worker = recipe.train.worker
         bundle = {"CPU": worker.cpus, "GPU": worker.gpus, **worker.resources}
-        samplers = recipe.negatives.samplers if recipe.negatives.student and recipe.objective.name == "qcrd" else 0
-        sampler = {"CPU": recipe.negatives.cpus_per_sampler, "GPU": recipe.negatives.gpus_per_sampler}
+        negatives = recipe.negatives
+        samplers = negatives.samplers if negatives.student and recipe.objective.name == "qcrd" else 0
+        sampler = {"CPU": negatives.cpus_per_sampler, "GPU": negatives.gpus_per_sampler, **negatives.resources_per_sampler}
         return "training (train.workers, train.worker, negatives.samplers)", [*[bundle] * recipe.train.workers, *[sampler] * samplers]
     assert stage == "evaluate", stage
-    bundle = {"CPU": recipe.evaluate.cpus_per_worker, "GPU": recipe.evaluate.gpus_per_worker}
-    return "evaluation (evaluate.workers)", [bundle] * recipe.evaluate.workers
+    wanted = recipe.evaluate
+    bundle = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker, **wanted.resources_per_worker}
+    return "evaluation (evaluate.workers)", [bundle] * wanted.workers
 
 
 def _check_whole_cluster(recipe: Recipe) -> str:

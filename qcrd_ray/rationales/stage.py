@@ -18,7 +18,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 
-from qcrd_ray.cluster import Bundle, require
+from qcrd_ray.cluster import Bundle, require, tie
 from qcrd_ray.errors import UserError
 from qcrd_ray.progress import Report, silent
 from qcrd_ray.questions import read_split
@@ -72,8 +72,8 @@ def generate(
 
 
 def bundles(generation: GenerationRecipe) -> list[Bundle]:
-    """What asking takes beside the teacher: the actors that ask, and one CPU for Ray Data's own small tasks."""
-    return [*[{"CPU": 1.0}] * generation.actors, {"CPU": 1.0}]
+    """What asking takes beside the teacher: the actors that ask, and one CPU near them for Ray Data's own small tasks."""
+    return [*[{"CPU": 1.0, **generation.resources_per_actor}] * generation.actors, {"CPU": 1.0, **tie(generation.resources_per_actor)}]
 
 
 def _asks(recipe: Recipe, teacher: Teacher, questions: Sequence[Question]) -> dict[str, Question]:
@@ -91,7 +91,8 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
     start = time.monotonic()
     calls_at_once = -(-settings.requests_in_flight * settings.questions_per_request // settings.rows_per_block) + 1
     with _data_context(store), _reporting(tally, report, total=total, finished=finished):
-        asks = ray.data.read_parquet(str(store.asks), num_cpus=FILES_CPUS)
+        files = {"num_cpus": FILES_CPUS, "resources": tie(settings.resources_per_actor)}
+        asks = ray.data.read_parquet(str(store.asks), **files)
         # Ray Data saves finished rows a block at a time, and without this it reads everything into one block.
         blocks = asks.repartition(target_num_rows_per_block=settings.rows_per_block)
         rows = blocks.map_batches(
@@ -104,9 +105,10 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
                 size=settings.actors, max_concurrent_calls_per_actor=calls_at_once, max_tasks_in_flight_per_actor=calls_at_once + 1
             ),
             num_cpus=1,
+            resources=settings.resources_per_actor,
         )
         # Each block is written as it is finished; more writers at once than blocks that finish at once would only be more processes.
-        rows.write_parquet(str(store.rows), ray_remote_args={"num_cpus": FILES_CPUS}, concurrency=settings.actors + 1)
+        rows.write_parquet(str(store.rows), ray_remote_args=files, concurrency=settings.actors + 1)
     return {"asked": total - finished, **_speed(ray.get(tally.read.remote()), seconds=time.monotonic() - start)}
 
 

@@ -17,7 +17,7 @@ from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
-from qcrd_ray.cluster import Bundle, require
+from qcrd_ray.cluster import Bundle, require, tie
 from qcrd_ray.errors import UserError
 from qcrd_ray.progress import Report, silent
 from qcrd_ray.recipe import Recipe, ServeTeacher
@@ -135,7 +135,8 @@ def accelerator_of(recipe: ServeTeacher) -> str:
 
 
 def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
-    """What one replica takes: a bundle per device, the first with the replica's own CPUs and resources. Needs a connected Ray."""
+    """What one replica takes: a bundle per device, the first with the replica's own CPUs and resources, the others tied to the same
+    group of nodes. Needs a connected Ray where the accelerator is `auto`."""
     own = {"CPU": recipe.cpus_per_replica, **recipe.resources_per_replica}
     if accelerator_of(recipe) == "cpu":
         return [own]
@@ -143,7 +144,7 @@ def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
     if recipe.accelerator not in ("auto", "gpu"):
         device[f"accelerator_type:{recipe.accelerator}"] = 0.001
     devices = recipe.engine_kwargs.get("tensor_parallel_size", 1) * recipe.engine_kwargs.get("pipeline_parallel_size", 1)
-    return [{**device, **own}, *[device] * (devices - 1)]
+    return [{**device, **own}, *[{**device, **tie(recipe.resources_per_replica)}] * (devices - 1)]
 
 
 def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:

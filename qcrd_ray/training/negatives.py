@@ -167,6 +167,7 @@ def start_samplers(sampler: Sampler) -> list[ray.actor.ActorHandle]:
     actor = ray.remote(_SamplerActor).options(
         num_cpus=settings.cpus_per_sampler,
         num_gpus=settings.gpus_per_sampler,
+        resources=settings.resources_per_sampler,
         max_restarts=-1,
         max_task_retries=-1,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, int(settings.cpus_per_sampler))), "TOKENIZERS_PARALLELISM": "false"}},

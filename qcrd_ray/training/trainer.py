@@ -90,7 +90,7 @@ def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> 
 def demands(job: TrainingJob) -> list[Bundle]:
     """What training asks of the cluster at the same time: a bundle per worker and per sampler."""
     negatives = job.recipe.negatives
-    sampler = {"CPU": negatives.cpus_per_sampler, "GPU": negatives.gpus_per_sampler}
+    sampler = {"CPU": negatives.cpus_per_sampler, "GPU": negatives.gpus_per_sampler, **negatives.resources_per_sampler}
     return [_worker_resources(job.recipe)] * job.recipe.train.workers + [sampler] * (negatives.samplers if job.samples_negatives else 0)
 
 

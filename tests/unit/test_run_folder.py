@@ -41,7 +41,15 @@ def test_another_recipe_is_refused_and_the_changed_key_named(tmp_path):
         RunFolder.open(recipe(tmp_path / "run", seed=7))
 
 
-@pytest.mark.parametrize("change", [{"ray": {"num_cpus": 3}}, {"serve": {"port": 1234}}, {"generation": {"attempts": 9}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ray": {"num_cpus": 3}},
+        {"serve": {"port": 1234}},
+        {"generation": {"attempts": 9}},
+        {"evaluate": {"resources_per_worker": {"trainer": 0.001}}},  # another cluster calls its groups otherwise
+    ],
+)
 def test_what_only_moves_work_about_may_change(tmp_path, change):
     RunFolder.open(recipe(tmp_path / "run"))
     assert RunFolder.open(recipe(tmp_path / "run", **change)).root == tmp_path / "run"

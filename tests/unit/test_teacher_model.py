@@ -73,6 +73,10 @@ def test_an_encoder_decoder_is_refused(tiny_student):
         ({"accelerator": "cpu", "cpus_per_replica": 4, "resources_per_replica": {"fast": 1}}, [{"CPU": 4.0, "fast": 1.0}]),
         ({"accelerator": "gpu"}, [{"GPU": 1.0, "CPU": 1.0}]),
         ({"accelerator": "gpu", "engine_kwargs": {"tensor_parallel_size": 2}}, [{"GPU": 1.0, "CPU": 1.0}, {"GPU": 1.0}]),
+        (
+            {"accelerator": "gpu", "engine_kwargs": {"tensor_parallel_size": 2}, "resources_per_replica": {"teacher": 1}},
+            [{"GPU": 1.0, "CPU": 1.0, "teacher": 1.0}, {"GPU": 1.0, "teacher": 0.001}],  # no second device in another group of nodes
+        ),
         ({"accelerator": "A100"}, [{"GPU": 1.0, "accelerator_type:A100": 0.001, "CPU": 1.0}]),
     ],
 )
