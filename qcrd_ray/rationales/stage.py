@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
 from qcrd_ray.cluster import Bundle, require, tie
@@ -90,7 +90,7 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
     tally = Tally.remote()
     start = time.monotonic()
     calls_at_once = -(-settings.requests_in_flight * settings.questions_per_request // settings.rows_per_block) + 1
-    with _data_context(store), _reporting(tally, report, total=total, finished=finished):
+    with _data_context(store, settings), _reporting(tally, report, total=total, finished=finished):
         files = {"num_cpus": FILES_CPUS, "resources": tie(settings.resources_per_actor)}
         asks = ray.data.read_parquet(str(store.asks), **files)
         # Ray Data saves finished rows a block at a time, and without this it reads everything into one block.
@@ -113,14 +113,16 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
 
 
 @contextmanager
-def _data_context(store: Store) -> Iterator[None]:
-    """Ray Data's settings for this job: the row checkpoint, and no progress bars or log lines beside ours."""
+def _data_context(store: Store, settings: GenerationRecipe) -> Iterator[None]:
+    """Ray Data's settings for this job: the row checkpoint, its share of the cluster, and no progress bars or log lines beside ours."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that there are no progress bars
     before = DataContext.get_current()
     context = before.copy()
     context.enable_progress_bars = False
     context.use_datasource_v2 = False  # its Parquet reader starts 32 actors to read the footer of one file
+    # Ray Data asks the autoscaler for plain CPUs, whatever its tasks are tied to: without a limit, for nodes of other groups too.
+    context.execution_options.resource_limits = ExecutionResources.for_limits(cpu=2 * sum(bundle["CPU"] for bundle in bundles(settings)))
     context.checkpoint_config = CheckpointConfig("id", str(store.checkpoint), delete_checkpoint_on_success=False)
     DataContext._set_current(context)
     try:
