@@ -3,21 +3,26 @@
 POST /v1/predict   a question, or a list of questions (``messages.Body``)
 GET  /v1/task      how questions are written and read: the folder's task.json
 GET  /healthz      200 once the student is loaded and warm
+GET  /             a page to try the student on
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from ray import serve
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from qcrd_ray import __version__
+from qcrd_ray.serving import front_page
 from qcrd_ray.serving.answering import Student
+from qcrd_ray.serving.arguments import read_arguments
 from qcrd_ray.serving.limits import BodyLimit
 from qcrd_ray.serving.messages import MAX_BODY_BYTES, Body, Prediction, Query, explain_errors
 from qcrd_ray.student_folder import StudentFolder
@@ -51,6 +56,13 @@ class StudentEndpoint:
         self._answer.set_batch_wait_timeout_s(batch_wait_s)
         self.student.answer([Query(question="warm up", rationale=True, quality=self.student.judge is not None)])
 
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page(self) -> HTMLResponse:
+        if not front_page.PAGE.is_file():
+            raise HTTPException(404, "this installation has no page")
+        html = front_page.PAGE.read_text(encoding="utf-8")
+        return HTMLResponse(html, headers=front_page.headers(html))
+
     @app.get("/healthz")
     async def healthz(self) -> dict[str, str]:
         return {"status": "ok"}
@@ -72,3 +84,25 @@ class StudentEndpoint:
     @serve.batch
     async def _answer(self, queries: list[Query]) -> list[Prediction]:
         return await asyncio.to_thread(self.student.answer, queries)  # the event loop stays free for health checks
+
+
+def build(args: Mapping[str, Any]) -> serve.Application:
+    """The application for ``serve run qcrd_ray.serving.application:build student=<folder>``, ``serve deploy`` and KubeRay's RayService.
+
+    ``args`` are `student` and the keys of the recipe's `serve` section, without host and port.
+
+    Raises:
+        UserError: names the key that is wrong.
+    """
+    folder, recipe = read_arguments(args)
+    deployment = StudentEndpoint.options(
+        num_replicas=recipe.replicas,
+        max_ongoing_requests=2 * recipe.max_batch_size,  # one batch is answered while the next gathers
+        max_queued_requests=recipe.max_queued_requests,
+        ray_actor_options={
+            "num_cpus": recipe.cpus_per_replica,
+            "num_gpus": recipe.gpus_per_replica,
+            "resources": recipe.resources_per_replica,
+        },
+    )
+    return deployment.bind(str(folder.path), max_batch_size=recipe.max_batch_size, batch_wait_s=recipe.batch_wait_s)

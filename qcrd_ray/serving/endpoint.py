@@ -23,7 +23,6 @@ from qcrd_ray.student_folder import StudentFolder
 
 APP = "qcrd-student"
 REQUEST_TIMEOUT_S = 120.0
-MAX_QUEUED = 1_000  # requests that wait at the proxy; more are answered with 503
 
 
 def check(recipe: ServingRecipe) -> None:
@@ -52,16 +51,10 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     cluster.require([bundle] * recipe.replicas, what="the endpoint (serve.replicas)", timeout_s=timeout_s)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = _listen(recipe)
-    from qcrd_ray.serving.application import StudentEndpoint
+    from qcrd_ray.serving.application import build
 
-    deployment = StudentEndpoint.options(
-        num_replicas=recipe.replicas,
-        max_ongoing_requests=2 * recipe.max_batch_size,  # one batch is answered while the next gathers
-        max_queued_requests=MAX_QUEUED,
-        ray_actor_options={"num_cpus": recipe.cpus_per_replica, "num_gpus": recipe.gpus_per_replica},
-    )
-    target = deployment.bind(str(folder.path), max_batch_size=recipe.max_batch_size, batch_wait_s=recipe.batch_wait_s)
-    serve.run(target, name=APP, route_prefix="/")
+    keys = recipe.model_dump(exclude={"host", "port"}, exclude_unset=True)
+    serve.run(build({"student": str(folder.path), **keys}), name=APP, route_prefix="/")
     return f"http://{_in_url(recipe.host)}:{port}"
 
 

@@ -1,0 +1,50 @@
+"""What the application builder is given, by Python, a Serve config or a command line: a student folder and the recipe's `serve` keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import ServingRecipe
+from qcrd_ray.student_folder import StudentFolder
+
+_SERVES_OWN = ("host", "port")  # Ray Serve listens, not its applications
+
+
+def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecipe]:
+    """The student and the recipe in ``{"student": folder, key: value ...}``. Values may be texts, as ``serve run`` passes them.
+
+    Raises:
+        UserError: names the key that is missing, unknown or wrong, or says why the folder is no student.
+    """
+    keys = dict(args)
+    student = keys.pop("student", None)
+    if not isinstance(student, str) or not student:
+        raise UserError("student: is missing; give the student/ folder of a finished run, as the cluster's nodes see it")
+    for key in _SERVES_OWN:
+        if key in keys:
+            raise UserError(f"{key}: an application cannot say where Ray Serve listens; set http_options.{key} of the Serve config instead")
+    known = [key for key in ServingRecipe.model_fields if key not in _SERVES_OWN]
+    for key in keys:
+        if key not in known:
+            raise UserError(f"{key}: there is no such key; expected student, {', '.join(known)}")
+    try:
+        recipe = ServingRecipe.model_validate({key: _parsed(key, value) for key, value in keys.items()})
+    except ValidationError as error:
+        mistakes = (f"{'.'.join(map(str, m['loc']))}: {m['msg']}, not {m['input']!r}".lstrip(": ") for m in error.errors())
+        raise UserError("\n".join(mistakes)) from None
+    return StudentFolder.open(student), recipe
+
+
+def _parsed(key: str, value: Any) -> Any:
+    """A text from a command line as YAML reads it: ``replicas=2`` is a number."""
+    if not isinstance(value, str) or ServingRecipe.model_fields[key].annotation in (str, str | None):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"{key}: {value!r} is no value") from error
