@@ -6,6 +6,7 @@ Every number that the paper leaves open is a field here, with the paper's value 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -48,9 +49,11 @@ class TaskRecipe(Section):
     max_question_chars: Count = 20_000
 
     @model_validator(mode="after")
-    def _closing_names_the_answer(self):
+    def _marks_can_be_found(self):
         if "{answer}" not in self.closing:
             raise ValueError("closing must hold {answer}, e.g. 'So the answer is {answer}.'")
+        if self.thinking is not None and not all(mark.strip() for mark in self.thinking):
+            raise ValueError("thinking must be two marks, e.g. ['<think>', '</think>'], or null where the teacher does not think aloud")
         return self
 
 
@@ -132,7 +135,25 @@ class OpenAITeacher(Section):
     max_spent_tokens: Count | None = Field(
         None, description="prompt and completion tokens of this run folder, after which it stops in order"
     )
-    extra_body: dict[str, Any] = Field({}, description="further fields of the request: top_k, reasoning_effort, ...")
+    extra_body: dict[str, Any] = Field(
+        {}, description="further fields of the request: top_k, reasoning_effort, ...; null leaves one of ours out (max_tokens: null)"
+    )
+
+    @model_validator(mode="after")
+    def _request(self):
+        if "@" in self.base_url.split("://", 1)[-1].split("/", 1)[0] or "?" in self.base_url:
+            raise ValueError("base_url must hold neither a user nor a query: a key there would be written into the run folder")
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must start with https:// or http://, not {self.base_url!r}")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise ValueError("api_key_env must be the name of a variable, such as OPENAI_API_KEY, and not the key itself")
+        if taken := sorted(self.extra_body.keys() & {"model", "messages", "prompt", "n", "stream"}):
+            raise ValueError(f"extra_body cannot hold {', '.join(taken)}: the request sets them itself")
+        if ours := [key for key in ("temperature", "top_p", "max_tokens", "stop") if self.extra_body.get(key) is not None]:
+            raise ValueError(f"extra_body cannot set {', '.join(ours)}: say it under sampling (null leaves it out of the request)")
+        if "seed" in self.extra_body and self.samples_per_request is not None:
+            raise ValueError("extra_body.seed with samples_per_request would give the same samples again and again: leave one of them out")
+        return self
 
 
 TeacherRecipe = Annotated[ServeTeacher | OpenAITeacher | RecordedTeacher, Field(discriminator="source")]
@@ -384,6 +405,8 @@ class Recipe(Section):
     def _together(self):
         if self.sampling.temperature == 0.0 and self.sampling.k > 1:
             raise ValueError("sampling.k > 1 at sampling.temperature 0 asks for the same text k times: raise the temperature or set k to 1")
+        if self.teacher.source == "openai" and self.generation.questions_per_request > 1:
+            raise ValueError("generation.questions_per_request: an openai teacher takes one question a request, so leave it at 1")
         if self.data.train.generate and self.task.kind != "word_problems":
             raise ValueError(f"data.train.generate: only the word_problems task makes its own questions, not {self.task.kind}")
         return self

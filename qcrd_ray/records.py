@@ -44,7 +44,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One sample of the teacher, as it was returned (``text``) and as the task parsed it (``rationale``, ``answer``)."""
+    """One sample of the teacher, as it was returned (``text``) and as the task parsed it (``rationale``, ``answer``).
+
+    ``thinking`` is what a reasoning model wrote before its answer, between its marks or in a field of its own; it is no part of ``text``.
+    """
 
     text: str
     finish_reason: str = "stop"
@@ -53,6 +56,7 @@ class Completion:
     answer: str | None = None
     role: Role = Role.ABSTAINED
     reason: str = ""
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,26 @@ class StudentNegative:
     tokens: int = 0
 
 
+class ScoredAs(StrEnum):
+    """What a scored rationale was to its question in a round of training."""
+
+    TEACHER_POSITIVE = "teacher_positive"  # agrees with the vote
+    TEACHER_MINORITY = "teacher_minority"  # the teacher's, and disagrees with it
+    STUDENT = "student"  # an older snapshot of the student wrote it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRationale:
+    """A rationale with the score that a round of training gave it. ``right``: of a student's, as in :class:`StudentNegative`."""
+
+    question_id: str
+    question: str
+    scored_as: ScoredAs
+    text: str
+    score: float
+    right: bool | None = None
+
+
 COMPLETION_TYPE = pa.struct(
     [
         ("text", pa.string()),
@@ -105,6 +129,7 @@ COMPLETION_TYPE = pa.struct(
         ("answer", pa.string()),
         ("role", pa.string()),
         ("reason", pa.string()),
+        ("thinking", pa.string()),  # null in rows written before there was this column
     ]
 )
 
@@ -144,5 +169,16 @@ STUDENT_NEGATIVE_SCHEMA = pa.schema(
         ("right", pa.bool_()),
         ("finish_reason", pa.string()),
         ("tokens", pa.int32()),
+    ]
+)
+
+SCORED_RATIONALE_SCHEMA = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("scored_as", pa.string()),
+        ("text", pa.string()),
+        ("score", pa.float32()),
+        ("right", pa.bool_()),
     ]
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,10 +18,11 @@ import pyarrow as pa
 import ray
 
 from qcrd_ray.rationales.vote import Verdict, hold_vote
-from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.records import RATIONALE_SET_SCHEMA, Completion, Outcome, Question, RationaleSet
 from qcrd_ray.tasks import build_task
-from qcrd_ray.teacher import Answer, Ask, Refusal, Teacher, TeacherError
+from qcrd_ray.tasks.thinking import split_thinking
+from qcrd_ray.teacher import Answer, Ask, Refusal, Stopped, Teacher, TeacherError
 
 TELL_EVERY_S = 0.5
 LONGEST_BACKOFF_S = 60.0
@@ -44,7 +46,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of asking one question: an answer, or the reason why there is none."""
+    """What came of asking one question: an answer, or the reason why there is none. 0 attempts: the teacher had stopped."""
 
     answer: Answer | None
     attempts: int
@@ -86,7 +88,7 @@ class Asker:
     async def _ask(self, asks: Sequence[Ask]) -> list[Reply]:
         """Ask until there is an answer or the attempts are used up, waiting twice as long before each new one."""
         settings = self._recipe.generation
-        reason = ""
+        reason, retry_after_s = "", 0.0
         for attempt in range(1, settings.attempts + 1):
             try:
                 answers = await asyncio.wait_for(self._teacher.complete(asks), settings.request_timeout_s)
@@ -95,13 +97,16 @@ class Asker:
                 if len(asks) == 1:
                     return [Reply(None, attempt, reason=str(refusal), refused=True)]
                 return [reply for ask in asks for reply in await self._ask([ask])]  # one question must not spoil the others' request
+            except Stopped as stopped:
+                return [Reply(None, 0, reason=str(stopped))] * len(asks)
             except TimeoutError:
+                retry_after_s = 0.0
                 reason = f"no answer within {settings.request_timeout_s:g} s (generation.request_timeout_s)"
             except TeacherError as error:
-                reason = str(error)
+                reason, retry_after_s = str(error), error.retry_after_s
             log.warning("attempt %d of %d at %s: %s", attempt, settings.attempts, asks[0].question.id, reason)
             if attempt < settings.attempts:
-                await asyncio.sleep(min(settings.backoff_s * 2 ** (attempt - 1), LONGEST_BACKOFF_S))
+                await asyncio.sleep(pause(settings, attempt, retry_after_s))
         return [Reply(None, settings.attempts, reason=reason)] * len(asks)
 
     def _judge(self, id: str, question: Question, reply: Reply) -> RationaleSet:
@@ -126,19 +131,19 @@ class Asker:
         )
 
     def _parse(self, completion: Completion, question: Question) -> Completion:
-        parsed = self._task.parse(completion.text, question)
-        return replace(
-            completion,
-            rationale=parsed.rationale,
-            answer=parsed.answer,
-            reason="" if parsed.answer is not None else parsed.reason or "no answer found",
-        )
+        thought = split_thinking(completion.text, self._recipe.task.thinking)
+        apart = replace(completion, text=thought.text, thinking=completion.thinking or thought.thinking)
+        if thought.cut_off:
+            return replace(apart, reason="cut off inside its thinking")
+        parsed = self._task.parse(thought.text, question)
+        reason = "" if parsed.answer is not None else parsed.reason or "no answer found"
+        return replace(apart, rationale=parsed.rationale, answer=parsed.answer, reason=reason)
 
     def _count(self, sets: Sequence[RationaleSet], replies: Sequence[Reply]) -> None:
         self._counts["rows"] += len(sets)
         self._counts["tokens_in"] += sum(reply.answer.prompt_tokens for reply in replies if reply.answer)
         self._counts["tokens_out"] += sum(completion.tokens for row in sets for completion in row.completions)
-        self._counts["retries"] += sum(reply.attempts - 1 for reply in replies)
+        self._counts["retries"] += sum(max(0, reply.attempts - 1) for reply in replies)
         self._counts.update(row.outcome.value for row in sets)
         self._tell()
 
@@ -146,3 +151,12 @@ class Asker:
         if at_once or time.monotonic() - self._told > TELL_EVERY_S:
             self._tell_counts(self._counts)
             self._counts, self._told = Counter(), time.monotonic()
+
+
+def pause(settings: GenerationRecipe, attempt: int, retry_after_s: float) -> float:
+    """Seconds before the next try. At random within half of what is due, so that requests which failed together do not return together.
+
+    What a teacher asks for (Retry-After) is waited for at least, but no longer than one request may take.
+    """
+    backoff = min(settings.backoff_s * 2 ** (attempt - 1), LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
+    return min(retry_after_s, settings.request_timeout_s) + backoff

@@ -51,7 +51,8 @@ def generate(
     started. ``teacher``: one to share between calls; none makes, starts and stops the recipe's own. Ray must be connected.
 
     Raises:
-        UserError: the questions cannot be read, the teacher cannot be started, or it answered nothing that can be used for any question.
+        UserError: the questions cannot be read, the teacher cannot be started, it stopped before it had been asked everything, or it
+            answered nothing that can be used for any question.
     """
     if teacher is None:
         with teacher_for(recipe) as own:
@@ -67,6 +68,7 @@ def generate(
         call = _ask_missing(recipe, teacher, store, total=len(asks), finished=finished, report=report)
     manifest = summarise(recipe, store, split=split, rejected=len(rejected), asked=len(asks), call=call)
     report(len(asks), len(asks), _note(Counter(manifest.outcomes)))
+    _refuse_stopped(store, manifest)
     _refuse_useless(recipe, store, manifest)
     return manifest
 
@@ -165,6 +167,18 @@ def _speed(counts: Counter[str], *, seconds: float) -> dict:
         "tokens_out": counts["tokens_out"],
         "tokens_per_s": round(counts["tokens_out"] / seconds, 1),
     }
+
+
+def _refuse_stopped(store: Store, manifest: Manifest) -> None:
+    """Going on would train on the questions that happened to come before the teacher stopped."""
+    columns = ["outcome", "attempts", "reason"]
+    rows = (row for table in store.tables(columns) for row in table.to_pylist())
+    reasons = Counter(row["reason"] for row in rows if row["outcome"] == Outcome.FAILED and row["attempts"] == 0)
+    if reasons:
+        raise UserError(
+            f"the teacher stopped before {reasons.total()} of the {manifest.rows} questions of {manifest.split}: "
+            f"{reasons.most_common(1)[0][0]}\nWhat it answered lies in the run folder; the next run asks the missing questions only."
+        )
 
 
 def _refuse_useless(recipe: Recipe, store: Store, manifest: Manifest) -> None:

@@ -27,9 +27,10 @@ class Verdict:
 def hold_vote(completions: Sequence[Completion], *, k: int, recipe: VoteRecipe) -> Verdict:
     """Vote over completions whose ``answer`` (canonical, or None) is filled in.
 
-    A completion without an answer abstains, and so does one that the token limit cut off (`vote.truncated`): its last number need not be
-    its answer. The answer with strictly most votes wins; a tie is no consensus (`vote.tie`). Fewer than ``k`` completions are a failure
-    and not a smaller vote (`vote.incomplete`), because a vote over what is there favours whatever is easy to return.
+    A completion without an answer abstains, and so does one that the token limit (`vote.truncated`) or an endpoint's content filter cut
+    off: its last number need not be its answer. The answer with strictly most votes wins; a tie is no consensus (`vote.tie`). Fewer than
+    ``k`` completions are a failure and not a smaller vote (`vote.incomplete`), because a vote over what is there favours whatever is easy
+    to return.
     """
     heard = tuple(_abstaining(completion, recipe) for completion in completions)
     if not heard or (len(heard) < k and recipe.incomplete == "failed"):
@@ -53,7 +54,8 @@ def hold_vote(completions: Sequence[Completion], *, k: int, recipe: VoteRecipe) 
 def _abstaining(completion: Completion, recipe: VoteRecipe) -> Completion:
     """The completion before any vote is known, with the reason where it will not take part."""
     cut_off = completion.finish_reason == "length" and recipe.truncated == "abstain"
-    reason = "cut off by the token limit" if cut_off else completion.reason
+    filtered = completion.finish_reason == "content_filter"
+    reason = "cut off by the token limit" if cut_off else "cut off by a content filter" if filtered else completion.reason
     return replace(completion, role=Role.ABSTAINED, reason=reason or ("" if completion.answer is not None else "no answer found"))
 
 

@@ -6,19 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qcrd_ray.cluster import Bundle
-from qcrd_ray.recipe import Recipe, RecordedTeacher, TeacherRecipe
-from qcrd_ray.teacher.base import Answer, Ask, Prompt, Refusal, Teacher, TeacherError
+from qcrd_ray.recipe import OpenAITeacher, Recipe, ServeTeacher, TeacherRecipe
+from qcrd_ray.teacher.base import Answer, Ask, Prompt, Refusal, Stopped, Teacher, TeacherError
 from qcrd_ray.teacher.model import uses_chat
+from qcrd_ray.teacher.openai_compatible import OpenAICompatible, describe, probe
 from qcrd_ray.teacher.recording import Recording, read_recording
 
-__all__ = ["Answer", "Ask", "Prompt", "Refusal", "Teacher", "TeacherError", "build_teacher", "bundles", "check", "teacher_for"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "Prompt",
+    "Refusal",
+    "Stopped",
+    "Teacher",
+    "TeacherError",
+    "build_teacher",
+    "bundles",
+    "check",
+    "probe",
+    "teacher_for",
+]
 
 
 def build_teacher(recipe: Recipe) -> Teacher:
     """The recipe's teacher, not started."""
-    if isinstance(recipe.teacher, RecordedTeacher):
+    if isinstance(recipe.teacher, OpenAITeacher):
+        return OpenAICompatible(recipe)
+    if not isinstance(recipe.teacher, ServeTeacher):
         return Recording(recipe.teacher, recipe.sampling, seed=recipe.seed)
-    from qcrd_ray.teacher.served import ServedTeacher  # Ray Serve and vLLM take seconds to import, and a recording needs neither
+    from qcrd_ray.teacher.served import ServedTeacher  # Ray Serve and vLLM take seconds to import, and the others need neither
 
     return ServedTeacher(recipe)
 
@@ -34,8 +50,13 @@ def teacher_for(recipe: Recipe) -> Iterator[Teacher]:
 
 
 def check(recipe: TeacherRecipe) -> str:
-    """What can be known of a teacher without starting it, in words. Raises UserError for a recording or a model that cannot be used."""
-    if isinstance(recipe, RecordedTeacher):
+    """What can be known of a teacher without starting it, in words. Raises UserError for a recording or a model that cannot be used.
+
+    An endpoint is not asked here, as a run with nothing left to ask does not need it; :func:`probe` does.
+    """
+    if isinstance(recipe, OpenAITeacher):
+        return describe(recipe)
+    if not isinstance(recipe, ServeTeacher):
         recorded = read_recording(recipe)
         return f"{recipe.path}: {sum(map(len, recorded.values()))} completions of {len(recorded)} questions"
     return f"{recipe.model}, asked {'with its chat template' if uses_chat(recipe) else 'in plain text'}"
@@ -43,7 +64,7 @@ def check(recipe: TeacherRecipe) -> str:
 
 def bundles(recipe: TeacherRecipe) -> list[Bundle]:
     """What the teacher takes of the cluster from its start, one bundle per process. Needs a connected Ray."""
-    if isinstance(recipe, RecordedTeacher):
+    if not isinstance(recipe, ServeTeacher):
         return []
     from qcrd_ray.teacher.served import replica_bundles
 

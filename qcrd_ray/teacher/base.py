@@ -14,11 +14,20 @@ Prompt = str | list[Message]  # one plain text, or the messages of a chat
 
 
 class TeacherError(Exception):
-    """The teacher gave no answer this time: asking again may help."""
+    """The teacher gave no answer this time: asking again may help, after ``retry_after_s`` where it said so."""
+
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0):
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class Refusal(Exception):
     """The teacher cannot answer this question at all (a prompt longer than its context, say): asking again is in vain."""
+
+
+class Stopped(Exception):
+    """The teacher takes no more questions in this run (its token limit is reached, it refuses the key): what is left fails at once, and
+    the next run asks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,5 +74,5 @@ class Teacher(Protocol):
         ...
 
     async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Answer several questions, in their order. Raises TeacherError (try again) or Refusal (do not)."""
+        """Answer several questions, in their order. Raises TeacherError (try again), Refusal (do not) or Stopped (ask nobody)."""
         ...
