@@ -129,7 +129,7 @@ def check_endpoint(recipe: Recipe) -> str:
     return f"{recipe.serve.host}, port {recipe.serve.port}"
 
 
-def check_cluster(recipe: Recipe, stages: Sequence[str] = ("generate", "train", "evaluate")) -> str:
+def check_cluster(recipe: Recipe, stages: Sequence[str] = ("generate", "train", "evaluate", "serve")) -> str:
     """Each stage's demands fit the cluster, or what it can grow to. Needs a connected Ray.
 
     Raises:
@@ -153,10 +153,12 @@ def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
         samplers = negatives.samplers if negatives.student and recipe.objective.name == "qcrd" else 0
         sampler = {"CPU": negatives.cpus_per_sampler, "GPU": negatives.gpus_per_sampler, **negatives.resources_per_sampler}
         return "training (train.workers, train.worker, negatives.samplers)", [*[bundle] * recipe.train.workers, *[sampler] * samplers]
-    assert stage == "evaluate", stage
-    wanted = recipe.evaluate
-    bundle = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker, **wanted.resources_per_worker}
-    return "evaluation (evaluate.workers)", [bundle] * wanted.workers
+    if stage == "evaluate":
+        wanted = recipe.evaluate
+        bundle = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker, **wanted.resources_per_worker}
+        return "evaluation (evaluate.workers)", [bundle] * wanted.workers
+    assert stage == "serve", stage
+    return "the endpoint (serve.replicas)", serving.bundles(recipe.serve)
 
 
 def _check_whole_cluster(recipe: Recipe) -> str:

@@ -46,9 +46,8 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     """
     folder = StudentFolder.open(student)
     _check_loopback(recipe.host)
-    bundle = {"CPU": recipe.cpus_per_replica, "GPU": recipe.gpus_per_replica}
     timeout_s = RayRecipe().schedule_timeout_s
-    cluster.require([bundle] * recipe.replicas, what="the endpoint (serve.replicas)", timeout_s=timeout_s)
+    cluster.require(bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=timeout_s)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = _listen(recipe)
     from qcrd_ray.serving.application import build
@@ -56,6 +55,11 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     keys = recipe.model_dump(exclude={"host", "port"}, exclude_unset=True)
     serve.run(build({"student": str(folder.path), **keys}), name=APP, route_prefix="/")
     return f"http://{_in_url(recipe.host)}:{port}"
+
+
+def bundles(recipe: ServingRecipe) -> list[cluster.Bundle]:
+    """What the endpoint takes of the cluster from its start, one bundle per replica."""
+    return [{"CPU": recipe.cpus_per_replica, "GPU": recipe.gpus_per_replica, **recipe.resources_per_replica}] * recipe.replicas
 
 
 def stop() -> None:
