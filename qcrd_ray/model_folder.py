@@ -48,17 +48,34 @@ def check_student(model: str | Path, *, trust_remote_code: bool = False) -> tupl
     embeddings, with another end-of-sequence token than the model's, or that does not end a text with it.
     """
     name = resolve(model)
-    config = _from_hub(AutoConfig, name, trust_remote_code)
+    config = read_config(name, trust_remote_code=trust_remote_code)
     if not config.is_encoder_decoder:
         raise UserError(
             f"model {name}: {config.model_type} is not an encoder-decoder. Students are of the T5 family for now "
             "(t5, mt5, flan-t5, ...); decoder-only students are not supported yet."
         )
+    tokenizer = read_tokenizer(name, config, trust_remote_code=trust_remote_code)
+    if tokenizer("a").input_ids[-1] != tokenizer.eos_token_id:
+        raise UserError(
+            f"model {name}: its tokenizer does not close a text with {tokenizer.eos_token!r}, so a student could not learn to stop. "
+            "T5's tokenizers do; give this one a post-processor that appends it."
+        )
+    return config, tokenizer
+
+
+def read_config(model: str | Path, *, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The config of any model. Raises UserError where there is no model."""
+    return _from_hub(AutoConfig, resolve(model), trust_remote_code)
+
+
+def read_tokenizer(model: str | Path, config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model that has this config. Raises UserError where there is none, or one that does not belong to it."""
+    name = resolve(model)
     if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
         raise UserError(f"model folder {name} has no tokenizer (no {TOKENIZER_FILES[0]}): save one there with `tokenizer.save_pretrained`.")
     tokenizer = _from_hub(AutoTokenizer, name, trust_remote_code)
     _check_match(name, config, tokenizer)
-    return config, tokenizer
+    return tokenizer
 
 
 def load_student(model: str | Path, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -101,11 +118,6 @@ def _check_match(name: str, config: PretrainedConfig, tokenizer: PreTrainedToken
         raise UserError(
             f"model {name}: its tokenizer ends texts with token {tokenizer.eos_token_id}, its config says {config.eos_token_id}. "
             "Save the tokenizer that the model was made with, or set eos_token_id in config.json."
-        )
-    if tokenizer("a").input_ids[-1] != tokenizer.eos_token_id:
-        raise UserError(
-            f"model {name}: its tokenizer does not close a text with {tokenizer.eos_token!r}, so a student could not learn to stop. "
-            "T5's tokenizers do; give this one a post-processor that appends it."
         )
 
 

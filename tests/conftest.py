@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Converted models of the tests go to a folder of their own, also in the Ray workers that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCRD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory) -> Path:
     """The folder of a random T5 of 30 thousand weights with a tokenizer trained on word problems: any text, no sense."""

@@ -1,14 +1,19 @@
-"""The encoder-decoder engine against Hugging Face's `generate`, and the promises that sampling rests on."""
+"""The engines against Hugging Face's `generate` and against each other, and the promises that sampling rests on."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 import pytest
 import torch
+from teacher_tiny import write_llama
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.generation import TopPLogitsWarper
 
-from qcrd_ray.engines import Seq2SeqEngine, load_engine, sample
+from qcrd_ray.engines import Seq2SeqEngine, choose_engine, converted, load_engine, sample
+from qcrd_ray.errors import UserError
+from qcrd_ray.tasks.word_problems import generate
 
 PROMPTS = ["predict: 3 plus 4", "explain: Tom has 12 apples and buys 30 more. How many apples has he now?", "predict: 7", "a b c d"]
 
@@ -141,3 +146,124 @@ def test_load_weights_of_tied_models(tiny_student, tmp_path):
     engine.load_weights(tmp_path)
     assert torch.equal(engine.model.lm_head.weight, other.shared.weight)
     assert torch.equal(engine.model.encoder.embed_tokens.weight, other.shared.weight)
+
+
+def test_ctranslate2_writes_what_transformers_writes(engine, lively):
+    """Texts, token counts and finish reasons, also of an untied model; ctranslate2 alone would cut inputs without their end, and forbid
+    an empty text."""
+    fast = load_engine(lively, engine="ctranslate2", batch_size=3)
+    prompts = [f"{prompt} {i}" for i in range(6) for prompt in PROMPTS]
+    assert fast.generate(prompts, max_tokens=20) == engine.generate(prompts, max_tokens=20)
+    assert fast.generate(PROMPTS, n=2, max_tokens=8) == engine.generate(PROMPTS, n=2, max_tokens=8)
+    assert fast.generate([], max_tokens=5) == []
+    short = {"batch_size": 3, "max_input_tokens": 16}
+    long = ["Tom has 5 apples " * 600]
+    cut = load_engine(lively, engine="ctranslate2", **short).generate(long, max_tokens=9)
+    assert cut == load_engine(lively, **short).generate(long, max_tokens=9)
+
+
+def test_ctranslate2_keeps_the_promises_of_samples(engine, lively):
+    """Its own random numbers cannot be seeded for a request: the same question would get other samples every time."""
+    ask = {"n": 3, "temperature": 1.5, "top_p": 0.95, "max_tokens": 12, "seed": 7}
+    assert load_engine(lively, engine="ctranslate2").generate(PROMPTS, **ask) == engine.generate(PROMPTS, **ask)
+
+
+def test_ctranslate2_takes_other_weights(lively, tiny_student):
+    fast = load_engine(tiny_student, engine="ctranslate2")
+    fast.load_weights(lively)
+    assert fast.generate(PROMPTS, max_tokens=8) == load_engine(lively).generate(PROMPTS, max_tokens=8)
+    sampled = {"temperature": 1.0, "max_tokens": 8}
+    assert fast.generate(PROMPTS, **sampled) == load_engine(lively).generate(PROMPTS, **sampled)
+
+
+def test_a_model_is_converted_once(lively, tmp_path, monkeypatch):
+    """Replicas that start together convert at once: the slower one must take what the faster one made, and leave nothing behind."""
+    monkeypatch.setenv("QCRD_CACHE", str(tmp_path))
+    convert = converted._Converter.convert
+
+    def overtaken(self, *args, **kwargs):
+        done = convert(self, *args, **kwargs)
+        monkeypatch.setattr(converted._Converter, "convert", convert)
+        load_engine(lively, engine="ctranslate2")
+        return done
+
+    monkeypatch.setattr(converted._Converter, "convert", overtaken)
+    texts = load_engine(lively, engine="ctranslate2").generate(PROMPTS, max_tokens=8)
+    (folder,) = (tmp_path / "ctranslate2").iterdir()
+    written = (folder / "model.bin").stat().st_mtime_ns
+    assert load_engine(lively, engine="ctranslate2").generate(PROMPTS, max_tokens=8) == texts
+    assert (folder / "model.bin").stat().st_mtime_ns == written
+
+
+def test_a_cache_that_cannot_be_written_is_told(lively, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("QCRD_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"serve\.engine: .* QCRD_CACHE"):
+        load_engine(lively, engine="ctranslate2")
+
+
+def test_ctranslate2_on_the_shipped_student():
+    """A trained model's texts, where a rounding error could tip a token: at least 99 of 100 problems read the same."""
+    prompts = [f"explain: {question.question}" for question in generate(100, seed=77)]
+    slow, fast = (load_engine("demo", engine=name).generate(prompts, max_tokens=64) for name in ("transformers", "ctranslate2"))
+    assert sum(a == b for a, b in zip(slow, fast, strict=True)) >= 99
+
+
+@pytest.mark.long
+def test_ctranslate2_is_faster():
+    """Why `auto` takes it for serving on a CPU."""
+    prompts = [f"{head}: {question.question}" for question in generate(200, seed=78) for head in ("predict", "explain")]
+    engines = {name: load_engine("demo", engine=name, batch_size=32) for name in ("transformers", "ctranslate2")}
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(5):
+        for name, each in engines.items():
+            start = time.perf_counter()
+            each.generate(prompts, max_tokens=64)
+            seconds[name].append(time.perf_counter() - start)
+    best = {name: min(times) for name, times in seconds.items()}
+    print({name: f"{len(prompts) / time:.0f} texts/s" for name, time in best.items()})
+    assert best["transformers"] > 1.5 * best["ctranslate2"]
+
+
+def test_which_engine_runs_which_model(tiny_student, tmp_path):
+    llama = write_llama(tmp_path)
+    assert choose_engine(tiny_student, device="cpu") == "ctranslate2"
+    assert choose_engine(tiny_student, device="cuda") == "transformers"
+    assert choose_engine(llama) == "vllm"
+    with pytest.raises(
+        UserError, match=r"serve\.engine: vllm cannot run .* encoder-decoder \(t5\); use auto, or ctranslate2 or transformers"
+    ):
+        load_engine(tiny_student, engine="vllm")
+    for name in ("transformers", "ctranslate2"):
+        with pytest.raises(UserError, match=rf"serve\.engine: {name} cannot run .* decoder-only model \(llama\); use auto, or vllm"):
+            load_engine(llama, engine=name)
+
+
+@pytest.mark.long
+def test_vllm_writes_what_hugging_face_writes(tmp_path):
+    """Greedy texts against `generate`; n different samples, equal for equal seeds; another model's weights taken in place."""
+    from transformers import AutoModelForCausalLM
+
+    first, other = write_llama(tmp_path / "first"), write_llama(tmp_path / "other")
+    torch.manual_seed(9)
+    model = AutoModelForCausalLM.from_pretrained(other)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    model.save_pretrained(other)
+    tokenizer = AutoTokenizer.from_pretrained(first)
+    prompts = ["the answer is 4 . So 5", "So the 7"]
+    engine = load_engine(first, engine="auto", max_input_tokens=64)
+    for folder in (first, other):
+        engine.load_weights(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder).float()
+        for prompt, (mine,) in zip(prompts, engine.generate(prompts, max_tokens=12), strict=True):
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+            theirs = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+            assert mine.text == tokenizer.decode(theirs, skip_special_tokens=True).strip()
+            assert (mine.tokens, mine.finish_reason) == (len(theirs), "stop" if theirs[-1] == tokenizer.eos_token_id else "length")
+    ask = {"n": 3, "temperature": 1.0, "max_tokens": 8}
+    samples = engine.generate(prompts, seed=5, **ask)
+    assert engine.generate(prompts, seed=5, **ask) == samples != engine.generate(prompts, seed=6, **ask)
+    assert len({generated.text for generated in samples[0]}) > 1
+    assert [len(texts) for texts in engine.generate(prompts, n=2, max_tokens=4)] == [2, 2]

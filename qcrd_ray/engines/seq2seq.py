@@ -1,63 +1,32 @@
-"""Generation behind one small protocol: what samples negatives, validates, evaluates and serves.
+"""The engine for encoder-decoders on transformers: what samples negatives, validates and evaluates.
 
-The engine for encoder-decoders has its own decoding loop instead of ``generate``: what it samples for a prompt depends on (weights, seed,
-prompt, sample) alone, not on its neighbours, on the batch size, or on the global random state, which it leaves untouched. It is also 1.3
-to 1.9 times as fast on small models: rows that have ended leave the batch, and a prompt is encoded once for its n samples.
+It has its own decoding loop instead of ``generate``: what it samples for a prompt depends on (weights, seed, prompt, sample) alone, not on
+its neighbours, on the batch size, or on the global random state, which it leaves untouched. It is also 1.3 to 1.9 times as fast on small
+models: rows that have ended leave the batch, and a prompt is encoded once for its n samples.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
-from qcrd_ray.model_folder import load_model, load_student, pick_device
+from qcrd_ray.engines.base import Generated, encode
+from qcrd_ray.model_folder import load_model
 
 KEEP_BELOW = 0.8  # ended rows leave the batch once no more than this share of it is still being written
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """One generated text. ``tokens`` counts the end-of-sequence token too; ``finish_reason`` is `stop` or `length`."""
-
-    text: str
-    tokens: int
-    finish_reason: str
-
-
-class Engine(Protocol):
-    """Something that writes texts. ``temperature`` 0 is greedy; there is no top-k."""
-
-    def generate(
-        self, prompts: Sequence[str], *, n: int = 1, temperature: float = 0.0, top_p: float = 1.0, max_tokens: int, seed: int = 0
-    ) -> list[list[Generated]]:
-        """``n`` texts for each prompt, in the order of the prompts."""
-        ...
-
-    def load_weights(self, folder: str | Path) -> None:
-        """Take the weights of another model of the same shape, in place."""
-        ...
-
-
-def load_engine(
-    folder: str | Path, *, device: str = "auto", batch_size: int = 64, max_input_tokens: int | None = None, trust_remote_code: bool = False
-) -> Engine:
-    """The engine that fits the model in ``folder`` (or hub id, or `demo`). Raises UserError where it is not a usable student."""
-    model, tokenizer = load_student(folder, trust_remote_code=trust_remote_code)
-    return Seq2SeqEngine(
-        model.to(pick_device(device)),
-        tokenizer,
-        batch_size=batch_size,
-        max_input_tokens=max_input_tokens,
-        trust_remote_code=trust_remote_code,
-    )
 
 
 class Seq2SeqEngine:
@@ -77,12 +46,10 @@ class Seq2SeqEngine:
         trust_remote_code: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.batch_size, self.trust_remote_code = model, tokenizer, batch_size, trust_remote_code
-        self.max_input_tokens = max_input_tokens or tokenizer.model_max_length
-        settings = model.generation_config
-        start, ends = settings.decoder_start_token_id, settings.eos_token_id
+        self.max_input_tokens = max_input_tokens
+        start = model.generation_config.decoder_start_token_id
         self.start = start if start is not None else model.config.decoder_start_token_id
-        ends = ends if ends is not None else model.config.eos_token_id
-        self.ends = torch.tensor(ends if isinstance(ends, list) else [ends])
+        self.ends = torch.tensor(end_tokens(model.config, model.generation_config))
 
     def load_weights(self, folder: str | Path) -> None:
         """Copy the weights of ``folder`` into the module; device, precision and tokenizer stay."""
@@ -91,12 +58,11 @@ class Seq2SeqEngine:
     def generate(
         self, prompts: Sequence[str], *, n: int = 1, temperature: float = 0.0, top_p: float = 1.0, max_tokens: int, seed: int = 0
     ) -> list[list[Generated]]:
-        """See :class:`Engine`. Two equal prompts get equal samples; the n samples of one prompt differ."""
+        """See :class:`qcrd_ray.engines.Engine`. Two equal prompts get equal samples; the n samples of one prompt differ."""
         assert n >= 1 and temperature >= 0 and 0 < top_p <= 1 and max_tokens >= 1, (n, temperature, top_p, max_tokens)
         if not prompts:
             return []
-        limit = {"truncation": True, "max_length": self.max_input_tokens} if self.max_input_tokens < 1_000_000 else {}
-        encoded = self.tokenizer(list(prompts), **limit).input_ids
+        encoded = encode(self.tokenizer, prompts, self.max_input_tokens)
         longest_first = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
         per_batch = max(1, self.batch_size // n)
         results: list[list[Generated]] = [[] for _ in prompts]
@@ -154,6 +120,12 @@ class Seq2SeqEngine:
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         reasons = ("stop" if stop else "length" for stop in stopped.tolist())
         return [Generated(text.strip(), len(row), reason) for text, row, reason in zip(texts, rows, reasons, strict=True)]
+
+
+def end_tokens(config: PretrainedConfig, generation: GenerationConfig) -> list[int]:
+    """The tokens that end a text: what the generation config says, else what the model's does."""
+    ends = generation.eos_token_id if generation.eos_token_id is not None else config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
 
 
 def sample(logits: torch.Tensor, *, top_p: float, uniforms: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,75 @@
+"""Which engine runs a model."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from qcrd_ray.engines.base import Engine
+from qcrd_ray.engines.seq2seq import Seq2SeqEngine
+from qcrd_ray.errors import UserError
+from qcrd_ray.model_folder import load_student, pick_device, read_config, resolve
+
+EngineName = Literal["transformers", "ctranslate2", "vllm"]
+CONVERTIBLE = ("t5", "mt5")  # encoder-decoders that ctranslate2 is known to write the same texts for
+
+
+def choose_engine(
+    folder: str | Path, engine: EngineName | Literal["auto"] = "auto", *, device: str = "auto", trust_remote_code: bool = False
+) -> EngineName:
+    """What `serve.engine` means for the model in ``folder``, from its config alone.
+
+    `auto` is vllm for decoder-only models. For the T5 family on a CPU it is ctranslate2, which writes the same greedy texts 3 to 4 times
+    as fast as our loop on transformers (``tests/unit/test_engines.py`` measures both); on a GPU it is transformers, because nobody has
+    measured the other there.
+
+    Raises:
+        UserError: this engine cannot run this model, or is not installed.
+    """
+    config = read_config(folder, trust_remote_code=trust_remote_code)
+    runs: dict[str, bool] = {
+        "vllm": not config.is_encoder_decoder,
+        "ctranslate2": config.model_type in CONVERTIBLE and Path(resolve(folder)).is_dir(),  # what it converts is a folder
+        "transformers": config.is_encoder_decoder,
+    }
+    if engine == "auto":
+        if runs["vllm"]:
+            return "vllm"
+        return "ctranslate2" if runs["ctranslate2"] and pick_device(device).type == "cpu" and find_spec("ctranslate2") else "transformers"
+    if not runs[engine]:
+        kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder-only model"
+        fitting = " or ".join(name for name in ("ctranslate2", "transformers", "vllm") if runs[name])
+        raise UserError(f"serve.engine: {engine} cannot run {folder}, which is {kind} ({config.model_type}); use auto, or {fitting}")
+    if not find_spec(engine):
+        raise UserError(f"serve.engine: the package {engine} is not installed; use auto, or install what the lock file names")
+    return engine
+
+
+def load_engine(
+    folder: str | Path,
+    *,
+    engine: EngineName | Literal["auto"] = "transformers",
+    device: str = "auto",
+    batch_size: int = 64,
+    max_input_tokens: int | None = None,
+    trust_remote_code: bool = False,
+) -> Engine:
+    """An engine around the model in ``folder`` (or hub id, or `demo`).
+
+    Raises:
+        UserError: it is not a usable model, or ``engine`` cannot run it.
+    """
+    name = choose_engine(folder, engine, device=device, trust_remote_code=trust_remote_code)
+    limits = {"batch_size": batch_size, "max_input_tokens": max_input_tokens, "trust_remote_code": trust_remote_code}
+    where = pick_device(device)
+    if name == "vllm":
+        from qcrd_ray.engines.decoder_only import DecoderOnlyEngine
+
+        return DecoderOnlyEngine(folder, device=where, **limits)
+    if name == "ctranslate2":
+        from qcrd_ray.engines.converted import ConvertedEngine
+
+        return ConvertedEngine(folder, device=where, **limits)
+    model, tokenizer = load_student(folder, trust_remote_code=trust_remote_code)
+    return Seq2SeqEngine(model.to(where), tokenizer, **limits)
