@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from qcrd_ray.engines import Engine
+from qcrd_ray.engines import Engine, Generated
 from qcrd_ray.records import Question
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
 
@@ -30,17 +30,23 @@ class HeadAnswer:
 
 def ask(engine: Engine, task: Task, questions: Sequence[Question], *, head: Head, max_tokens: int) -> list[HeadAnswer]:
     """Greedy answers of one head, in the order of the questions."""
-    prompts = [f"{PREFIXES[head]}{task.student_input(question)}" for question in questions]
-    answers = []
-    for question, (generated,) in zip(questions, engine.generate(prompts, max_tokens=max_tokens), strict=True):
-        if head == "label":
-            rationale, answer = "", task.canonical(generated.text, question)
-        else:
-            parsed = task.parse(generated.text, question)
-            rationale, answer = parsed.rationale, parsed.answer
-        answers.append(
-            HeadAnswer(
-                text=generated.text, rationale=rationale, answer=answer, finish_reason=generated.finish_reason, tokens=generated.tokens
-            )
-        )
-    return answers
+    prompts = [prompt_of(task, question, head=head) for question in questions]
+    written = engine.generate(prompts, max_tokens=max_tokens)
+    return [read(task, question, generated, head=head) for question, (generated,) in zip(questions, written, strict=True)]
+
+
+def prompt_of(task: Task, question: Question, *, head: Head) -> str:
+    """The text that the student reads when it is asked ``question`` of one head."""
+    return f"{PREFIXES[head]}{task.student_input(question)}"
+
+
+def read(task: Task, question: Question, generated: Generated, *, head: Head) -> HeadAnswer:
+    """The answer in what a head wrote."""
+    if head == "label":
+        rationale, answer = "", task.canonical(generated.text, question)
+    else:
+        parsed = task.parse(generated.text, question)
+        rationale, answer = parsed.rationale, parsed.answer
+    return HeadAnswer(
+        text=generated.text, rationale=rationale, answer=answer, finish_reason=generated.finish_reason, tokens=generated.tokens
+    )
