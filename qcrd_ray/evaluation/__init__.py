@@ -5,8 +5,19 @@ evaluation/results.json          what is counted over them, with intervals
 evaluation/parts/                finished predictions by what they depend on; a second call computes only what has changed
 """
 
+from qcrd_ray.evaluation.paired import Paired, mcnemar, pair
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
 from qcrd_ray.evaluation.stage import evaluate
 from qcrd_ray.result_table import markdown_table, render_table
 
-__all__ = ["PREDICTION_SCHEMA", "Prediction", "evaluate", "markdown_table", "render_table", "result_rows"]
+__all__ = [
+    "PREDICTION_SCHEMA",
+    "Paired",
+    "Prediction",
+    "evaluate",
+    "markdown_table",
+    "mcnemar",
+    "pair",
+    "render_table",
+    "result_rows",
+]

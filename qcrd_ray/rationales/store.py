@@ -30,6 +30,8 @@ ASK_SCHEMA = pa.schema(
     ]
 )
 
+_PENDING = ".pending.parquet"  # how Ray Data names the checkpoint of a block that it is writing
+
 
 class Store:
     """The files of one split. Making one touches nothing on the disk."""
@@ -67,9 +69,14 @@ class Store:
     def files(self) -> list[Path]:
         return sorted(self.rows.glob("*.parquet"))
 
+    def finished_files(self) -> list[Path]:
+        """Those that nobody is writing and no kill has torn, so that a folder can be read while it is worked on."""
+        pending = tuple(file.name.removesuffix(_PENDING) for file in self.checkpoint.glob(f"*{_PENDING}"))
+        return [file for file in self.files() if not file.name.startswith(pending)]
+
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
         """Some columns (also of the list of completions: `completions.list.element.role`) of the finished rows, a file at a time."""
-        for file in self.files():
+        for file in self.finished_files():
             with pq.ParquetFile(file) as parquet:
                 yield parquet.read(columns=columns)
 
@@ -82,9 +89,8 @@ class Store:
 
     def _discard_half_written(self) -> None:
         """Remove what Ray Data was writing when a run was killed: it names a block's rows after its pending checkpoint."""
-        suffix = ".pending.parquet"
-        for pending in self.checkpoint.glob(f"*{suffix}"):
-            for file in self.rows.glob(f"{pending.name.removesuffix(suffix)}*"):
+        for pending in self.checkpoint.glob(f"*{_PENDING}"):
+            for file in self.rows.glob(f"{pending.name.removesuffix(_PENDING)}*"):
                 file.unlink()
             pending.unlink()
 

@@ -28,6 +28,7 @@ from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import MetricsWriter
 from qcrd_ray.training.negatives import NegativesFolder, round_snapshot
+from qcrd_ray.training.scores import keep_scores
 from qcrd_ray.training.snapshots import Ring, snapshots_kept
 from qcrd_ray.training.student_learner import StudentLearner
 from qcrd_ray.training.validation import Validator
@@ -161,6 +162,8 @@ class Worker:
             trained = self.discriminator.train(list(questions.values()), steps=steps, phase=f"round {round}", decays=round)
         with clock("scoring"):
             questions = self.discriminator.score(questions)
+            if self.world.rank == 0:
+                keep_scores(self.job.folder, round, list(questions.values()), seed=self.recipe.seed)
         row["discriminator"] = {**trained, **score_metrics(list(questions.values())), "learning_rate": self.discriminator.learning_rate}
         if round == 0:
             row["discriminator"] |= {f"pretraining_{name}": value for name, value in self.pretraining.items()}

@@ -1,0 +1,108 @@
+"""The page: every section in its order, in one file that needs neither a network nor JavaScript."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+
+from qcrd_ray import __version__
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe_file import load_recipe
+from qcrd_ray.report.facts.effort import stage_seconds, work
+from qcrd_ray.report.facts.examples import differences, extremes
+from qcrd_ray.report.facts.learning import Training, read_training
+from qcrd_ray.report.facts.measured import Measured, read_measured
+from qcrd_ray.report.facts.rows import read_rows
+from qcrd_ray.report.markup import Markup, join, tag
+from qcrd_ray.report.sections.effort import effort_section, provenance_section
+from qcrd_ray.report.sections.examples import examples_section
+from qcrd_ray.report.sections.learning import learning_section
+from qcrd_ray.report.sections.measured import measured_section
+from qcrd_ray.report.sections.overview import overview, tiles
+from qcrd_ray.report.sections.rows import rows_section
+from qcrd_ray.run_folder import RunFolder, write_text
+
+_CONTENTS = (
+    ("asked", "What was asked"),
+    ("rows", "Rows and votes"),
+    ("learning", "Learning"),
+    ("accuracy", "Accuracy"),
+    ("examples", "Examples"),
+    ("effort", "Time and tokens"),
+    ("recipe", "Recipe and versions"),
+)
+# What a browser may load and run for this page: nothing. The page is text of models and users, and needs only its own style.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def write_report(root: str | Path) -> Path:
+    """Write report.html into a run folder, whole or half-finished, and return its path.
+
+    Raises:
+        UserError: the folder is no run folder.
+    """
+    folder = RunFolder(Path(root).expanduser().absolute())
+    if not folder.recipe.is_file():
+        raise UserError(f"{folder.root} holds no recipe.yaml, so it is no run folder; give the folder that the recipe's `run` names")
+    write_text(folder.report, render(folder))
+    return folder.report
+
+
+def render(folder: RunFolder) -> str:
+    """The page's HTML."""
+    recipe = load_recipe(folder.recipe)
+    rows = [found for split in ("train", "test") if (found := read_rows(recipe, folder, split))]
+    objectives = dict.fromkeys([recipe.objective.name, *recipe.evaluate.baselines])
+    trainings = [found for name in objectives if (found := read_training(folder, name))]
+    measured = read_measured(folder)
+    calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
+    body = join(
+        tag("header", tag("h1", recipe.name), _made(calls), tiles(measured), _contents()),
+        tag(
+            "main",
+            overview(recipe),
+            rows_section(rows),
+            learning_section(trainings, recipe.objective.name),
+            measured_section(measured),
+            _examples(recipe, folder, trainings, measured),
+            effort_section(stage_seconds(folder), work(folder, trainings)),
+            provenance_section(recipe, calls),
+        ),
+        tag("footer", f"Written by qcrd_ray {__version__} from the files of the run folder. It loads nothing and runs no script."),
+    )
+    return _document(f"{recipe.name}: a run of qcrd_ray", body)
+
+
+def _examples(recipe: Recipe, folder: RunFolder, trainings: list[Training], measured: Measured | None) -> Markup:
+    own = next((training for training in trainings if training.objective == recipe.objective.name), None)
+    head = "rationale" if recipe.objective.name == "qcrd" else "label"
+    first, second = ("student", head), ("finetune", "label")
+    both = measured and all(any(key[:2] == model for key in measured.answers) for model in (first, second))
+    differing = differences(folder, measured, first=first, second=second, seed=recipe.seed) if measured and both else None
+    return examples_section(extremes(own) if own else None, differing)
+
+
+def _made(calls: list[dict]) -> Markup:
+    when = f", last worked on {datetime.fromisoformat(calls[-1]['time']):%Y-%m-%d %H:%M} UTC" if calls else ""
+    return tag("p", f"A run of qcrd_ray: quality-guided contrastive rationale distillation{when}.", class_="muted")
+
+
+def _contents() -> Markup:
+    return tag("nav", tag("ul", *(tag("li", tag("a", name, href=f"#{id}")) for id, name in _CONTENTS)), aria_label="Contents")
+
+
+def _document(title: str, body: Markup) -> str:
+    style = Markup(resources.files("qcrd_ray.report").joinpath("page.css").read_text(encoding="utf-8"))
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name_="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", style),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', body), lang='en')}\n"

@@ -1,0 +1,72 @@
+"""Time and tokens by stage, the resolved recipe, versions and commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import yaml
+
+from qcrd_ray.progress import clock
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.report.blocks import facts, missing, pair, section, table
+from qcrd_ray.report.facts.effort import Work
+from qcrd_ray.report.markup import Markup, join, tag
+
+
+def effort_section(stages: dict[str, float], done: Sequence[Work]) -> Markup:
+    whole = sum(stages.values())
+    if stages:
+        rows = [(name, clock(seconds), f"{100 * seconds / whole:.0f} %") for name, seconds in stages.items()]
+        wall = table(("stage", "time", "share"), [*rows, ("all", clock(whole), "100 %")], caption="Wall-clock time of the last whole run")
+    else:
+        wall = missing("No whole run has finished in this folder, so there is no time by stage.")
+    cells = [(each.stage, each.part, clock(each.seconds), _count(each.tokens_in), _count(each.tokens_out), _rate(each)) for each in done]
+    head = ("stage", "work", "time", "tokens in", "tokens out", "tokens/s")
+    parts = table(head, cells, caption="Work within the stages, over all calls that did it", words=2) if done else None
+    return section("effort", "Time and tokens", pair(wall, parts))
+
+
+def provenance_section(recipe: Recipe, calls: Sequence[dict]) -> Markup:
+    """The recipe without what may be secret: the environment that the teacher's replicas are given."""
+    tree = recipe.model_dump(mode="json", by_alias=True)
+    if tree["teacher"].get("env"):
+        tree["teacher"]["env"] = dict.fromkeys(tree["teacher"]["env"], "(not shown)")
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return section(
+        "recipe",
+        "Recipe and versions",
+        _versions(calls[-1]) if calls else None,
+        _calls(calls) if len(calls) > 1 else None,
+        tag("details", tag("summary", "The resolved recipe, defaults included"), tag("pre", text, tabindex=0)),
+    )
+
+
+def _versions(call: dict) -> Markup:
+    packages = ", ".join(f"{name} {version}" for name, version in call["packages"].items())
+    return facts(
+        [
+            ("last call", join(tag("code", " ".join(call["command"])), f", {call['time']}")),
+            ("commit", call["commit"] or "not a checkout"),
+            ("qcrd_ray", f"{call['qcrd_ray']}, Python {call['python']}"),
+            ("packages", packages),
+            ("seed", str(call["seed"])),
+        ]
+    )
+
+
+def _calls(calls: Sequence[dict]) -> Markup:
+    rows = [(call["time"], " ".join(call["command"]), (call["commit"] or "")[:12]) for call in calls]
+    return tag(
+        "details",
+        tag("summary", f"All {len(calls)} calls that worked in this folder"),
+        table(("time", "command", "commit"), rows, words=3),
+    )
+
+
+def _count(tokens: int | None) -> str:
+    return "" if tokens is None else f"{tokens:,}"
+
+
+def _rate(each: Work) -> str:
+    tokens = each.tokens_out if each.tokens_out is not None else each.tokens_in
+    return f"{tokens / each.seconds:,.0f}" if tokens and each.seconds else ""

@@ -1,0 +1,73 @@
+"""Examples to read. Everything here was written by users and models, and is shown as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qcrd_ray.records import ScoredAs, ScoredRationale
+from qcrd_ray.report.blocks import missing, pair, section, verdict
+from qcrd_ray.report.facts.examples import Difference
+from qcrd_ray.report.facts.measured import Answer
+from qcrd_ray.report.markup import Markup, join, tag
+
+_WHO = {
+    ScoredAs.TEACHER_POSITIVE: "teacher, agrees with the vote",
+    ScoredAs.TEACHER_MINORITY: "teacher, disagrees with the vote",
+    ScoredAs.STUDENT: "an older student",
+}
+
+
+def examples_section(
+    scored: tuple[int, list[ScoredRationale], list[ScoredRationale]] | None,
+    differing: tuple[list[Difference], list[Difference]] | None,
+) -> Markup:
+    """``differing``: questions that the student gets and the baseline does not, and the reverse; None: there is no baseline."""
+    parts = []
+    if scored is None:
+        parts.append(missing("No single scores were kept, so there are no best and worst rationales to show."))
+    else:
+        round, best, worst = scored
+        parts.append(
+            pair(_ranked(f"Best scored rationales, round {round}", best), _ranked(f"Worst scored rationales, round {round}", worst))
+        )
+    if differing is None:
+        parts.append(missing("Student and baseline have not both been measured, so there is nothing to hold against each other."))
+    else:
+        parts.append(
+            pair(
+                _differing("The student's rationale gets it, the finetuned baseline does not", differing[0]),
+                _differing("The finetuned baseline gets it, the student's rationale does not", differing[1]),
+            )
+        )
+    return section("examples", "Examples", *parts)
+
+
+def _ranked(title: str, scored: Sequence[ScoredRationale]) -> Markup:
+    return tag("div", tag("h3", title), *(_scored(each) for each in scored))
+
+
+def _scored(each: ScoredRationale) -> Markup:
+    head = tag(
+        "p", tag("span", f"s = {each.score:.3f}", class_="badge"), verdict(each.right), tag("span", _WHO[each.scored_as], class_="muted")
+    )
+    return tag("div", head, tag("p", each.question), tag("p", each.text, class_="said"), class_="card")
+
+
+def _differing(title: str, found: Sequence[Difference]) -> Markup:
+    cards = [
+        tag(
+            "div",
+            tag("p", each.question),
+            tag("p", f"{each.split}; the answer is {each.first.gold}", class_="muted"),
+            _answer("student", each.first),
+            _answer("finetune", each.second),
+            class_="card",
+        )
+        for each in found
+    ]
+    return tag("div", tag("h3", title), *(cards or [tag("p", "No such question.", class_="muted")]))
+
+
+def _answer(who: str, answer: Answer) -> Markup:
+    said = answer.text if answer.text is not None else answer.answer or ""
+    return join(tag("p", verdict(answer.right), tag("span", who, class_="muted")), tag("p", said, class_="said"))

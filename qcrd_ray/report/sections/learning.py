@@ -1,0 +1,140 @@
+"""Loss curves, the discriminator's scores by source, and validation by round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qcrd_ray.records import ScoredAs
+from qcrd_ray.report.axes import Axis, over, shares
+from qcrd_ray.report.blocks import charts, figure, missing, section, table
+from qcrd_ray.report.charts import Box, Series, box_chart, legend, line_chart
+from qcrd_ray.report.facts.learning import Training, score_boxes
+from qcrd_ray.report.markup import Markup, tag
+
+_SOURCES = {
+    ScoredAs.TEACHER_POSITIVE: "teacher positives",
+    ScoredAs.TEACHER_MINORITY: "teacher minority",
+    ScoredAs.STUDENT: "student negatives",
+}
+_MEANS = ("score_positive", "score_teacher_negative", "score_student_negative")
+_AUCS = {
+    "auc_teacher": "teacher: positives over minority",
+    "auc_teacher_within_question": "the same, within each question",
+    "auc_student": "student: right over wrong",
+    "auc_teacher_against_student": "teacher positives over student",
+}
+
+
+def learning_section(trainings: Sequence[Training], name: str) -> Markup:
+    """All curves of the training named ``name``, beside those of the baselines."""
+    own = next((training for training in trainings if training.objective == name), None)
+    if own is None:
+        return section("learning", "Learning", missing("No training has finished a round yet: `qcrd train` does it."))
+    others = [training for training in trainings if training is not own]
+    unfinished = [training.objective for training in trainings if training.result is None]
+    shown = [_losses(own, others), _active(own), _scores_by_round(own), _score_boxes(own), _aucs(own), _validation(own, others)]
+    return section(
+        "learning",
+        "Learning",
+        missing(f"Not finished yet: {', '.join(unfinished)}. What follows are the rounds so far.") if unfinished else None,
+        tag("p", _best(own)) if own.result else None,
+        charts(*shown),
+    )
+
+
+def lines(title: str, series: Sequence[Series], y: Axis, *, note: str = "", reference: tuple[float, str] | None = None) -> Markup | None:
+    """A figure of lines over rounds; None where none of the series has a point. Empty series are left out, colours stay."""
+    series = [line for line in series if line.points]
+    if not series:
+        return None
+    rounds = sorted({x for line in series for x, _ in line.points})
+    x = over("round", [1, *rounds], whole=True)
+    drawing = line_chart(title, f"{len(series)} lines over {len(rounds)} rounds.", series, x=x, y=y, reference=reference)
+    values = [dict(line.points) for line in series]
+    cells = [(f"{round:.0f}", *(y.told(each[round]) if round in each else "" for each in values)) for round in rounds]
+    names = [line.name for line in series]
+    return figure(title, drawing, legend=legend(names), note=note, numbers=table(("round", *names), cells))
+
+
+def _best(training: Training) -> str:
+    result = training.result
+    assert result is not None
+    return (
+        f"The student kept is that of round {result['best_round'] + 1} of {result['rounds']}, the best on the validation questions by "
+        f"{result['chosen_by']}; it saw {result['questions_seen']:,} questions in {result['steps']:,} steps."
+    )
+
+
+def _losses(own: Training, others: Sequence[Training]) -> Markup | None:
+    names = (("loss", "loss, all terms"), ("prediction", "prediction"), ("l_pos", "positive term"), ("l_neg", "negative term"))
+    series = [Series(name=told, points=own.curve("student", name)) for name, told in names]
+    series += [Series(name=f"prediction, {other.objective}", points=other.curve("student", "prediction")) for other in others]
+    values = [y for line in series for _, y in line.points]
+    note = "Means over a round. The negative term is at most 0: it falls as wrong rationales become less likely."
+    return lines("Loss by round", series, over("loss, nats per token", [0.0, *values]), note=note)
+
+
+def _active(own: Training) -> Markup | None:
+    series = [
+        Series(name="negatives with a gradient", points=own.curve("student", "active_fraction")),
+        Series(name="negatives from the student", points=own.curve("student", "negative_from_student")),
+        Series(name="student samples that are right", points=own.curve("negatives", "right_share")),
+    ]
+    note = (
+        "A negative is active while the student finds it likelier than the margin delta allows; at 0 % the term teaches nothing any more."
+    )
+    return lines("Share of negatives that are active", series, shares("share"), note=note)
+
+
+def _scores_by_round(own: Training) -> Markup | None:
+    series = [Series(name=told, points=own.curve("student", name)) for name, told in zip(_MEANS, _SOURCES.values(), strict=True)]
+    values = [y for line in series for _, y in line.points]
+    return lines(
+        "Mean quality score by source", series, over("score s", values), note="Of all rationales that the round's steps chose from."
+    )
+
+
+def _score_boxes(own: Training) -> Markup | None:
+    boxes = score_boxes(own.scores)
+    if not boxes:
+        return (
+            missing("This run kept no single scores, so their distribution cannot be shown: only their means, by round.")
+            if _judged(own)
+            else None
+        )
+    kinds = list(ScoredAs)
+    names = {ScoredAs.TEACHER_POSITIVE: "pos.", ScoredAs.TEACHER_MINORITY: "min."}
+    drawn = [
+        Box(name=names.get(box.scored_as, f"{box.round}"), kind=kinds.index(box.scored_as), percentiles=box.percentiles) for box in boxes
+    ]
+    title = "Quality scores by source"
+    note = (
+        "The paper's figure 6: teacher positives (pos.) and minority (min.) as the last round scored them, student negatives by round. "
+        "Box: the middle half and the median; whiskers: 5th to 95th percentile; of a sample of questions."
+    )
+    y = over("score s", [value for box in boxes for value in (box.percentiles[0], box.percentiles[-1])])
+    drawing = box_chart(title, f"{len(boxes)} distributions side by side.", drawn, x="teacher, then student by round", y=y)
+    head = ("source", "round", "rationales", "5 %", "25 %", "median", "75 %", "95 %")
+    cells = [
+        (_SOURCES[box.scored_as], box.round or "last", f"{box.count:,}", *(f"{value:.3f}" for value in box.percentiles)) for box in boxes
+    ]
+    return figure(title, drawing, legend=legend(list(_SOURCES.values()), lines=False), note=note, numbers=table(head, cells))
+
+
+def _judged(own: Training) -> bool:
+    return bool(own.curve("student", "score_positive"))
+
+
+def _aucs(own: Training) -> Markup | None:
+    series = [Series(name=told, points=own.curve("discriminator", name)) for name, told in _AUCS.items()]
+    values = [y for line in series for _, y in line.points]
+    note = "The chance that the first scores above the second. Within a source it shows whether quality is judged, or only who wrote."
+    axis = over("AUC", [0.4, 0.6, *values])
+    return lines("How well scores tell right from wrong (AUC)", series, axis, note=note, reference=(0.5, "chance"))
+
+
+def _validation(own: Training, others: Sequence[Training]) -> Markup | None:
+    series = [Series(name=f"{own.objective}, by {head}", points=own.curve("validation", head)) for head in ("label", "rationale")]
+    series += [Series(name=f"{other.objective}, by label", points=other.curve("validation", "label")) for other in others]
+    values = [y for line in series for _, y in line.points]
+    return lines("Right answers on the validation questions", series, over("right answers", [0.0, *values], share=True))

@@ -1,0 +1,104 @@
+"""Accuracies with their intervals, models compared question by question, and the agreement of the two heads."""
+
+from __future__ import annotations
+
+from qcrd_ray.report.blocks import charts, facts, figure, missing, model_name, p_text, section, table
+from qcrd_ray.report.charts import Interval, interval_chart
+from qcrd_ray.report.facts.measured import Agreement, Comparison, Measured, agreements, comparisons
+from qcrd_ray.report.markup import Markup, join, tag
+from qcrd_ray.result_table import COLUMNS, table_rows
+
+_KINDS = ("student", "finetune", "student base", "teacher, voted", "teacher, one sample")
+
+_WHO = (
+    ("student", "the trained student; by label: it names the answer at once; by rationale: it reasons first"),
+    ("finetune", "the baseline: the same start, trained on questions and labels alone"),
+    ("student base", "the student before this training"),
+)
+
+
+def measured_section(measured: Measured | None) -> Markup:
+    if measured is None:
+        return section("accuracy", "Accuracy", missing("Nothing has been measured on the test splits yet: `qcrd evaluate` does it."))
+    absent = [name for name in ("student base", "finetune") if not any(row["name"] == name for row in measured.results["rows"])]
+    notes = [*measured.results["notes"], *(f"{name} is not measured: the recipe's evaluate section leaves it out" for name in absent)]
+    found, heads = comparisons(measured), agreements(measured)
+    return section(
+        "accuracy",
+        "Accuracy",
+        facts(_WHO),
+        tag("p", "What cannot be read as an answer counts as wrong. The test splits chose nothing: neither checkpoint nor setting."),
+        *(missing(f"{note[:1].upper()}{note[1:]}.") for note in notes),
+        charts(*(_intervals(measured, split) for split in measured.splits)),
+        _paired(found) if found else None,
+        _agreement(heads) if heads else None,
+    )
+
+
+def _intervals(measured: Measured, split: str) -> Markup:
+    rows = [row for row in measured.results["rows"] if row["split"] == split]
+    drawn = [
+        Interval(
+            name=model_name(row["name"], row["head"]),
+            kind=_KINDS.index(row["name"]) if row["name"] in _KINDS else len(_KINDS),
+            value=row["accuracy"],
+            low=row["low"],
+            high=row["high"],
+        )
+        for row in rows
+    ]
+    title = f"Right answers on {split}, with 95 % intervals"
+    drawing = interval_chart(
+        title, "A dot and its Wilson interval for each model and head.", drawn, label="right answers (Wilson's 95 % interval)"
+    )
+    counts = measured.results["splits"].get(split)
+    note = f"{rows[0]['total']:,} questions" + (
+        f", {counts['without_answer']:,} more have no gold answer" if counts and counts["without_answer"] else ""
+    )
+    cells = table_rows({"rows": rows})
+    return figure(title, drawing, note=f"{note}.", numbers=table(COLUMNS[1:], [row[1:] for row in cells], words=2))
+
+
+def _paired(found: list[Comparison]) -> Markup:
+    rows = [
+        (
+            each.split,
+            model_name(*each.first),
+            model_name(*each.second),
+            each.counts.both,
+            each.counts.only_first,
+            each.counts.only_second,
+            each.counts.neither,
+            p_text(each.counts.p_value),
+        )
+        for each in found
+    ]
+    head = ("split", "first", "second", "both right", "only first", "only second", "neither", "p")
+    told = (
+        "The same questions, answered by two models. p is McNemar's exact test on the questions that only one of them got: how likely so "
+        "uneven a split would be if both were equally good. It knows one training of each, not another seed's, and no "
+        "p is corrected for looking at several."
+    )
+    return join(
+        tag("h3", "Compared question by question"), tag("p", told), table(head, rows, caption="Questions by who got them right", words=3)
+    )
+
+
+def _agreement(found: list[Agreement]) -> Markup:
+    rows = [
+        (
+            each.name,
+            each.split,
+            each.total,
+            f"{each.alike} ({100 * each.alike / each.total:.1f} %)",
+            each.alike_right,
+            each.only_rationale_right,
+            each.only_label_right,
+        )
+        for each in found
+    ]
+    head = ("model", "split", "questions", "answered alike", "of these right", "only the rationale right", "only the label right")
+    return join(
+        tag("h3", "Do the two heads agree?"),
+        table(head, rows, caption="The label head and the rationale head on the same questions", words=2),
+    )
