@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 something that the user can mend (told without a traceback
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -52,8 +53,8 @@ def generate(recipe: RecipePath, set_: Overrides = None):
     loaded = _load(recipe, set_)
     from qcrd_ray import road
 
-    folder = _begin(loaded, "generate")
-    road.generate(loaded, folder, Stages())
+    with _begin(loaded, "generate") as folder:
+        road.generate(loaded, folder, Stages())
     print(folder.rationales("train"))
 
 
@@ -63,12 +64,13 @@ def train(recipe: RecipePath, set_: Overrides = None):
     loaded = _load(recipe, set_)
     from qcrd_ray import road, training
 
-    folder = _begin(loaded, "train")
     stages = Stages()
-    for objective in road.objectives(loaded):
-        with stages.stage(objective) as report:
-            training.train(loaded, folder, objective=objective, report=report)
-        print(folder.training(objective) / "best")
+    with _begin(loaded, "train") as folder:
+        for objective in road.objectives(loaded):
+            with stages.stage(objective) as report:
+                training.train(loaded, folder, objective=objective, report=report)
+            folder.push()
+            print(folder.training(objective) / "best")
 
 
 @app.command()
@@ -78,11 +80,12 @@ def evaluate(recipe: RecipePath, set_: Overrides = None):
     from qcrd_ray import evaluation, summary
     from qcrd_ray.student_folder import export_student
 
-    folder = _begin(loaded, "evaluate")
-    with Stages().stage("evaluation") as report:
-        results = evaluation.evaluate(loaded, folder, report=report)
+    with _begin(loaded, "evaluate") as folder:
+        with Stages().stage("evaluation") as report:
+            results = evaluation.evaluate(loaded, folder, report=report)
+        student = export_student(loaded, folder, results=results)
     summary.show_table(results)
-    print(export_student(loaded, folder, results=results))
+    print(student)
 
 
 @app.command()
@@ -134,8 +137,9 @@ def _load(path: Path, overrides: list[str] | None):
     return load_recipe(path, overrides or [])
 
 
+@contextmanager
 def _begin(recipe, stage: str):
-    """What every single stage starts with: the checks, the run folder, Ray, and whether the stage fits on it."""
+    """What every single stage starts with: the checks, the run folder, Ray, and whether the stage fits on it; a URI is kept in step."""
     from qcrd_ray import cluster, doctor
     from qcrd_ray.run_folder import RunFolder
 
@@ -143,7 +147,8 @@ def _begin(recipe, stage: str):
     folder = RunFolder.open(recipe)
     cluster.connect(recipe.ray)
     doctor.check_cluster(recipe, stages=(stage,))
-    return folder
+    with folder.in_step():
+        yield folder
 
 
 def main() -> None:

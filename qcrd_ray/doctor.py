@@ -18,7 +18,7 @@ from pathlib import Path
 from qcrd_ray import cluster, model_folder, rationales, serving, teacher
 from qcrd_ray.errors import UserError
 from qcrd_ray.questions import load_split
-from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe import OpenAITeacher, Recipe
 from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.run_folder import RunFolder, installed_version
 
@@ -48,6 +48,8 @@ def examine(path: Path | None, overrides: Sequence[str] = ()) -> list[Finding]:
         return [*findings, Finding(name="recipe", ok=False, text=str(error))]
     findings.append(Finding(name="recipe", ok=True, text=f"{path} reads well"))
     findings += [_find(name, lambda check=check: check(recipe)) for name, check in RECIPE_CHECKS.items()]
+    if isinstance(recipe.teacher, OpenAITeacher):  # a run asks it when, and only if, something is left to ask
+        findings.append(_find("teacher's endpoint", lambda: teacher.probe(recipe.teacher)))
     return [*findings, _find("cluster", lambda: _check_whole_cluster(recipe))]
 
 
@@ -121,7 +123,8 @@ def check_run_folder(recipe: Recipe) -> str:
         raise UserError(
             f"run: {folder.root} has {free / 2**30:.1f} GiB free; make room for at least {FREE_BYTES >> 30} GiB, or name another"
         )
-    return f"{folder.root}, {free >> 30} GiB free"
+    where = f"{folder.mirror.name}, worked on in {folder.root}" if folder.mirror else str(folder.root)
+    return f"{where}, {free >> 30} GiB free"
 
 
 def check_endpoint(recipe: Recipe) -> str:

@@ -41,12 +41,20 @@ def run(recipe: Recipe, stages: Stages) -> Walked:
         report(1, 2, "starting Ray")
         cluster.connect(recipe.ray)
         doctor.check_cluster(recipe)
+    with folder.in_step():
+        return _walk(recipe, folder, stages)
+
+
+def _walk(recipe: Recipe, folder: RunFolder, stages: Stages) -> Walked:
     generate(recipe, folder, stages)
+    folder.push()
     for objective in objectives(recipe):
         with stages.stage(objective) as report:
             training.train(recipe, folder, objective=objective, report=report)
+        folder.push()
     with stages.stage("evaluation") as report:
         results = evaluation.evaluate(recipe, folder, report=report)
+    folder.push()
     with stages.stage("serving") as report:
         student = export_student(recipe, folder, results=results)
         answer = ask_once(recipe, student, report)
