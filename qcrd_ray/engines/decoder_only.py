@@ -46,6 +46,7 @@ class DecoderOnlyEngine:
         self.llm = LLM(
             name,
             trust_remote_code=trust_remote_code,
+            dtype=config.dtype or "auto",  # by itself vLLM would take float32 weights as bfloat16, and write other texts than were measured
             max_num_seqs=batch_size,
             max_model_len=-1,  # as long as the model and the memory allow
             enforce_eager=device.type == "cpu",  # compiling costs 25 s of a start

@@ -237,33 +237,3 @@ def test_which_engine_runs_which_model(tiny_student, tmp_path):
     for name in ("transformers", "ctranslate2"):
         with pytest.raises(UserError, match=rf"serve\.engine: {name} cannot run .* decoder-only model \(llama\); use auto, or vllm"):
             load_engine(llama, engine=name)
-
-
-@pytest.mark.long
-def test_vllm_writes_what_hugging_face_writes(tmp_path):
-    """Greedy texts against `generate`; n different samples, equal for equal seeds; another model's weights taken in place."""
-    from transformers import AutoModelForCausalLM
-
-    first, other = write_llama(tmp_path / "first"), write_llama(tmp_path / "other")
-    torch.manual_seed(9)
-    model = AutoModelForCausalLM.from_pretrained(other)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.2)
-    model.save_pretrained(other)
-    tokenizer = AutoTokenizer.from_pretrained(first)
-    prompts = ["the answer is 4 . So 5", "So the 7"]
-    engine = load_engine(first, engine="auto", max_input_tokens=64)
-    for folder in (first, other):
-        engine.load_weights(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder).float()
-        for prompt, (mine,) in zip(prompts, engine.generate(prompts, max_tokens=12), strict=True):
-            ids = tokenizer(prompt, return_tensors="pt").input_ids
-            theirs = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
-            assert mine.text == tokenizer.decode(theirs, skip_special_tokens=True).strip()
-            assert (mine.tokens, mine.finish_reason) == (len(theirs), "stop" if theirs[-1] == tokenizer.eos_token_id else "length")
-    ask = {"n": 3, "temperature": 1.0, "max_tokens": 8}
-    samples = engine.generate(prompts, seed=5, **ask)
-    assert engine.generate(prompts, seed=5, **ask) == samples != engine.generate(prompts, seed=6, **ask)
-    assert len({generated.text for generated in samples[0]}) > 1
-    assert [len(texts) for texts in engine.generate(prompts, n=2, max_tokens=4)] == [2, 2]

@@ -1,0 +1,45 @@
+"""The engine for decoder-only models: real vLLM on a CPU, a random Llama."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from teacher_tiny import write_llama
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from qcrd_ray.engines import load_engine
+
+pytestmark = pytest.mark.integration
+
+
+def test_vllm_writes_what_hugging_face_writes(tmp_path, monkeypatch):
+    """Greedy texts against `generate`; n different samples, equal for equal seeds; another model's weights taken in place."""
+    for name, value in {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }.items():
+        monkeypatch.setenv(name, value)  # the engine sets them for its process, and this one has other tests to run
+    first, other = write_llama(tmp_path / "first"), write_llama(tmp_path / "other")
+    torch.manual_seed(9)
+    model = AutoModelForCausalLM.from_pretrained(other)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    model.save_pretrained(other)
+    tokenizer = AutoTokenizer.from_pretrained(first)
+    prompts = ["the answer is 4 . So 5", "So the 7"]
+    engine = load_engine(first, engine="auto", max_input_tokens=64)
+    for folder in (first, other):
+        engine.load_weights(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder).float()
+        for prompt, (mine,) in zip(prompts, engine.generate(prompts, max_tokens=12), strict=True):
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+            theirs = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+            assert mine.text == tokenizer.decode(theirs, skip_special_tokens=True).strip()
+            assert (mine.tokens, mine.finish_reason) == (len(theirs), "stop" if theirs[-1] == tokenizer.eos_token_id else "length")
+    ask = {"n": 3, "temperature": 1.0, "max_tokens": 8}
+    samples = engine.generate(prompts, seed=5, **ask)
+    assert engine.generate(prompts, seed=5, **ask) == samples != engine.generate(prompts, seed=6, **ask)
+    assert len({generated.text for generated in samples[0]}) > 1
+    assert [len(texts) for texts in engine.generate(prompts, n=2, max_tokens=4)] == [2, 2]
