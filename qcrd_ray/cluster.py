@@ -1,7 +1,8 @@
 """The Ray that a run works on: join it or start it, and find out before a stage whether it can ever give what the stage asks for.
 
-Ray's own answer to an impossible demand is to wait for ever. Here a stage first calls :func:`require`, which names the resource that is
-missing: at once on a Ray that this process started, and after a deadline on a cluster that might still grow.
+Ray's own answer to an impossible demand is to wait for ever. Here :func:`possible` refuses at the start what can never be met, without
+waking a node for it, and :func:`require` waits, just before a stage, for what that stage takes: a cluster that grows brings up each
+group of nodes when its own stage begins, and no earlier.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import psutil
 import ray
+import yaml
 from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.recipe import RayRecipe
@@ -50,11 +55,35 @@ def connect(recipe: RayRecipe) -> None:
             _start_local(recipe)
 
 
+def possible(demands: Sequence[Bundle], *, what: str) -> None:
+    """Refuse what the cluster can never hold side by side, even when it is idle and has grown as far as it may. Starts no node.
+
+    Without an autoscaler that is what the live nodes have; with one, also every worker that its configuration allows. Where nobody on
+    the cluster can tell (KubeRay's autoscaler runs beside it, and the local provider learns what a machine has when it joins), nothing
+    is refused here, and :func:`require` names what did not come.
+
+    Raises:
+        MissingResource: as :func:`require` does.
+    """
+    bundles = _nonzero(demands)
+    nodes = _totals()
+    if not _own_ray():
+        config = _autoscaler_config()
+        workers = allowed_workers(config) if config is not None else None
+        if workers is None:
+            return
+        nodes += workers
+        if workers:  # configurations count GPUs, and seldom name their type
+            bundles = [{name: amount for name, amount in bundle.items() if not name.startswith("accelerator_type:")} for bundle in bundles]
+    if shortage := shortage_of(bundles, nodes):
+        raise MissingResource(f"{what} asks for {shortage}. {_advice()}")
+
+
 def require(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
     """Return once the cluster can hold all ``demands`` side by side, each on one node.
 
-    The demands are reserved as one placement group for a moment, so an autoscaling cluster sees them and grows, and what other jobs
-    hold is waited for. A Ray that this process started cannot grow: what exceeds its total is refused at once.
+    What is not :func:`possible` is refused at once. The rest is reserved as one placement group for a moment, so an autoscaling cluster
+    sees it and grows, and what other jobs hold is waited for.
 
     Args:
         demands: one bundle per process that the stage will start.
@@ -64,11 +93,10 @@ def require(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
     Raises:
         MissingResource: names the resource, how much is asked and how much there is.
     """
-    bundles = [nonzero for bundle in demands if (nonzero := {name: amount for name, amount in bundle.items() if amount > 0})]
+    bundles = _nonzero(demands)
     if not bundles:
         return
-    if _own_ray() and (shortage := _shortage(bundles, _totals())):
-        raise MissingResource(f"{what} asks for {shortage}. {_advice()}")
+    possible(bundles, what=what)
     group = placement_group(bundles, strategy="PACK")
     try:
         deadline = time.monotonic() + timeout_s
@@ -116,8 +144,12 @@ def _totals() -> list[Bundle]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _shortage(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
-    """The first resource that ``nodes`` cannot give to ``bundles`` even when idle: "3 GPU, and the cluster has 1"; "" when none."""
+def _nonzero(demands: Sequence[Bundle]) -> list[Bundle]:
+    return [nonzero for bundle in demands if (nonzero := {name: amount for name, amount in bundle.items() if amount > 0})]
+
+
+def shortage_of(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
+    """The first thing that ``nodes`` cannot give to ``bundles`` even when idle: "3 GPU, and the cluster has 1"; "" when none."""
     for name in sorted({name for bundle in bundles for name in bundle}):
         asked = [bundle.get(name, 0.0) for bundle in bundles]
         there = [node.get(name, 0.0) for node in nodes]
@@ -125,12 +157,49 @@ def _shortage(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
             return f"{max(asked):g} {name} on one node, and the cluster has {max(there, default=0.0):g}"
         if sum(asked) > sum(there):
             return f"{sum(asked):g} {name}, and the cluster has {sum(there):g}"
+    for bundle in bundles:
+        if not any(all(node.get(name, 0.0) >= amount for name, amount in bundle.items()) for node in nodes):
+            together = " and ".join(f"{amount:g} {name}" for name, amount in sorted(bundle.items()))
+            return f"{together} on one node, and no node of the cluster has all of them"
     return ""
+
+
+def allowed_workers(config: Mapping) -> list[Bundle] | None:
+    """The resources of every worker that a cluster configuration (as `ray up` takes it) allows; {} allows none.
+
+    None where it does not say what a worker has: the local provider finds that out when one joins.
+    """
+    workers: list[Bundle] = []
+    for name, kind in config.get("available_node_types", {}).items():
+        count = kind.get("max_workers", 0 if name == config["head_node_type"] else config.get("max_workers", 0))
+        if count and not kind.get("resources"):
+            return None
+        workers += [kind["resources"]] * count
+    return workers
+
+
+def _autoscaler_config() -> dict | None:
+    """The configuration of the joined cluster's autoscaler, read on its head; {} where it has none, None where it runs elsewhere."""
+    head = next(node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"])
+    on_head = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
+    return ray.get(_read_config.options(scheduling_strategy=on_head).remote(ray.get_runtime_context().gcs_address))
+
+
+@ray.remote(num_cpus=0)
+def _read_config(gcs_address: str) -> dict | None:
+    """Ray keeps the configuration's path in one place only: the command line of the head's monitor. KubeRay's head has no monitor."""
+    for process in psutil.process_iter(["cmdline"]):
+        arguments = process.info["cmdline"] or []
+        if f"--gcs-address={gcs_address}" in arguments and any(argument.endswith("monitor.py") for argument in arguments):
+            option = "--autoscaling-config="
+            path = next((argument.removeprefix(option) for argument in arguments if argument.startswith(option)), None)
+            return yaml.safe_load(Path(path).expanduser().read_text()) if path else {}
+    return None
 
 
 def _late(bundles: Sequence[Bundle], *, what: str, timeout_s: float) -> str:
     waited = f"after {timeout_s:g} s (ray.schedule_timeout_s)"
-    if shortage := _shortage(bundles, _totals()):
+    if shortage := shortage_of(bundles, _totals()):
         return f"{what} asks for {shortage}, and it did not grow {waited}. {_advice()}"
     total = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for bundle in bundles for name in bundle}
     free = ray.available_resources()
@@ -139,5 +208,6 @@ def _late(bundles: Sequence[Bundle], *, what: str, timeout_s: float) -> str:
 
 
 def _advice() -> str:
-    local = " On a local Ray, ray.num_cpus declares logical CPUs." if _own_ray() else ""
-    return f"Ask for less, or add a node that has it.{local}"
+    if _own_ray():
+        return "Ask for less, or add a node that has it. On a local Ray, ray.num_cpus declares logical CPUs."
+    return "Ask for less, or add nodes that have it; the cluster file's groups (or `ray start --resources`) give nodes custom resources."
