@@ -78,14 +78,26 @@ def evaluate(recipe: RecipePath, set_: Overrides = None):
     """Measure teacher, base, baselines and student on the test split, and export the student."""
     loaded = _load(recipe, set_)
     from qcrd_ray import evaluation, summary
+    from qcrd_ray.report import write_report
     from qcrd_ray.student_folder import export_student
 
     with _begin(loaded, "evaluate") as folder:
         with Stages().stage("evaluation") as report:
             results = evaluation.evaluate(loaded, folder, report=report)
         student = export_student(loaded, folder, results=results)
+        page = write_report(folder)
     summary.show_table(results)
     print(student)
+    print(page)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="a run folder, finished or not", show_default=False)]):
+    """Write report.html into a run folder: one page about the run, its counts, curves, accuracies and examples."""
+    from qcrd_ray.report import write_report
+    from qcrd_ray.run_folder import RunFolder
+
+    print(write_report(RunFolder(folder.expanduser().absolute())))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from qcrd_ray import cluster, doctor, evaluation, rationales, serving, training
 from qcrd_ray.progress import Report, Stages
 from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import Recipe
+from qcrd_ray.report import write_report
 from qcrd_ray.run_folder import RunFolder, write_text
 from qcrd_ray.student_folder import export_student
 
@@ -58,7 +59,8 @@ def _walk(recipe: Recipe, folder: RunFolder, stages: Stages) -> Walked:
     with stages.stage("serving") as report:
         student = export_student(recipe, folder, results=results)
         answer = ask_once(recipe, student, report)
-    write_text(folder.root / "seconds.json", json.dumps(stages.seconds, indent=2) + "\n")
+    write_text(folder.seconds, json.dumps(stages.seconds, indent=2) + "\n")
+    write_report(folder)
     return Walked(folder=folder, results=results, answer=answer, seconds=stages.seconds)
 
 

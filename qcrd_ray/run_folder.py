@@ -43,6 +43,7 @@ OPERATIONAL = (
     "run",
     "ray",
     "serve",
+    "tracking",
     "generation",
     "teacher.resources_per_replica",
     "negatives.resources_per_sampler",

@@ -38,13 +38,12 @@ _CONTENTS = (
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def write_report(root: str | Path) -> Path:
+def write_report(folder: RunFolder) -> Path:
     """Write report.html into a run folder, whole or half-finished, and return its path.
 
     Raises:
         UserError: the folder is no run folder.
     """
-    folder = RunFolder(Path(root).expanduser().absolute())
     if not folder.recipe.is_file():
         raise UserError(f"{folder.root} holds no recipe.yaml, so it is no run folder; give the folder that the recipe's `run` names")
     write_text(folder.report, render(folder))
