@@ -1,8 +1,9 @@
-"""The whole road as a Ray job:
+"""Any verb of `qcrd` as a Ray job; without a verb, the whole road:
 
     ray job submit --working-dir . -- python jobs/run.py jobs/recipes/demo.yaml --set run=/shared/runs/demo
+    ray job submit --working-dir . -- python jobs/run.py train jobs/recipes/demo.yaml --set run=/shared/runs/demo
 
-Takes what `qcrd run` takes. The run folder must be an absolute path: the job's working directory is a copy that goes away with it.
+Takes what `qcrd <verb>` takes. The run folder must be an absolute path: the job's working directory is a copy that goes away with it.
 """
 
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the submitted working directory holds the package
 
-from qcrd_ray.cli import main
+from qcrd_ray.cli import VERBS, main
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "run")
+    if sys.argv[1:2] and sys.argv[1] not in VERBS:
+        sys.argv.insert(1, "run")
     main()

@@ -1,13 +1,15 @@
 """The `qcrd` command: a few verbs over the stages.
 
-Exit codes: 0 done, 1 something that the user can mend (told without a traceback), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 something that the user can mend (told without a traceback), 2 wrong usage, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -15,6 +17,8 @@ import typer
 from qcrd_ray import __version__
 from qcrd_ray.errors import UserError
 from qcrd_ray.progress import Stages, console
+
+INTERRUPTED, TERMINATED = 130, 143  # 128 and the signal's number
 
 app = typer.Typer(
     add_completion=False,
@@ -103,19 +107,23 @@ def report(folder: Annotated[Path, typer.Argument(help="a run folder, finished o
 @app.command()
 def serve(
     student: Annotated[Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)],
-    host: Annotated[str, typer.Option(help="where to listen; another machine can reach anything but the loopback")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="where to listen; anything but the loopback wants a key")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    key_file: Annotated[Path | None, typer.Option(help="holds the bearer key that callers must send; else $QCRD_API_KEY")] = None,
     replicas: Annotated[int, typer.Option(min=1)] = 1,
+    max_replicas: Annotated[int | None, typer.Option(min=1, help="as many as load asks for, up to this")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="another key of a recipe's serve section")] = None,
 ):
     """Serve a student over HTTP until it is interrupted."""
     from qcrd_ray import cluster, serving
-    from qcrd_ray.recipe import RayRecipe, ServingRecipe
-    from qcrd_ray.student_folder import StudentFolder
+    from qcrd_ray.recipe import RayRecipe
 
-    StudentFolder.open(student)  # before Ray, which takes seconds to start
+    given = {"replicas": replicas, "max_replicas": max_replicas, "api_key_file": str(key_file) if key_file else None}
+    recipe = serving.read_settings(student, given, set_ or []).model_copy(update={"host": host, "port": port})
+    serving.check(recipe)  # before Ray, which takes seconds to start
     cluster.connect(RayRecipe())
-    url = serving.start(student, ServingRecipe(host=host, port=port, replicas=replicas))
-    print(f"serving {student} at {url}; for example:\n{serving.example(url)}\nCtrl-C stops it.", flush=True)
+    url = serving.start(student, recipe)
+    print(f"serving {student} at {url}; for example:\n{serving.example(url, recipe)}\nCtrl-C stops it.", flush=True)
     serving.wait()
 
 
@@ -163,16 +171,29 @@ def _begin(recipe, stage: str):
         yield folder
 
 
+VERBS = tuple(command.callback.__name__ for command in app.registered_commands)
+
+
 def main() -> None:
-    """The console script: verbs, and the user's mistakes told without a traceback."""
+    """The console script: verbs, the user's mistakes told without a traceback, and an orderly end where the process is asked to stop."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except UserError as error:
         console.print(f"[bold red]error[/] {_escaped(error)}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            raise
         console.print("interrupted; the same command goes on from what is finished")
-        sys.exit(130)
+        terminated = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        sys.exit(TERMINATED if terminated else INTERRUPTED)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM (`ray job stop`, Kubernetes) ends a stage as Ctrl-C does, so that it puts its things away."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut that short
+    raise KeyboardInterrupt
 
 
 def _escaped(error: UserError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -130,7 +131,10 @@ def _join(address: str) -> None:
 
 def _init(**arguments) -> None:
     """`ray.init`, quietly: workers' output stays in Ray's log files, so that the progress line is the one thing on the screen."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level=logging.WARNING, configure_logging=True, **arguments)
+    if callable(on_sigterm):  # Ray has put its own in the place of ours
+        signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def _own_ray() -> bool:

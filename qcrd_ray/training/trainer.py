@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,12 +146,26 @@ def _fit(job: TrainingJob) -> None:
         ),
     )
     try:
-        trainer.fit()
+        with _interruptible():
+            trainer.fit()
     except ray.train.WorkerGroupError as error:
         for failure in error.worker_failures.values():
             if mistake := _user_error(failure):
                 raise mistake from error
         raise
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt here too. Ray Train answers it with an exit code of 0, and would go on doing so after training."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        raise KeyboardInterrupt from end
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _forget_torn_snapshot(job: TrainingJob) -> None:
