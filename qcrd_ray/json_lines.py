@@ -37,19 +37,31 @@ def expand_path(path: str) -> Path:
 
 def read_json_lines(path: str) -> list[Line]:
     """All lines that are not blank. Raises :class:`UserError` where there is no such file, or nothing in it."""
+    file = find_file(path)
+    lines = [read_line(number, raw) for number, raw in enumerate(file.read_bytes().split(b"\n"), 1) if raw.strip()]
+    if not lines:
+        raise empty(file)
+    return lines
+
+
+def find_file(path: str) -> Path:
+    """The file that ``path`` names. Raises :class:`UserError` where it is none."""
     file = expand_path(path)
     if file.is_dir():
         raise UserError(f"{file}: is a folder; name the .jsonl file in it{_near(file / '*')}")
     if not file.is_file():
         raise UserError(f"{file}: there is no such file{_near(file)}")
-    content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put in front
-    lines = [_line(number, raw) for number, raw in enumerate(content.split(b"\n"), 1) if raw.strip()]
-    if not lines:
-        raise UserError(f"{file}: the file is empty; it must hold one JSON object a line")
-    return lines
+    return file
 
 
-def _line(number: int, raw: bytes) -> Line:
+def empty(file: Path) -> UserError:
+    return UserError(f"{file}: the file is empty; it must hold one JSON object a line")
+
+
+def read_line(number: int, raw: bytes) -> Line:
+    """One line of a file, whatever is in it."""
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put in front
     try:
         text = raw.decode("utf-8").strip()
     except UnicodeDecodeError as error:

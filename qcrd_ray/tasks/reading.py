@@ -84,12 +84,11 @@ def _taken(rows: list, split: Split, source: str) -> list:
 
 def _file_rows(path: str, task: Task, columns: dict[str, str], kind: str, max_chars: int) -> list[Question | Rejected]:
     lines = read_json_lines(path)
-    names = {field: columns.get(field, field) for field in FIELDS}
-    has_ids = _check_columns(path, lines, names, columns, kind)
+    has_ids = check_columns(path, lines, columns=columns, kind=kind)
     rows: list[Question | Rejected] = []
     seen: dict[str, tuple[int, Question]] = {}
     for line in lines:
-        row = _row(line, names, task, max_chars, has_ids)
+        row = read_row(line, task=task, columns=columns, max_chars=max_chars, needs_id=has_ids)
         if isinstance(row, Question):
             number, earlier = seen.setdefault(row.id, (line.number, row))
             if earlier is not row:
@@ -104,8 +103,12 @@ def _file_rows(path: str, task: Task, columns: dict[str, str], kind: str, max_ch
     return rows
 
 
-def _check_columns(path: str, lines: list[Line], names: dict[str, str], columns: dict[str, str], kind: str) -> bool:
-    """Refuse a column that no row has; whether the rows have ids. Ids may be left out by all: they are then made from the question."""
+def check_columns(path: str, lines: list[Line], *, columns: dict[str, str], kind: str, how: str = "data.columns.{field}") -> bool:
+    """Refuse a column that no row has; whether the rows have ids. Ids may be left out by all: they are then made from the question.
+
+    ``how``: where the user says which column holds a field, for the error.
+    """
+    names = {field: columns.get(field, field) for field in FIELDS}
     present = list(dict.fromkeys(key for line in lines if line.data for key in line.data))
     needed = {"question"} | set(columns) | ({"choices"} if kind == "multiple_choice" else set())
     for field in FIELDS:
@@ -114,14 +117,16 @@ def _check_columns(path: str, lines: list[Line], names: dict[str, str], columns:
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise UserError(
                 f"{path}: no row has the column {names[field]!r}{hint} The columns are: {', '.join(present)}. "
-                f"Say which one holds the {field} with data.columns.{field}"
+                f"Say which one holds the {field} with {how.format(field=field)}"
             )
     return names["id"] in present
 
 
-def _row(line: Line, names: dict[str, str], task: Task, max_chars: int, has_ids: bool) -> Question | Rejected:
+def read_row(line: Line, *, task: Task, columns: dict[str, str], max_chars: int, needs_id: bool) -> Question | Rejected:
+    """One line as a question, or why it is none. A row without an id gets one that is made from its question, unless it ``needs_id``."""
     if line.data is None:
         return _rejected(line, line.reason)
+    names = {field: columns.get(field, field) for field in FIELDS}
     values = {field: line.data.get(name) for field, name in names.items()}
     try:
         question = Question(
@@ -134,7 +139,7 @@ def _row(line: Line, names: dict[str, str], task: Task, max_chars: int, has_ids:
     except ValueError as error:
         return _rejected(line, str(error))
     if not question.id:
-        if has_ids:
+        if needs_id:
             return _rejected(line, f"no {names['id']}")
         question = replace(question, id="q-" + hashlib.sha256(repr((question.question, question.choices)).encode()).hexdigest()[:16])
     return _checked(line.number, question, task, max_chars, line.text)
