@@ -38,4 +38,9 @@ def split_thinking(text: str, marks: tuple[str, str] | None) -> Thought:
             inside = False
         elif piece and piece != opening:
             (thought if inside else told).append(piece)
-    return Thought("".join(told).strip(), "\n".join(part for part in map(str.strip, thought) if part), cut_off=inside)
+    return Thought(_joined(told), _joined(thought), cut_off=inside)
+
+
+def _joined(pieces: list[str]) -> str:
+    """On lines of their own, so that no mark arises where one was taken out."""
+    return "\n".join(part for part in map(str.strip, pieces) if part)
