@@ -16,12 +16,18 @@ _WHO = (
     ("student base", "the student before this training"),
 )
 
+_ABSENT = {
+    "student base": "there is no base here: evaluate.base measures the student before training",
+    "finetune": "there is no baseline here: evaluate.baselines: [finetune] trains and measures one",
+}
+
 
 def measured_section(measured: Measured | None) -> Markup:
     if measured is None:
         return section("accuracy", "Accuracy", missing("Nothing has been measured on the test splits yet: `qcrd evaluate` does it."))
-    absent = [name for name in ("student base", "finetune") if not any(row["name"] == name for row in measured.results["rows"])]
-    notes = [*measured.results["notes"], *(f"{name} is not measured: the recipe's evaluate section leaves it out" for name in absent)]
+    names = {row["name"] for row in measured.results["rows"]}
+    absent = [told for name, told in _ABSENT.items() if name not in names]
+    notes = [*measured.results["notes"], *absent]
     found, heads = comparisons(measured), agreements(measured)
     return section(
         "accuracy",
