@@ -128,6 +128,38 @@ def serve(
 
 
 @app.command()
+def predict(
+    student: Annotated[Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)],
+    questions: Annotated[str, typer.Argument(help="a .jsonl file of questions", show_default=False)],
+    answers: Annotated[Path, typer.Argument(help="the .jsonl file to write; never one that is there already", show_default=False)],
+    rationale: Annotated[bool, typer.Option("--rationale", help="also write the reasoning, and the answer that it ends in")] = False,
+    quality: Annotated[bool, typer.Option("--quality", help="also score the reasoning with the discriminator")] = False,
+    column: Annotated[list[str] | None, typer.Option(metavar="FIELD=NAME", help="which column holds id, question or choices")] = None,
+    engine: Annotated[str, typer.Option(help="auto, transformers, ctranslate2 or vllm")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="texts that are written together")] = 64,
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    cpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    gpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 0.0,
+):
+    """Answer a large file of questions by Ray Data. A call that was killed goes on where it stopped."""
+    from qcrd_ray import cluster
+    from qcrd_ray.recipe import RayRecipe
+    from qcrd_ray.serving import predicting
+    from qcrd_ray.serving.output import Output
+
+    options = predicting.Options(
+        rationale=rationale, quality=quality, columns=predicting.read_columns(column or []), engine=engine, batch_size=batch_size
+    )
+    job = predicting.prepare(student, questions, answers, options=options)  # before Ray, which takes seconds to start
+    cluster.connect(RayRecipe())
+    taken = predicting.Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker)
+    with Stages().stage("predicting") as report:
+        counts = predicting.predict(job, workers=taken, report=report)
+    told = f" {counts.rejected:,} rejected: {Output(answers).rejected}" if counts.rejected else ""
+    print(f"{answers}: {counts.answered:,} answered.{told}")
+
+
+@app.command()
 def doctor(recipe: Annotated[Path | None, typer.Argument(show_default=False)] = None, set_: Overrides = None):
     """Check the installation and, given a recipe, all that its run will need; say what to do about what is missing."""
     from qcrd_ray import doctor as checks
