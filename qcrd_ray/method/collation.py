@@ -5,7 +5,8 @@ So every micro-batch, an empty one too, makes the same calls of the model, which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -23,9 +24,11 @@ class MicroBatch(NamedTuple):
 
     ``inputs``, ``input_mask``: ``[inputs, tokens]``, the `predict:` inputs and, for questions with candidates, the `explain:` inputs.
     ``labels``, ``label_rows``, ``label_real``: ``[labels, tokens]`` padded with -100, and two ``[labels]``.
-    ``candidates``, ``candidate_rows``, ``scores``, ``from_student``: all rationales, ``[candidates, tokens]`` and three ``[candidates]``.
+    ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``from_student``: all rationales, ``[candidates, tokens]`` and four
+    ``[candidates]``; a score is nan where no discriminator gave one.
     ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded with -1; a question without candidates
-    has no row here.
+    has no row here. ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at random. ``question_labels``:
+    ``[questions]``, each one's row in ``labels``, -1 where it has none.
     """
 
     inputs: Tensor
@@ -36,28 +39,37 @@ class MicroBatch(NamedTuple):
     candidates: Tensor
     candidate_rows: Tensor
     scores: Tensor
+    weights: Tensor
     from_student: Tensor
     positives: Tensor
     negatives: Tensor
+    draws: Tensor
+    question_labels: Tensor
 
     def to(self, device: torch.device | str) -> MicroBatch:
         """The same on ``device``."""
         return MicroBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-def collate(examples: Sequence[Example], objective: Objective, *, pad: int) -> MicroBatch:
+def collate(
+    examples: Sequence[Example], objective: Objective, *, pad: int, draw: Callable[[Example], tuple[float, float]] | None = None
+) -> MicroBatch:
     """One micro-batch of ``examples`` (none is allowed) as the objective wants it.
 
-    ``pad`` is the tokenizer's padding id. ValueError: an input or target has no token, or a candidate no score where the
-    objective weighs.
+    ``pad`` is the tokenizer's padding id. ``draw`` gives a question's two random numbers of this step (none: zeros), which must not depend
+    on the micro-batch it is in. ValueError: an input or target has no token, or a candidate no weight where the objective weighs.
     """
     inputs: list[Tokens] = []
     labels: list[tuple[int, Tokens]] = []
     candidates: list[tuple[int, Rationale]] = []
     positives: list[range] = []
     negatives: list[range] = []
+    draws: list[tuple[float, float]] = []
+    question_labels: list[int] = []
     for example in examples:
-        if example.label is not None:
+        label = -1
+        if example.label is not None and objective.predicts:
+            label = len(labels)
             labels.append((len(inputs), example.label))
             inputs.append(example.predict)
         sides = objective.candidates(example)
@@ -66,8 +78,10 @@ def collate(examples: Sequence[Example], objective: Objective, *, pad: int) -> M
                 members.append(range(len(candidates), len(candidates) + len(side)))
                 candidates.extend((len(inputs), rationale) for rationale in side)
             inputs.append(example.explain)
-    if objective.weighs and any(rationale.score is None for _, rationale in candidates):
-        raise ValueError("a rationale has no score: score all candidates with the discriminator before the round's first step")
+            draws.append(draw(example) if draw else (0.0, 0.0))
+            question_labels.append(label)
+    if objective.weighs and any(rationale.weight is None for _, rationale in candidates):
+        raise ValueError("a rationale has no weight: score and weigh all candidates before the round's first step")
     padded, mask = pad_rows(inputs or [(pad,)], pad)
     return MicroBatch(
         inputs=padded,
@@ -77,10 +91,13 @@ def collate(examples: Sequence[Example], objective: Objective, *, pad: int) -> M
         label_real=torch.tensor([True] * len(labels) or [False]),
         candidates=_targets([rationale.tokens for _, rationale in candidates] or [(pad,)]),
         candidate_rows=torch.tensor([row for row, _ in candidates] or [0]),
-        scores=torch.tensor([rationale.score or 0.0 for _, rationale in candidates] or [0.0]),
+        scores=torch.tensor([nan if rationale.score is None else rationale.score for _, rationale in candidates] or [nan]),
+        weights=torch.tensor([rationale.weight or 0.0 for _, rationale in candidates] or [0.0]),
         from_student=torch.tensor([rationale.source == Source.STUDENT for _, rationale in candidates] or [False]),
         positives=members_matrix(positives),
         negatives=members_matrix(negatives),
+        draws=torch.tensor(draws, dtype=torch.float64).view(-1, 2),
+        question_labels=torch.tensor(question_labels, dtype=torch.long),
     )
 
 

@@ -1,10 +1,10 @@
-"""One training step of the discriminator: equation (2) over the questions that have rationales of both kinds."""
+"""One training step of the discriminator: equation (2), or a loss in its place, over the questions that have rationales of both kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,15 @@ from torch import Tensor, nn
 from qcrd_ray.method.collation import members_matrix, pad_rows
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.examples import Tokens
-from qcrd_ray.method.losses import discriminator_terms
+from qcrd_ray.method.losses import bradley_terry_terms, cross_entropy_terms, discriminator_terms
 from qcrd_ray.method.student import StepOutput
+
+DiscriminatorLoss = Literal["paper", "cross_entropy", "bradley_terry"]
+LOSSES = {  # each of logits: positives, negatives, and their masks
+    "paper": lambda positive, negative, *masks: discriminator_terms(positive.sigmoid(), negative.sigmoid(), *masks),
+    "cross_entropy": cross_entropy_terms,
+    "bradley_terry": bradley_terry_terms,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,22 +65,25 @@ def collate_contrasts(contrasts: Sequence[Contrast], *, pad: int) -> Discriminat
 class DiscriminatorStep(nn.Module):
     """The discriminator with its loss as one module, for ``deepspeed.initialize`` like ``StudentStep``.
 
-    alpha3 is not in the loss: under Adam a constant factor does nothing, the learning rate decays per round instead.
+    ``loss`` is equation (2) on scores ("paper"), or a proper loss on logits. alpha3 is not in it: under Adam a constant factor does
+    nothing, the learning rate decays per round instead.
     """
 
     sums = ("discriminator", "two_sided", "positive_score", "positives", "negative_score", "negatives")
 
-    def __init__(self, discriminator: Discriminator) -> None:
+    def __init__(self, discriminator: Discriminator, *, loss: DiscriminatorLoss = "paper") -> None:
         super().__init__()
         self.discriminator = discriminator
+        self.loss = loss
 
     def forward(self, batch: DiscriminatorBatch, two_sided: int) -> StepOutput:
         """``two_sided`` is the number of two-sided questions in the global batch."""
-        scores = self.discriminator(batch.tokens, batch.mask).sigmoid()
-        sides = [(scores[side.clamp(min=0)], side >= 0) for side in (batch.positives, batch.negatives)]
-        (positive, is_positive), (negative, is_negative) = sides
-        total = discriminator_terms(positive, negative, is_positive, is_negative).sum() + scores.sum() * 0.0
-        sums = [total, scores.new_tensor(len(batch.positives)), *_score_sum(positive, is_positive), *_score_sum(negative, is_negative)]
+        logits = self.discriminator(batch.tokens, batch.mask)
+        (positive, is_positive), (negative, is_negative) = [
+            (logits[side.clamp(min=0)], side >= 0) for side in (batch.positives, batch.negatives)
+        ]
+        total = LOSSES[self.loss](positive, negative, is_positive, is_negative).sum() + logits.sum() * 0.0
+        sums = [total, logits.new_tensor(len(batch.positives)), *_score_sum(positive, is_positive), *_score_sum(negative, is_negative)]
         return StepOutput(total / max(1, two_sided), torch.stack([value.detach().float() for value in sums]))
 
     def metrics(self, sums: Tensor) -> dict[str, float]:
@@ -84,5 +94,5 @@ class DiscriminatorStep(nn.Module):
         return {"loss": total / two_sided, "score_positive": positive / positives, "score_negative": negative / negatives}
 
 
-def _score_sum(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    return (scores * mask).sum(), mask.sum()
+def _score_sum(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    return (logits.sigmoid() * mask).sum(), mask.sum()

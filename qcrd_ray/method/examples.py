@@ -18,11 +18,13 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rationale:
-    """One target of the `explain:` task. ``score`` is the discriminator's s in [0, 1], frozen for the round (None: not scored)."""
+    """One target of the `explain:` task. ``score`` is the discriminator's s in [0, 1], frozen for the round (None: not scored);
+    ``weight`` is what it counts for in the loss (None: not weighed, see :mod:`qcrd_ray.method.weighting`)."""
 
     tokens: Tokens
     source: Source = Source.TEACHER
     score: float | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,8 @@ class Example:
 
     ``predict`` and ``explain`` are its inputs under the two prefixes; ``label`` is the target of the first (None: it has no label);
     ``positives`` and ``negatives`` are targets of the second, in a fixed order, each text once (see :mod:`qcrd_ray.method.negatives`).
+    ``first`` is the teacher's first sample as it came, right or wrong, and ``single`` the same reasoning closed by the label: what
+    Distilling Step-by-Step and its single-task form are trained on (None: it could not be read, or there is no label).
     """
 
     predict: Tokens
@@ -38,6 +42,8 @@ class Example:
     label: Tokens | None = None
     positives: tuple[Rationale, ...] = ()
     negatives: tuple[Rationale, ...] = ()
+    first: Tokens | None = None
+    single: Tokens | None = None
 
 
 class Counts(NamedTuple):

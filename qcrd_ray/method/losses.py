@@ -23,22 +23,42 @@ def target_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return nll.view(labels.shape).sum(dim=1), (labels != IGNORED).sum(dim=1)
 
 
-def positive_term(nll: Tensor, score: Tensor) -> Tensor:
-    """Equation (6) for rationales already selected: l_pos = s * l. No gradient reaches the score. ``[rows]``."""
-    return score.detach() * nll
+def positive_term(nll: Tensor, weight: Tensor) -> Tensor:
+    """Equation (6) for rationales already selected: l_pos = w * l with w = s. No gradient reaches the weight. Any shape."""
+    return weight.detach() * nll
 
 
-def negative_term(nll: Tensor, score: Tensor, *, delta: float) -> Tensor:
-    """Equation (7) for rationales already selected: l_neg = (1 - s) * min(l - delta, 0), which lies in [-delta, 0]. ``[rows]``.
+def negative_term(nll: Tensor, weight: Tensor, *, delta: float) -> Tensor:
+    """Equation (7) for rationales already selected: l_neg = w * min(l - delta, 0) with w = 1 - s, in [-delta, 0]. Any shape.
 
     Written with relu, so that the gradient at l = delta is 0 (clamp and minimum leave half or all of it).
     """
-    return -(1.0 - score.detach()) * F.relu(delta - nll)
+    return -weight.detach() * F.relu(delta - nll)
 
 
 def contrastive_term(positive: Tensor, negative: Tensor, *, beta: float) -> Tensor:
     """The bracket of equation (3), l_pos - beta * l_neg, per question. A missing side is a 0. ``[questions]``."""
     return positive - beta * negative
+
+
+def token_peaks(logits: Tensor, labels: Tensor) -> Tensor:
+    """The highest probability that each token of the vocabulary has at any place of a target: ``[rows, vocabulary]``. Shapes as above."""
+    probabilities = logits.float().softmax(dim=-1)
+    return probabilities.masked_fill((labels == IGNORED)[..., None], 0.0).amax(dim=1)
+
+
+def mutual_information_term(label: Tensor, rationale: Tensor, *, double_softmax: bool) -> Tensor:
+    """Cross-entropy of the rationale's token distribution under the label's, from their :func:`token_peaks`: ``[questions]``.
+
+    (Chen et al. 2024.) Peaks are divided by their sum to make distributions, and no gradient reaches the label's side. The paper's public
+    code hands the rationale's peaks to a function that takes a softmax once more; ``double_softmax`` does so too.
+    """
+    wanted = label.detach() / label.detach().sum(dim=-1, keepdim=True).clamp(min=1e-9)
+    if double_softmax:
+        given = rationale.log_softmax(dim=-1)
+    else:
+        given = (rationale / rationale.sum(dim=-1, keepdim=True).clamp(min=1e-9)).clamp(min=1e-9).log()
+    return -(wanted * given).sum(dim=-1)
 
 
 def discriminator_terms(positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
@@ -53,6 +73,28 @@ def discriminator_terms(positive: Tensor, negative: Tensor, positive_mask: Tenso
     positive = positive.masked_fill(~positive_mask[two_sided], floor)
     negative = negative.masked_fill(~negative_mask[two_sided], floor)
     return negative.logsumexp(dim=1) - positive.logsumexp(dim=1)
+
+
+def cross_entropy_terms(positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
+    """Binary cross-entropy on *logits*, each side's mean weighing half, for each question that has both kinds: ``[two-sided questions]``.
+
+    A proper score, unlike equation (2): a rationale that is right 70 % of the time goes to 0.70 where both sides are as frequent. Nats.
+    """
+    two_sided = positive_mask.any(dim=1) & negative_mask.any(dim=1)
+    sides = ((F.softplus(-positive), positive_mask), (F.softplus(negative), negative_mask))
+    means = [(values.where(mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1))[two_sided] for values, mask in sides]
+    return (means[0] + means[1]) / 2
+
+
+def bradley_terry_terms(positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
+    """-log sigmoid(z_pos - z_neg) on *logits*, the mean over a question's pairs (Bradley and Terry 1952): ``[two-sided questions]``.
+
+    It sees differences within a question only, so it cannot learn how hard the question is.
+    """
+    two_sided = positive_mask.any(dim=1) & negative_mask.any(dim=1)
+    pairs = positive_mask[:, :, None] & negative_mask[:, None, :]
+    values = F.softplus(negative[:, None, :] - positive[:, :, None]).where(pairs, 0.0)
+    return (values.sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1))[two_sided]
 
 
 def weighted_loss(prediction: Scalar, contrast: Scalar, discriminator: Scalar = 0.0, *, alphas: tuple[float, float, float]) -> Scalar:

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts
-from qcrd_ray.method.losses import IGNORED, target_nll
+from qcrd_ray.method.losses import IGNORED, target_nll, token_peaks
 from qcrd_ray.method.objectives import Forward, Objective, Targets
 from qcrd_ray.method.selection import Selection
 
@@ -66,24 +66,31 @@ class StudentStep(nn.Module):
         hidden = self.student.get_encoder()(input_ids=batch.inputs, attention_mask=batch.input_mask).last_hidden_state
         forward = Forward(self._targets(batch, hidden, batch.labels, batch.label_rows))
         if self.objective.explains:
-            with torch.no_grad(), evaluating(self.student):
-                nll = self._targets(batch, hidden.detach(), batch.candidates, batch.candidate_rows).mean
+            nll = None
+            if self.objective.chooses_by_loss:
+                with torch.no_grad(), evaluating(self.student):
+                    nll = self._targets(batch, hidden.detach(), batch.candidates, batch.candidate_rows).mean
             chosen = self.objective.select(nll, batch)
             forward = Forward(forward.label, chosen, *self._chosen(batch, hidden, chosen))
         loss, sums = self.objective.loss(batch, forward, counts)
         return StepOutput(loss, self.objective.vector(sums))
 
     def _chosen(self, batch: MicroBatch, hidden: Tensor, chosen: Selection) -> tuple[Targets, Targets]:
-        """Losses of the chosen candidates with gradient, ``[questions]`` a side; an absent one is a row without tokens."""
-        indices = torch.cat(chosen)
+        """Losses of the chosen candidates with gradient, ``[questions, chosen]`` a side; an absent one is a target without tokens."""
+        indices = torch.cat([side.flatten() for side in chosen])
         present = indices >= 0
         rows = indices[present] if present.any() else indices.new_zeros(1)
         targets = self._targets(batch, hidden, batch.candidates[rows], batch.candidate_rows[rows])
-        if not present.any():
-            targets = Targets(targets.nll * 0.0, targets.tokens * 0)
-        nll = hidden.new_zeros(len(indices), dtype=targets.nll.dtype).masked_scatter(present, targets.nll)
-        tokens = indices.new_zeros(len(indices)).masked_scatter(present, targets.tokens)
-        return tuple(Targets(*side) for side in zip(nll.chunk(2), tokens.chunk(2), strict=True))
+        places = present.nonzero()[:, 0]
+        sizes = [side.numel() for side in chosen]
+        columns = []
+        for values in targets:
+            if values is None:
+                columns.append((None, None))
+                continue
+            spread = values.new_zeros(len(indices), *values.shape[1:]).index_copy(0, places, values[: len(places)])
+            columns.append([part.view(*side.shape, *values.shape[1:]) for part, side in zip(spread.split(sizes), chosen, strict=True)])
+        return tuple(Targets(*side) for side in zip(*columns, strict=True))
 
     def _targets(self, batch: MicroBatch, hidden: Tensor, labels: Tensor, rows: Tensor) -> Targets:
         """One decoder pass: the losses of ``labels`` ``[targets, tokens]`` given the inputs in ``rows`` ``[targets]``."""
@@ -95,7 +102,8 @@ class StudentStep(nn.Module):
             decoder_input_ids=self.student.prepare_decoder_input_ids_from_labels(labels),
             use_cache=False,
         ).logits
-        return Targets(*target_nll(logits, labels))
+        peaks = token_peaks(logits, labels) if self.objective.pools else None
+        return Targets(*target_nll(logits, labels), peaks)
 
 
 @contextmanager

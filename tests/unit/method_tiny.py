@@ -10,6 +10,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from qcrd_ray.method.collation import MicroBatch, collate
 from qcrd_ray.method.examples import Counts, Example, Rationale, Source
 from qcrd_ray.method.objectives import Forward, Objective, ObjectiveConfig, Targets, build_objective, total_counts
+from qcrd_ray.method.weighting import weigh
 
 PAD, EOS, VOCABULARY = 0, 1, 40
 
@@ -38,6 +39,10 @@ def rationale(random: random.Random, source: Source = Source.TEACHER) -> Rationa
     return Rationale(tokens=tokens(random, random.randint(2, 7)), source=source, score=random.random())
 
 
+def weighed(examples: list[Example], weights: str = "score") -> list[Example]:
+    return list(weigh(dict(enumerate(examples)), weights=weights).values())
+
+
 def varied_examples(count: int = 8, seed: int = 3) -> list[Example]:
     """Questions of many lengths; among them one without negatives, one without positives, one without anything, one without a label."""
     draw = random.Random(seed)
@@ -52,31 +57,38 @@ def varied_examples(count: int = 8, seed: int = 3) -> list[Example]:
                 label=None if i == 4 else tokens(draw, 1 + i % 2),
                 positives=tuple(rationale(draw) for _ in range(positives)),
                 negatives=tuple(rationale(draw, Source.STUDENT if j else Source.TEACHER) for j in range(negatives)),
+                first=None if i == 5 else tokens(draw, 4),
+                single=None if i == 6 else tokens(draw, 5),
             )
         )
-    return examples
+    return weighed(examples)
 
 
 def given_losses(
-    questions: list[tuple[list[float], list[float], list[float], list[float]]], objective: Objective
+    questions: list[tuple[list[float], list[float], list[float], list[float]]],
+    objective: Objective,
+    draws: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor, MicroBatch]:
     """Run an objective on stated losses instead of a network's: (loss, sums, the losses as a leaf with gradient, the batch).
 
     A question is (l+, s+, l-, s-); the leaf holds all the losses in that order.
     """
-    examples = [
-        Example(
-            predict=(EOS,),
-            explain=(EOS,),
-            positives=tuple(Rationale(tokens=(EOS,), score=score) for score in positive_scores),
-            negatives=tuple(Rationale(tokens=(EOS,), score=score) for score in negative_scores),
-        )
-        for _, positive_scores, _, negative_scores in questions
-    ]
+    examples = weighed(
+        [
+            Example(
+                predict=(EOS,),
+                explain=(EOS,),
+                positives=tuple(Rationale(tokens=(EOS,), score=score) for score in positive_scores),
+                negatives=tuple(Rationale(tokens=(EOS,), score=score) for score in negative_scores),
+            )
+            for _, positive_scores, _, negative_scores in questions
+        ],
+        objective.config.weights,
+    )
     batch = collate(examples, objective, pad=PAD)
     values = [value for positive, _, negative, _ in questions for value in (*positive, *negative)]
     losses = torch.tensor(values, requires_grad=True)
-    batch = batch._replace(scores=batch.scores.clone().requires_grad_())
+    batch = batch._replace(weights=batch.weights.clone().requires_grad_(), draws=torch.tensor([draws] * len(batch.positives)).view(-1, 2))
     chosen = objective.select(losses, batch)
     sides = [Targets(losses[side] * (side >= 0), (side >= 0).long()) for side in chosen]
     label = Targets(torch.zeros(1), torch.zeros(1, dtype=torch.long))
@@ -89,4 +101,16 @@ def contrastive_only(**settings) -> Objective:
     return build_objective(ObjectiveConfig(name="qcrd", alpha_pred=0.0, alpha_cl=1.0, **settings))
 
 
-__all__ = ["EOS", "PAD", "VOCABULARY", "Counts", "contrastive_only", "given_losses", "rationale", "tiny_t5", "tokens", "varied_examples"]
+__all__ = [
+    "EOS",
+    "PAD",
+    "VOCABULARY",
+    "Counts",
+    "contrastive_only",
+    "given_losses",
+    "rationale",
+    "tiny_t5",
+    "tokens",
+    "varied_examples",
+    "weighed",
+]

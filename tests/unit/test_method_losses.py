@@ -35,7 +35,7 @@ def test_case_a_value_and_gradients():
     loss.backward()
     assert loss.item() == pytest.approx(0.65, abs=1e-6)
     assert losses.grad.tolist() == pytest.approx([0.0, 0.5, 0.0, -0.15], abs=1e-6)
-    assert batch.scores.grad is None, "no gradient may reach the scores: minimising would drive D the wrong way"
+    assert batch.weights.grad is None, "no gradient may reach the scores: minimising would drive D the wrong way"
 
 
 def test_case_a_maxmin():
@@ -90,7 +90,7 @@ def test_case_d_selects_on_the_raw_loss_and_weights_afterwards():
 def test_hinge_gradient_is_zero_at_the_margin_and_beyond():
     """torch.minimum gives half of it at l = delta, clamp all of it."""
     nll = torch.tensor([2.999, 3.0, 3.001], requires_grad=True)
-    negative_term(nll, torch.zeros(3), delta=3.0).sum().backward()
+    negative_term(nll, torch.ones(3), delta=3.0).sum().backward()
     assert nll.grad.tolist() == [1.0, 0.0, 0.0]
 
 
@@ -105,7 +105,7 @@ def test_the_negative_term_raises_the_loss_of_negatives():
 @pytest.mark.parametrize("nll", [0.0, 1.5, 3.0, 50.0])
 def test_the_negative_term_stays_within_its_bounds(nll):
     """It is a hinge in [-delta, 0]: it cannot explode, however long training goes on."""
-    value = negative_term(torch.tensor([nll]), torch.tensor([0.0]), delta=3.0).item()
+    value = negative_term(torch.tensor([nll]), torch.tensor([1.0]), delta=3.0).item()
     assert -3.0 <= value <= 0.0
 
 

@@ -11,7 +11,7 @@ from qcrd_ray.method.selection import select
 
 def chosen(nll: list[float], positives: list[list[int]], negatives: list[list[int]], scheme: str = "minmax") -> tuple[list[int], list[int]]:
     selection = select(torch.tensor(nll), torch.tensor(positives), torch.tensor(negatives), scheme=scheme)
-    return selection.positive.tolist(), selection.negative.tolist()
+    return selection.positive[:, 0].tolist(), selection.negative[:, 0].tolist()
 
 
 def test_minmax_takes_the_likeliest_positive_and_the_least_likely_negative():
@@ -38,7 +38,7 @@ def test_an_empty_side_is_minus_one():
 def test_a_batch_without_questions_selects_nothing():
     empty = torch.empty(0, 1, dtype=torch.long)
     selection = select(torch.tensor([0.0]), empty, empty)
-    assert selection.positive.shape == selection.negative.shape == (0,)
+    assert selection.positive.shape == selection.negative.shape == (0, 1)
 
 
 def test_selection_carries_no_gradient():

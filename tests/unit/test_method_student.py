@@ -211,8 +211,8 @@ def test_a_step_makes_the_positive_likelier_and_the_negative_less_likely():
     example = Example(
         predict=(5, EOS),
         explain=(6, 7, EOS),
-        positives=(Rationale(tokens=(8, 9, EOS), score=0.9),),
-        negatives=(Rationale(tokens=(20, 21, 22, EOS), score=0.1),),
+        positives=(Rationale(tokens=(8, 9, EOS), score=0.9, weight=0.9),),
+        negatives=(Rationale(tokens=(20, 21, 22, EOS), score=0.1, weight=0.9),),
     )
     objective = build_objective(ObjectiveConfig(delta=100.0))
     model = tiny_t5()
@@ -246,15 +246,15 @@ def test_metrics_say_who_was_chosen_and_what_the_scores_were():
 @pytest.mark.parametrize("field", ["label", "positives"])
 def test_an_empty_target_is_refused(field):
     """Its mean would be 0 / 0."""
-    empty = () if field == "label" else (Rationale(tokens=(), score=0.5),)
+    empty = () if field == "label" else (Rationale(tokens=(), score=0.5, weight=0.5),)
     with pytest.raises(ValueError, match="no token"):
         collate([Example(predict=(5, EOS), explain=(5, EOS), **{field: empty})], QCRD, pad=PAD)
 
 
-def test_an_unscored_candidate_is_refused():
+def test_an_unweighed_candidate_is_refused():
     """A default score would silently weigh every negative the same."""
     example = Example(predict=(5, EOS), explain=(5, EOS), positives=(Rationale(tokens=(6, EOS)),))
-    with pytest.raises(ValueError, match="no score"):
+    with pytest.raises(ValueError, match="no weight"):
         collate([example], QCRD, pad=PAD)
     collate([example], FINETUNE, pad=PAD)
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from qcrd_ray.method.objectives.base import Forward, Objective, ObjectiveConfig, Targets, total_counts
+from qcrd_ray.method.objectives.distilling import Distilling, MutualInformation, SingleTask
 from qcrd_ray.method.objectives.finetune import Finetune
 from qcrd_ray.method.objectives.qcrd import Qcrd
 
-OBJECTIVES: dict[str, type[Objective]] = {"qcrd": Qcrd, "finetune": Finetune}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "qcrd": Qcrd,
+    "finetune": Finetune,
+    "single_task": SingleTask,
+    "dss": Distilling,
+    "mi": MutualInformation,
+}
 
 
 def build_objective(config: ObjectiveConfig) -> Objective:

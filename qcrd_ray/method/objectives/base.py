@@ -15,7 +15,8 @@ from torch import Tensor
 
 from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts, Example, Rationale
-from qcrd_ray.method.selection import Scheme, Selection, select
+from qcrd_ray.method.selection import BY_LOSS, Scheme, Selection, select
+from qcrd_ray.method.weighting import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,24 +24,33 @@ class ObjectiveConfig:
     """The numbers of equations (3), (7) and (8); the defaults are the paper's.
 
     ``prediction_mean``: L_pred is a mean over the batch's label tokens (as in Distilling Step-by-Step's code) or over its examples.
+    ``weights``: what the discriminator's scores do in the loss (:mod:`qcrd_ray.method.weighting`); "none" is QCRD without a discriminator.
+    ``mi_weight``, ``mi_double_softmax``: of the objective ``mi`` alone.
     ``negative_without_positive``: a question that has negatives only gets the negative term too, instead of L_pred alone.
     """
 
-    name: Literal["qcrd", "finetune"] = "qcrd"
+    name: str = "qcrd"
     alpha_pred: float = 0.5
     alpha_cl: float = 0.5
     beta: float = 0.2
     delta: float = 3.0
     selection: Scheme = "minmax"
+    weights: Weights = "score"
     prediction_mean: Literal["tokens", "examples"] = "tokens"
+    mi_weight: float = 0.1
+    mi_double_softmax: bool = False
     negative_without_positive: bool = False
 
 
 class Targets(NamedTuple):
-    """Losses of some targets: the sum over each one's tokens, and how many there are. ``[rows]`` each; an absent target has 0 tokens."""
+    """Losses of some targets: the sum over each one's tokens, and how many there are. Of any one shape; an absent target has 0 tokens.
+
+    ``peaks`` has one more dimension, the vocabulary (:func:`qcrd_ray.method.losses.token_peaks`), where the objective ``pools``.
+    """
 
     nll: Tensor
     tokens: Tensor
+    peaks: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -51,7 +61,7 @@ class Targets(NamedTuple):
 class Forward(NamedTuple):
     """What the student made of a micro-batch: its labels' losses and, where the objective explains, those of the chosen candidates.
 
-    ``label`` is ``[labels]``; ``positive`` and ``negative`` are ``[questions]``, in line with ``chosen``.
+    ``label`` is ``[labels]``; ``positive`` and ``negative`` are ``[questions, chosen]``, in line with ``chosen``.
     """
 
     label: Targets
@@ -63,12 +73,16 @@ class Forward(NamedTuple):
 class Objective(ABC):
     """Base of all objectives. A new one says which rationales it reads, how it chooses, and what it sums.
 
-    ``explains``: it trains the `explain:` head, so its batches carry candidates. ``weighs``: it multiplies by the discriminator's scores,
-    so every candidate must have one. ``means`` defines its metrics: name -> (sum, count); :meth:`loss` returns all of these sums.
+    ``predicts``, ``explains``: which heads it trains; where it explains, its batches carry candidates. ``weighs``: it multiplies by
+    weights, so every candidate must have one. ``contrasts``: it reads negatives, which then have to be sampled. ``pools``: it reads the
+    targets' token peaks. ``means`` defines its metrics: name -> (sum, count); :meth:`loss` returns all of these sums.
     """
 
+    predicts: ClassVar[bool] = True
     explains: ClassVar[bool] = False
     weighs: ClassVar[bool] = False
+    contrasts: ClassVar[bool] = False
+    pools: ClassVar[bool] = False
     means: ClassVar[dict[str, tuple[str, str]]] = {"prediction": ("prediction", "predictions")}
 
     def __init__(self, config: ObjectiveConfig) -> None:
@@ -80,15 +94,20 @@ class Objective(ABC):
 
     def counts(self, example: Example) -> Counts:
         """What one question adds to the global counts."""
-        length = len(example.label or ())
+        length = len(example.label or ()) if self.predicts else 0
         return Counts(
             prediction=length if self.config.prediction_mean == "tokens" else int(length > 0),
             contrast=int(any(self.candidates(example))),
         )
 
-    def select(self, nll: Tensor, batch: MicroBatch) -> Selection:
-        """Choose from the candidates by their mean losses ``[candidates]``, taken without gradient. Called where ``explains``."""
-        return select(nll, batch.positives, batch.negatives, scheme=self.config.selection)
+    @property
+    def chooses_by_loss(self) -> bool:
+        """Whether :meth:`select` needs the losses of all candidates."""
+        return self.config.selection in BY_LOSS
+
+    def select(self, nll: Tensor | None, batch: MicroBatch) -> Selection:
+        """Choose from the candidates, by their mean losses ``[candidates]`` where ``chooses_by_loss``. Called where ``explains``."""
+        return select(nll, batch.positives, batch.negatives, scheme=self.config.selection, draws=batch.draws)
 
     @abstractmethod
     def loss(self, batch: MicroBatch, forward: Forward, counts: Counts) -> tuple[Tensor, dict[str, Tensor]]:

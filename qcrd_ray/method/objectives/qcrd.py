@@ -8,16 +8,19 @@ from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.losses import contrastive_term, negative_term, positive_term, weighted_loss
 from qcrd_ray.method.objectives.base import Forward, Objective
+from qcrd_ray.method.selection import average
 
 
 class Qcrd(Objective):
-    """L = alpha1 * L_pred + alpha2 * L_cl, with one positive and one negative a question; alpha3 * L_D is the discriminator's own step.
+    """L = alpha1 * L_pred + alpha2 * L_cl, by default with one positive and one negative a question; alpha3 * L_D is the discriminator's
+    own step.
 
     A question without positives has L_pred alone and is not counted in N; one without negatives is, with a negative term of 0.
     """
 
     explains = True
     weighs = True
+    contrasts = True
     means = {  # noqa: RUF012 (a ClassVar of the base)
         **Objective.means,
         "contrast": ("contrast", "contrasted"),
@@ -42,9 +45,12 @@ class Qcrd(Objective):
         config = self.config
         label, chosen, positive, negative = forward
         assert chosen is not None and positive is not None and negative is not None
-        has_positive, has_negative = chosen.positive >= 0, chosen.negative >= 0
-        l_pos = positive_term(positive.mean, batch.scores[chosen.positive]) * has_positive
-        l_neg = negative_term(negative.mean, batch.scores[chosen.negative], delta=config.delta) * has_negative
+        is_positive, is_negative = chosen.positive >= 0, chosen.negative >= 0
+        has_positive, has_negative = is_positive.any(dim=1), is_negative.any(dim=1)
+        positive_weights, negative_weights = batch.weights[chosen.positive], batch.weights[chosen.negative]
+        l_pos = average(positive_term(positive.mean, positive_weights), positive_weights, is_positive, scheme=config.selection)
+        terms = negative_term(negative.mean, negative_weights, delta=config.delta)
+        l_neg = average(terms, negative_weights, is_negative, scheme=config.selection)
         prediction, predictions = self.prediction(batch, label)
         contrast = contrastive_term(l_pos, l_neg, beta=config.beta).sum()
         loss = weighted_loss(
@@ -57,12 +63,12 @@ class Qcrd(Objective):
             "contrasted": (has_positive | has_negative).sum(),
             "l_pos": l_pos.sum(),
             "positives": has_positive.sum(),
-            "positive_nll": (positive.mean * has_positive).sum(),
+            "positive_nll": _share(positive.mean, is_positive),
             "l_neg": l_neg.sum(),
             "negatives": has_negative.sum(),
-            "negative_nll": (negative.mean * has_negative).sum(),
-            "active": (has_negative & (negative.mean < config.delta)).sum(),  # their hinge has a gradient
-            "negative_from_student": (has_negative & batch.from_student[chosen.negative]).sum(),
+            "negative_nll": _share(negative.mean, is_negative),
+            "active": _share(negative.mean < config.delta, is_negative),  # their hinge has a gradient
+            "negative_from_student": _share(batch.from_student[chosen.negative], is_negative),
             "two_sided": (has_positive & has_negative).sum(),
             **_score_sums(batch),
         }
@@ -74,10 +80,16 @@ class Qcrd(Objective):
         return means | {"loss": weighted_loss(means.get("prediction", 0.0), means.get("contrast", 0.0), alphas=alphas)}
 
 
+def _share(values: Tensor, present: Tensor) -> Tensor:
+    """Each question's mean of ``values`` over its chosen candidates, summed over questions: both ``[questions, chosen]``."""
+    return (values.float().where(present, 0.0).sum(dim=1) / present.sum(dim=1).clamp(min=1)).sum()
+
+
 def _score_sums(batch: MicroBatch) -> dict[str, Tensor]:
-    """Sums and counts of the scores of all candidates, by what and whose they are."""
+    """Sums and counts of the scores of all candidates that have one, by what and whose they are."""
     positive, negative = batch.positives[batch.positives >= 0], batch.negatives[batch.negatives >= 0]
     student = batch.from_student[negative]
     groups = {"positive": positive, "teacher_negative": negative[~student], "student_negative": negative[student]}
+    groups = {name: members[~batch.scores[members].isnan()] for name, members in groups.items()}
     sums = {f"{name}_score": batch.scores[members].sum() for name, members in groups.items()}
     return sums | {f"{name}_candidates": batch.scores.new_tensor(len(members)) for name, members in groups.items()}
