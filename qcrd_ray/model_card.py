@@ -132,6 +132,7 @@ def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
         settings["alpha_pred, alpha_cl, beta, delta"] = ", ".join(
             f"{value:g}" for value in (objective.alpha_pred, objective.alpha_cl, objective.beta, objective.delta)
         )
+        settings["selection, weights"] = f"{objective.selection}, {objective.weights}"
         settings["student negatives"] = f"lag {recipe.lag} rounds, temperature {negatives.temperature:g}" if negatives.student else "none"
     result = json.loads((folder.training(objective.name) / "result.json").read_text())
     settings["checkpoint"] = f"round {result['best_round']} of {result['rounds']}, the best on validation by {result['chosen_by']}"

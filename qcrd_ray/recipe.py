@@ -15,6 +15,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1, strict=True)]  # strict: `true` is no 1
+ObjectiveName = Literal["qcrd", "finetune", "single_task", "dss", "mi"]
 
 
 class Section(BaseModel):
@@ -227,6 +228,9 @@ class DiscriminatorRecipe(Section):
     hidden: Count = 256
     max_tokens: Count = 512
     dropout: Share = 0.1
+    loss: Literal["paper", "cross_entropy", "bradley_terry"] = Field(
+        "paper", description="paper: equation (2); the others are proper scores"
+    )
     pretrain_steps: Annotated[int, Field(ge=0)] = 500
     steps_per_round: Annotated[int, Field(ge=0)] = 20
     batch_size: Count = Field(32, description="questions per step, over all workers")
@@ -238,16 +242,24 @@ class DiscriminatorRecipe(Section):
 
 
 class ObjectiveRecipe(Section):
-    """Equations (2)-(8). `qcrd` is the paper's method, `finetune` the question -> label baseline."""
+    """Equations (2)-(8). `qcrd` is the paper's method, the others are what it is compared with: `finetune` (question -> label),
+    `single_task` (one target: rationale, then label), `dss` (Distilling Step-by-Step), `mi` (dss and mutual information)."""
 
-    name: Literal["qcrd", "finetune"] = "qcrd"
+    name: ObjectiveName = "qcrd"
     alpha_pred: NotNegative = 0.5
     alpha_cl: NotNegative = 0.5
     beta: NotNegative = 0.2
     delta: Positive = 3.0
-    selection: Literal["minmax"] = "minmax"
+    selection: Literal["minmax", "maxmin", "sampling", "mean", "weighted_mean"] = Field(
+        "minmax", description="which positive and negative of a question are trained on; the last two take all"
+    )
+    weights: Literal["score", "normalised", "none"] = Field(
+        "score", description="score: D's s and 1 - s; normalised: these with mean 1; none: no discriminator at all"
+    )
     labels: Literal["gold", "vote"] = Field("gold", description="what L_pred is trained on; gold falls back on nothing")
     prediction_mean: Literal["tokens", "examples"] = "tokens"
+    mi_weight: NotNegative = Field(0.1, description="mi: weight of the cross-entropy between the heads")
+    mi_double_softmax: bool = Field(False, description="mi: take the softmax twice, as its public code does")
 
 
 class NegativesRecipe(Section):
@@ -326,7 +338,7 @@ class TrainRecipe(Section):
 class EvaluateRecipe(Section):
     """What is measured on the test split, once, at the end."""
 
-    baselines: tuple[Literal["finetune"], ...] = ("finetune",)
+    baselines: tuple[ObjectiveName, ...] = Field(("finetune",), description="objectives trained and measured beside the recipe's own")
     base: bool = Field(True, description="measure the student before training as well")
     teacher_on_test: bool = Field(False, description="ask the teacher the test questions too, to measure it on them (paid for)")
     workers: Count = 1

@@ -17,6 +17,7 @@ from qcrd_ray.evaluation.pool import Done, Work, run_pool, share_out
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
 from qcrd_ray.evaluation.teacher import teacher_predictions
 from qcrd_ray.heads import Head
+from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.model_folder import fingerprint
 from qcrd_ray.progress import Report, silent
 from qcrd_ray.questions import read_split, write_table
@@ -64,15 +65,14 @@ def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = silent) -> d
 
 
 def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[Head, ...]]]:
-    """(name, folder, heads) of each model to be measured: base, baselines, student. A finetuned model has learnt one head only."""
+    """(name, folder, heads) of each model to be measured: base, baselines, student; only heads that it has learnt."""
     trained = [(name, name) for name in recipe.evaluate.baselines if name != recipe.objective.name]
     trained.append(("student", recipe.objective.name))
     models: list[tuple[str, Path, tuple[Head, ...]]] = []
     if recipe.evaluate.base:
         models.append(("student base", folder.root / "train" / "start", ("label", "rationale")))
     for name, objective in trained:
-        heads: tuple[Head, ...] = ("label",) if objective == "finetune" else ("label", "rationale")
-        models.append((name, folder.training(objective) / "best", heads))
+        models.append((name, folder.training(objective) / "best", OBJECTIVES[objective].heads()))
     for _, objective in trained:
         if not (folder.training(objective) / "result.json").is_file():
             raise UserError(f"evaluation: {folder.training(objective)} holds no finished training: run `qcrd train` first")

@@ -130,6 +130,8 @@ def _row(row: dict) -> Row:
             label=tuple(row["label"]) or None,
             positives=tuple(Rationale(tokens=tuple(ids)) for ids in row["positive_ids"]),
             negatives=tuple(Rationale(tokens=tuple(ids)) for ids in row["negative_ids"]),
+            first=tuple(row["first"]) or None,
+            single=tuple(row["single"]) or None,
         ),
         positives=tuple(row["positives"]),
         negatives=tuple(row["negatives"]),

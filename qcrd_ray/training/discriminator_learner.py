@@ -35,7 +35,9 @@ class DiscriminatorLearner:
         torch.manual_seed(keyed_seed(recipe.seed, "discriminator"))  # its linear layers start random
         discriminator = Discriminator.from_pretrained(start, hidden=self.config.hidden, dropout=self.config.dropout)
         self.engine, *_ = deepspeed.initialize(
-            model=DiscriminatorStep(discriminator), config=discriminator_config(self.config, recipe.train), dist_init_required=False
+            model=DiscriminatorStep(discriminator, loss=self.config.loss),
+            config=discriminator_config(self.config, recipe.train),
+            dist_init_required=False,
         )
         self.learning_rate = self.config.learning_rate
         self.mask = mask_word(tokenizer)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from qcrd_ray.method.objectives import Objective, ObjectiveConfig, build_objective
-from qcrd_ray.recipe import Recipe
-
-ObjectiveName = Literal["qcrd", "finetune"]
+from qcrd_ray.method.objectives import OBJECTIVES, Objective, ObjectiveConfig, build_objective
+from qcrd_ray.recipe import ObjectiveName, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,22 +30,22 @@ class TrainingJob:
         return self.folder.parent / "data" / "train.arrow"
 
     @property
-    def contrastive(self) -> bool:
-        """Whether rationales, a discriminator and negatives take part."""
-        return self.objective_name == "qcrd"
+    def judges(self) -> bool:
+        """Whether a discriminator takes part."""
+        return OBJECTIVES[self.objective_name].weighs and self.recipe.objective.weights != "none"
 
     @property
     def samples_negatives(self) -> bool:
-        return self.contrastive and self.recipe.negatives.student
+        return OBJECTIVES[self.objective_name].contrasts and self.recipe.negatives.student
 
     @property
     def heads(self) -> tuple[str, ...]:
         """The heads that this objective trains, which validation measures."""
-        return ("label", "rationale") if self.contrastive else ("label",)
+        return OBJECTIVES[self.objective_name].heads()
 
     @property
     def choose_by(self) -> str:
-        return self.recipe.train.validate_.choose_by if self.contrastive else "label"
+        return self.recipe.train.validate_.choose_by if len(self.heads) > 1 else self.heads[0]
 
     @property
     def longest(self) -> dict[str, int]:
@@ -66,6 +64,9 @@ class TrainingJob:
                 beta=settings.beta,
                 delta=settings.delta,
                 selection=settings.selection,
+                weights=settings.weights,
                 prediction_mean=settings.prediction_mean,
+                mi_weight=settings.mi_weight,
+                mi_double_softmax=settings.mi_double_softmax,
             )
         )

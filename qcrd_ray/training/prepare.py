@@ -4,7 +4,7 @@
     data/dropped.jsonl   the questions that cannot be trained on, each with its reason
     data/manifest.json   counts: questions, rationales, truncated inputs and targets, dropped rows by reason
 
-Both objectives read the same file: the baseline sees the same questions.
+All objectives read the same file: the baselines see the same questions.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ PREPARED_SCHEMA = pa.schema(
         ("positive_ids", pa.list_(_IDS)),
         ("negatives", pa.list_(pa.string())),  # the teacher's minority
         ("negative_ids", pa.list_(_IDS)),
+        ("first", _IDS),  # the first sample that could be read, right or wrong, voted on or not; empty: none
+        ("single", _IDS),  # the same reasoning closed by the label; empty: there is no label, or no such sample
     ]
 )
 
@@ -124,7 +126,16 @@ def _select(row: dict[str, Any], task: Task, *, labels: str, teacher_negatives: 
         "answer": answer,
         "positives": positives,
         "negatives": negatives,
+        **_first(row, answer, task),
     }, ""
+
+
+def _first(row: dict[str, Any], answer: str | None, task: Task) -> dict[str, str | None]:
+    """The targets of the methods that take one sample as it comes: closed by its own answer, and by the label."""
+    rationale, own = next(((c["rationale"], c["answer"]) for c in row["completions"] if _readable(c)), (None, None))
+    if rationale is None:
+        return {"first": None, "single": None}
+    return {"first": task.explanation(rationale, own), "single": None if answer is None else task.explanation(rationale, answer)}
 
 
 def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, task: Task, recipe: Recipe, counts: Counter[str]) -> None:
@@ -144,6 +155,12 @@ def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
         row["label"] = []
     for row, tokens in zip(labelled, ids([task.label(row["answer"]) for row in labelled], targets, "labels"), strict=True):
         row["label"] = tokens
+    for column in ("first", "single"):
+        texts = [row[column] for row in rows if row[column] is not None]
+        flat = iter(ids(texts, targets, column))
+        for row in rows:
+            row[column] = [] if row[column] is None else next(flat)
+        counts[f"with_{column}"] += len(texts)
     counts["longest_label"] = max([counts["longest_label"], *(len(row["label"]) for row in labelled)])
     for side, column in (("positives", "positive_ids"), ("negatives", "negative_ids")):
         flat = iter(ids([text for row in rows for text in row[side]], targets, side))
@@ -158,8 +175,12 @@ def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
 
 def _explanations(row: dict[str, Any], role: Role, task: Task) -> list[str]:
     """The targets that a question's completions of one role give; a rationale without a word teaches nothing."""
-    chosen = [c for c in row["completions"] if c["role"] == role and c["rationale"].strip() and c["answer"] is not None]
-    return [task.explanation(c["rationale"], c["answer"]) for c in chosen]
+    return [task.explanation(c["rationale"], c["answer"]) for c in row["completions"] if c["role"] == role and _readable(c)]
+
+
+def _readable(completion: dict[str, Any]) -> bool:
+    """Whether a completion gives a target at all."""
+    return bool(completion["rationale"].strip()) and completion["answer"] is not None
 
 
 def _question(row: dict[str, Any]) -> Question:
@@ -173,7 +194,7 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 def _digest(table: pa.Table) -> str:
     """Names the rows that a training set was made of: their ids (which hash all that was asked) and how each ended."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(PREPARED_SCHEMA).encode())
     for column in ("id", "outcome", "vote"):
         digest.update(repr(table.column(column).to_pylist()).encode())
     return digest.hexdigest()

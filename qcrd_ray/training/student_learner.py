@@ -13,7 +13,7 @@ from qcrd_ray.method.batching import deal
 from qcrd_ray.method.collation import collate
 from qcrd_ray.method.examples import Example
 from qcrd_ray.method.objectives import Objective, total_counts
-from qcrd_ray.method.randomness import keyed_seed
+from qcrd_ray.method.randomness import keyed_random, keyed_seed
 from qcrd_ray.method.student import StudentStep, load_student
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.training.deepspeed_config import student_config
@@ -65,8 +65,14 @@ class StudentLearner:
         torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", step, self.world.rank))  # a resumed step draws what it drew before
         scale = self.world.size * len(micro_batches)
         sums = torch.zeros(len(self.objective.sums))
+
+        def draw(example: Example) -> tuple[float, float]:
+            random = keyed_random(self.recipe.seed, "selection", step, example.explain)
+            return random.random(), random.random()
+
         for examples in micro_batches:
-            output = self.engine(collate(examples, self.objective, pad=self.tokenizer.pad_token_id).to(self.world.device), counts)
+            batch = collate(examples, self.objective, pad=self.tokenizer.pad_token_id, draw=draw)
+            output = self.engine(batch.to(self.world.device), counts)
             self.engine.backward(scale * output.loss)
             self.engine.step()
             sums += output.sums.cpu()

@@ -85,6 +85,11 @@ def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> 
     manifest = prepare(recipe, table, home.parent / "data", task=task, tokenizer=tokenizer)
     if objective == "finetune" and not manifest["labelled"]:
         raise UserError(f"no training question has a {recipe.objective.labels} answer: finetune has nothing to train on (objective.labels)")
+    if objective == "single_task" and not manifest["with_single"]:
+        raise UserError(
+            f"no training question has both a {recipe.objective.labels} answer and a sample that could be read: single_task has nothing to "
+            "train on (objective.labels)"
+        )
     return TrainingJob(recipe=recipe, objective_name=objective, folder=home, validation=validation, manifest=manifest)
 
 

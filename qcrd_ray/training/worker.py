@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import AutoTokenizer
 from qcrd_ray.method.batching import Rounds, global_batch
 from qcrd_ray.method.examples import Example
 from qcrd_ray.method.randomness import keyed_seed
+from qcrd_ray.method.weighting import weigh
 from qcrd_ray.model_folder import resolve
 from qcrd_ray.records import StudentNegative
 from qcrd_ray.tasks import build_task
@@ -65,7 +67,7 @@ class Worker:
             recipe, job.objective, job.start, tokenizer=self.tokenizer, total_steps=self.rounds.total_steps, world=world
         )
         self.discriminator = None
-        if job.contrastive:
+        if job.judges:
             start = resolve(recipe.discriminator.model) if recipe.discriminator.model else job.start
             tokenizer = AutoTokenizer.from_pretrained(start)
             self.discriminator = DiscriminatorLearner(recipe, start, tokenizer=tokenizer, words=self.training_set.words, world=world)
@@ -150,13 +152,20 @@ class Worker:
             self.metrics.close()
 
     def _questions(self, round: int, clock: Clock, row: dict[str, Any]) -> dict[int, RoundQuestion]:
-        """The round's questions with all that it trains on: student negatives, and scores after D's steps."""
+        """The round's questions with all that it trains on: student negatives, and weights from the scores after D's steps."""
         indices = round_questions(self.recipe, self.rounds, round)
-        if not self.discriminator:
-            return self._assemble(indices, [])
         with clock("negatives"):
-            negatives = self._student_negatives(round, row)
+            negatives = self._student_negatives(round, row) if self.job.samples_negatives else []
             questions = self._assemble(indices, negatives)
+        if self.discriminator:
+            questions = self._judge(questions, round, clock, row)
+        if self.job.objective.weighs:
+            weighed = weigh({index: q.example for index, q in questions.items()}, weights=self.recipe.objective.weights)
+            questions = {index: replace(question, example=weighed[index]) for index, question in questions.items()}
+        return questions
+
+    def _judge(self, questions: dict[int, RoundQuestion], round: int, clock: Clock, row: dict[str, Any]) -> dict[int, RoundQuestion]:
+        """D's steps of the round, and then its scores on every rationale."""
         with clock("discriminator"):
             steps = self.recipe.discriminator.steps_per_round
             trained = self.discriminator.train(list(questions.values()), steps=steps, phase=f"round {round}", decays=round)

@@ -169,6 +169,35 @@ def test_the_baseline_trains_on_the_same_questions(local_ray, reference):
     assert AutoModelForSeq2SeqLM.from_pretrained(home / "best")
 
 
+@pytest.mark.parametrize(
+    ("objective", "heads"),
+    [("mi", {"label", "rationale"}), pytest.param("single_task", {"rationale"}, marks=pytest.mark.long)],
+)
+def test_the_methods_it_is_compared_with_train_on_the_same_data(local_ray, reference, objective, heads):
+    """Same file, same budget, no discriminator, no samplers, and only the heads that the method trains are measured."""
+    root, qcrd = reference
+    from qcrd_ray.run_folder import RunFolder
+
+    result = train(tiny_recipe(**ROUNDS), RunFolder(root), objective=objective)
+    assert result["data"] == qcrd["data"] and result["questions_seen"] == qcrd["questions_seen"]
+    assert result["validation"].keys() == {*heads, "mean"}
+    home = root / "train" / objective
+    assert not (home / "negatives").exists() and not (home / "best" / "discriminator").exists()
+    rows = read_metrics(home)
+    assert rows[-1]["student"]["explanation"] < rows[0]["student"]["explanation"]
+
+
+def test_qcrd_without_a_discriminator_still_contrasts(local_ray, tmp_path):
+    """`objective.weights: none` must take D away and nothing else: negatives are sampled, chosen and pushed away at weight 1."""
+    recipe = tiny_recipe(**{**ROUNDS, "train.rounds": 2, "objective.weights": "none", "objective.selection": "sampling"})
+    train(recipe, write_run(tmp_path), objective="qcrd")
+    home = tmp_path / "train" / "qcrd"
+    assert not (home / "best" / "discriminator").exists()
+    rows = read_metrics(home)
+    assert all("discriminator" not in row and row["negatives"]["sampled"] and row["student"]["two_sided"] > 0 for row in rows)
+    assert not any(name.startswith("score_") for row in rows for name in row["student"])
+
+
 @pytest.mark.long
 def test_late_negatives_end_with_a_named_cause(local_ray, tmp_path):
     """Guards against a trainer that waits for ever: the sampler never gets its snapshot's negatives out in time."""

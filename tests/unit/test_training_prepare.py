@@ -55,6 +55,23 @@ def test_targets_are_explanations_and_labels(tmp_path, tokenizer):
     assert tokenizer.decode(row.example.label, skip_special_tokens=True) == row.answer == answer
 
 
+def test_the_first_readable_sample_is_kept_whatever_the_vote_said(tmp_path, tokenizer):
+    """Distilling Step-by-Step has no vote: its one sample keeps its own answer; the single-task target closes with the label."""
+    rows = sets(3)
+    unread = {**rows[0]["completions"][0], "rationale": " ", "answer": None, "role": "abstained"}
+    wrong = next(c for c in rows[0]["completions"] if c["role"] == "negative")
+    rows[0]["completions"] = [unread, wrong, *rows[0]["completions"]]
+    rows[1] |= {"gold": None}
+    rows[2]["completions"] = [unread]
+    manifest, kept, _ = prepared(rows, tmp_path, tokenizer)
+    told = [[tokens and tokenizer.decode(tokens, skip_special_tokens=True) for tokens in (r.example.first, r.example.single)] for r in kept]
+    assert told[0][0].endswith(f"So the answer is {wrong['answer']}.") and told[0][1].endswith(f"So the answer is {rows[0]['gold']}.")
+    assert told[0][0].split("So the")[0] == told[0][1].split("So the")[0]
+    assert told[1][0] and told[1][1] is None, "no label, nothing to close with"
+    assert told[2] == [None, None]
+    assert (manifest["with_first"], manifest["with_single"]) == (2, 1)
+
+
 def test_every_question_is_trained_on_or_dropped_with_a_reason(tmp_path, tokenizer):
     """Counts add up: no gold and no vote, a gold answer that is none, and a rejected row are named; a vote alone still teaches L_cl."""
     rows = sets(6)

@@ -100,6 +100,11 @@ class Objective(ABC):
             contrast=int(any(self.candidates(example))),
         )
 
+    @classmethod
+    def heads(cls) -> tuple[Literal["label", "rationale"], ...]:
+        """The heads that it trains, which are the ones worth measuring."""
+        return (*(("label",) if cls.predicts else ()), *(("rationale",) if cls.explains else ()))
+
     @property
     def chooses_by_loss(self) -> bool:
         """Whether :meth:`select` needs the losses of all candidates."""
