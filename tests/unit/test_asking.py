@@ -14,7 +14,7 @@ from qcrd_ray.rationales.asking import Asker
 from qcrd_ray.rationales.store import ASK_SCHEMA
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import RATIONALE_SET_SCHEMA, Completion
-from qcrd_ray.teacher import Answer, Ask, Refusal, TeacherError
+from qcrd_ray.teacher import Answer, Ask, Refusal, Stopped, TeacherError
 
 
 class Scripted:
@@ -82,6 +82,29 @@ def test_an_answer_is_parsed_voted_and_counted():
     assert (row["outcome"], row["vote"], row["vote_share"], row["attempts"], row["gold"]) == ("accepted", "8", 1.0, 1, "8")
     assert [completion["role"] for completion in row["completions"]] == ["positive"] * 3
     assert (told["tokens_in"], told["tokens_out"], told["retries"], told["accepted"]) == (7, 36, 0, 1)
+
+
+def test_thinking_is_kept_apart_and_a_text_cut_off_inside_it_abstains():
+    """Bug guarded: a number that the teacher only tried out in its thinking was voted for as its answer."""
+    texts = ["<think>9? No.</think>5 more than 3. So the answer is 8.", "9? No.</think>So the answer is 8.", "<think>So the answer is 9."]
+
+    async def script(attempt, asks):
+        return [Answer(tuple(Completion(text=text) for text in texts)) for _ in asks]
+
+    (row,), _, _ = ask(script)
+    assert (row["outcome"], row["vote"], row["vote_share"]) == ("accepted", "8", 1.0)
+    told = [(completion["thinking"], completion["rationale"], completion["role"]) for completion in row["completions"]]
+    assert told == [("9? No.", "5 more than 3.", "positive"), ("9? No.", "", "positive"), ("So the answer is 9.", "", "abstained")]
+    assert row["completions"][2]["reason"] == "cut off inside its thinking"
+
+
+def test_a_teacher_that_stopped_is_not_asked_again_in_this_run():
+    async def script(attempt, asks):
+        raise Stopped("nothing left to spend")
+
+    rows, teacher, told = ask(script, "ab")
+    assert [(row["outcome"], row["reason"], row["attempts"]) for row in rows] == [("failed", "nothing left to spend", 0)] * 2
+    assert (teacher.requests.total(), told["retries"]) == (2, 0)
 
 
 def test_a_failed_request_is_tried_again():

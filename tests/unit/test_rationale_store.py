@@ -8,7 +8,8 @@ import pytest
 
 from qcrd_ray.questions import write_table
 from qcrd_ray.rationales.store import Store
-from qcrd_ray.records import RATIONALE_SET_SCHEMA, Outcome, Question, RationaleSet
+from qcrd_ray.records import COMPLETION_TYPE, RATIONALE_SET_SCHEMA, Completion, Outcome, Question, RationaleSet
+from qcrd_ray.run_folder import RunFolder
 
 
 def rows(*pairs: tuple[str, Outcome], gold: str = "1") -> pa.Table:
@@ -98,3 +99,17 @@ def test_opening_twice_changes_nothing(store):
     before = {file: file.read_bytes() for file in store.files()}
     assert store.open(asks("abcd")) == 3
     assert {file: file.read_bytes() for file in store.files()} == before
+
+
+def test_rows_of_before_there_was_thinking_are_still_read(store, tmp_path):
+    """Bug guarded: a column that came later made every older run folder unreadable."""
+    place = RATIONALE_SET_SCHEMA.get_field_index("completions")
+    older = pa.list_(pa.struct([field for field in COMPLETION_TYPE if field.name != "thinking"]))
+    row = RationaleSet(id="e", question_id="q-e", question="?", completions=(Completion(text="8"),), outcome=Outcome.ACCEPTED, gold="1")
+    table = pa.Table.from_pylist([row.row()], schema=RATIONALE_SET_SCHEMA.set(place, pa.field("completions", older)))
+    split = RunFolder(tmp_path).rationales("train")
+    old = Store(split)
+    write_table(table, old.rows / "old.parquet")
+    assert old.open(asks("e", gold="2")) == 1  # rewrites the row, as its gold answer was mended
+    (read,) = RunFolder(tmp_path).read_rationales("train").to_pylist()
+    assert (read["gold"], read["completions"][0]["text"], read["completions"][0]["thinking"]) == ("2", "8", None)

@@ -122,3 +122,10 @@ def test_roles_and_outcome_always_agree(answers, tie):
 def test_the_order_of_completions_does_not_change_a_clear_vote(answers):
     """Recordings come sorted by correctness; a vote must not notice."""
     assert vote(*answers).vote == "1"
+
+
+def test_a_filtered_completion_abstains_even_where_a_truncated_one_votes():
+    completions = [completion("8"), completion("8", finish_reason="length"), completion("9", finish_reason="content_filter")]
+    verdict = hold_vote(completions, k=3, recipe=VoteRecipe(truncated="vote"))
+    assert roles(verdict) == [POSITIVE, POSITIVE, ABSTAINED]
+    assert verdict.completions[2].reason == "cut off by a content filter"
