@@ -198,7 +198,7 @@ def _begin(recipe, stage: str):
     doctor.preflight(recipe)
     folder = RunFolder.open(recipe)
     cluster.connect(recipe.ray)
-    doctor.check_cluster(recipe, stages=(stage,))
+    doctor.preflight_cluster(recipe, stages=(stage,))
     with folder.in_step():
         yield folder
 

@@ -28,6 +28,7 @@ Bundle = dict[str, float]  # resources that one process needs on one node: {"CPU
 LOCAL_CPUS = 8  # logical CPUs declared on a smaller machine, so that every stage's roles fit beside each other
 TIE = 0.001  # of a custom resource: enough to be placed where it is, and too little to use it up
 _POLL_S = 1.0
+_UNTOLD = ("accelerator_type:", "memory")
 
 
 def connect(recipe: RayRecipe) -> None:
@@ -74,8 +75,8 @@ def possible(demands: Sequence[Bundle], *, what: str) -> None:
         if workers is None:
             return
         nodes += workers
-        if workers:  # configurations count GPUs, and seldom name their type
-            bundles = [{name: amount for name, amount in bundle.items() if not name.startswith("accelerator_type:")} for bundle in bundles]
+        if workers:  # configurations count GPUs and CPUs, and seldom name the GPUs' type or the memory
+            bundles = [{name: amount for name, amount in bundle.items() if not name.startswith(_UNTOLD)} for bundle in bundles]
     if shortage := shortage_of(bundles, nodes):
         raise MissingResource(f"{what} asks for {shortage}. {_advice()}")
 
@@ -158,14 +159,20 @@ def shortage_of(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
         asked = [bundle.get(name, 0.0) for bundle in bundles]
         there = [node.get(name, 0.0) for node in nodes]
         if max(asked) > max(there, default=0.0):
-            return f"{max(asked):g} {name} on one node, and the cluster has {max(there, default=0.0):g}"
+            return f"{_amount(max(asked), name)} on one node, and the cluster has {_amount(max(there, default=0.0))}"
         if sum(asked) > sum(there):
-            return f"{sum(asked):g} {name}, and the cluster has {sum(there):g}"
+            return f"{_amount(sum(asked), name)}, and the cluster has {_amount(sum(there))}"
     for bundle in bundles:
         if not any(all(node.get(name, 0.0) >= amount for name, amount in bundle.items()) for node in nodes):
-            together = " and ".join(f"{amount:g} {name}" for name, amount in sorted(bundle.items()))
+            together = " and ".join(_amount(amount, name) for name, amount in sorted(bundle.items()))
             return f"{together} on one node, and no node of the cluster has all of them"
     return ""
+
+
+def _amount(amount: float, name: str = "") -> str:
+    """Memory is counted in bytes, everything else in pieces: "2 GPU", "1.5 GiB memory"."""
+    number = f"{amount / (1 << 30):.2f} GiB" if amount >= 1 << 20 else f"{amount:g}"
+    return f"{number} {name}".rstrip()
 
 
 def allowed_workers(config: Mapping) -> list[Bundle] | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from qcrd_ray import cluster, model_folder, rationales, serving, teacher
+from qcrd_ray import cluster, cluster_checks, model_folder, rationales, serving, teacher
 from qcrd_ray.errors import UserError
 from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import OpenAITeacher, Recipe
@@ -23,6 +23,7 @@ from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.run_folder import RunFolder, installed_version
 
 SPLITS = ("train", "validation", "test", "held_out")
+STAGES = ("generate", "train", "evaluate", "serve")
 FREE_BYTES = 2 << 30  # what a small run writes, with room to spare; a large student's checkpoints need more
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def examine(path: Path | None, overrides: Sequence[str] = ()) -> list[Finding]:
     findings += [_find(name, lambda check=check: check(recipe)) for name, check in RECIPE_CHECKS.items()]
     if isinstance(recipe.teacher, OpenAITeacher):  # a run asks it when, and only if, something is left to ask
         findings.append(_find("teacher's endpoint", lambda: teacher.probe(recipe.teacher)))
-    return [*findings, _find("cluster", lambda: _check_whole_cluster(recipe))]
+    return [*findings, *_examine_cluster(recipe)]
 
 
 def preflight(recipe: Recipe) -> None:
@@ -58,6 +59,12 @@ def preflight(recipe: Recipe) -> None:
     check_pair()
     for check in RECIPE_CHECKS.values():
         check(recipe)
+
+
+def preflight_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> None:
+    """The checks of the connected cluster that cost seconds, for a run of ``stages``; raises as :func:`preflight` does."""
+    check_cluster(recipe, stages)
+    cluster_checks.check_shared_folder(recipe)
 
 
 def check_pair() -> str:
@@ -132,7 +139,7 @@ def check_endpoint(recipe: Recipe) -> str:
     return f"{recipe.serve.host}, port {recipe.serve.port}"
 
 
-def check_cluster(recipe: Recipe, stages: Sequence[str] = ("generate", "train", "evaluate", "serve")) -> str:
+def check_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> str:
     """Each stage's demands fit the cluster, or what it can grow to; no node is woken for it. Needs a connected Ray.
 
     Raises:
@@ -164,9 +171,18 @@ def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
     return "the endpoint (serve.replicas)", serving.bundles(recipe.serve)
 
 
-def _check_whole_cluster(recipe: Recipe) -> str:
-    cluster.connect(recipe.ray)
-    return check_cluster(recipe)
+def _examine_cluster(recipe: Recipe) -> list[Finding]:
+    try:
+        cluster.connect(recipe.ray)
+    except UserError as error:
+        return [Finding(name="cluster", ok=False, text=str(error))]
+    checks = {
+        "cluster": check_cluster,
+        "memory": cluster_checks.check_memory,
+        "ports": cluster_checks.check_ports,
+        "shared folder": cluster_checks.check_shared_folder,
+    }
+    return [_find(name, lambda check=check: check(recipe)) for name, check in checks.items()]
 
 
 def _find(name: str, check: Callable[[], str]) -> Finding:

@@ -41,7 +41,7 @@ def run(recipe: Recipe, stages: Stages) -> Walked:
         folder = RunFolder.open(recipe)
         report(1, 2, "starting Ray")
         cluster.connect(recipe.ray)
-        doctor.check_cluster(recipe)
+        doctor.preflight_cluster(recipe)
     with folder.in_step():
         return _walk(recipe, folder, stages)
 
