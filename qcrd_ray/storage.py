@@ -19,8 +19,8 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -177,22 +177,41 @@ class Mirror:
         self._pushed = _stamps(self.folder)
 
     def _upload(self, name: str, stamp: Stamp) -> None:
-        source, target = str(self.folder / name), f"{self._path}/{name}"
-        whole = self._store.type_name in _WHOLE_OR_NOTHING
-        parent, _, last = target.rpartition("/")
-        landing = target if whole else f"{parent}/.{last}.part"
-        with self._telling("write"):
-            if not whole:
-                self._store.create_dir(parent, recursive=True)
-            try:
-                fs.copy_files(source, landing, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._store)
-            except FileNotFoundError:
-                if Path(source).exists():
-                    raise
-                return  # gone since it was listed; the next push deletes it
-            if not whole:
-                self._store.move(landing, target)
+        """Send a file. JSON that has changed since it was listed waits for the next push: it may speak of files that are not there yet."""
+        source = self.folder / name
+        try:
+            if _is_json(name):
+                content = source.read_bytes()
+                if _stamp(source) != stamp:
+                    return
+                self._write(name, content)
+            else:
+                local = fs.LocalFileSystem()
+                self._put(name, lambda landing: fs.copy_files(str(source), landing, local, self._store))
+        except (FileNotFoundError, UserError):
+            if source.exists():
+                raise
+            return  # gone since it was listed: the next push deletes it
         self._pushed[name] = stamp
+
+    def _write(self, name: str, content: bytes) -> None:
+        def send(landing: str) -> None:
+            with self._store.open_output_stream(landing) as stream:
+                stream.write(content)
+
+        self._put(name, send)
+
+    def _put(self, name: str, send: Callable[[str], None]) -> None:
+        """``send`` to a place from which the file appears whole: stores with folders get it under another name first."""
+        target = f"{self._path}/{name}"
+        with self._telling("write"):
+            if self._store.type_name in _WHOLE_OR_NOTHING:
+                send(target)
+                return
+            parent, _, last = target.rpartition("/")
+            self._store.create_dir(parent, recursive=True)
+            send(f"{parent}/.{last}.part")
+            self._store.move(f"{parent}/.{last}.part", target)
 
     def _delete(self, name: str) -> None:
         with self._telling("delete in"):
@@ -201,13 +220,6 @@ class Mirror:
             except FileNotFoundError:
                 log.debug("%s is gone from %s already", name, self.name)
         self._pushed.pop(name, None)
-
-    def _write(self, name: str, content: bytes) -> None:
-        with self._telling("write"):
-            if self._store.type_name not in _WHOLE_OR_NOTHING:
-                self._store.create_dir(self._path, recursive=True)
-            with self._store.open_output_stream(f"{self._path}/{name}") as stream:
-                stream.write(content)
 
     def _read_state(self) -> dict:
         file = self.folder / STATE
@@ -234,14 +246,16 @@ def _stamps(folder: Path) -> dict[str, Stamp]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(root) / name
-            if name.startswith("."):
-                continue
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue  # deleted, or renamed, while we look
-            stamps[path.relative_to(folder).as_posix()] = (status.st_size, status.st_mtime_ns)
+            # A file may be deleted, or renamed, while we look.
+            with suppress(FileNotFoundError):
+                if not name.startswith("."):
+                    stamps[path.relative_to(folder).as_posix()] = _stamp(path)
     return stamps
+
+
+def _stamp(path: Path) -> Stamp:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _is_json(name: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run_folder import RunFolder, write_text
-from qcrd_ray.storage import STATE, Mirror, shown, work_folder
+from qcrd_ray.storage import STATE, shown, work_folder
 
 
 @pytest.fixture
@@ -112,6 +112,24 @@ def test_half_a_push_does_not_look_like_a_finished_stage(uri, machine, tmp_path)
     (there / "y-blocked").rmdir()
     folder.push()
     assert files(there).keys() == {"z-first", "a-second", "y-blocked", "manifest.json"}
+
+
+@pytest.mark.parametrize("name", ["rows", "manifest.json"])
+def test_a_file_that_disappears_while_it_is_pushed_is_no_error(uri, machine, name):
+    """Stages rename and delete while the thread looks."""
+    mirror = RunFolder.open(recipe(uri)).mirror
+    mirror._upload(name, (1, 1))
+    assert name not in mirror.listing()
+
+
+def test_json_that_changed_meanwhile_waits_for_what_it_speaks_of(uri, machine):
+    """Bug guarded: the list of checkpoints went out with a name in it that was written after the push had looked for files."""
+    folder = RunFolder.open(recipe(uri))
+    write_text(folder.root / "train" / "checkpoints.json", "one")
+    folder.mirror._upload("train/checkpoints.json", (3, 1))  # as it was listed, a moment ago
+    assert "train/checkpoints.json" not in folder.mirror.listing()
+    folder.push()
+    assert folder.mirror.read("train/checkpoints.json") == b"one"
 
 
 def test_a_killed_run_keeps_what_it_had_not_pushed(uri, machine):
@@ -245,11 +263,3 @@ class TestS3:
     def test_a_bucket_that_is_not_there_is_told_before_a_run(self, bucket):
         with pytest.raises(UserError, match=r"run: cannot write s3://nowhere/runs/demo: "):
             RunFolder.check(recipe(bucket.replace("//bucket", "//nowhere")))
-
-
-def test_a_mirror_is_not_made_of_half_a_run(uri, machine):
-    """A file that disappears while it is pushed is left out, not an error: stages rename and delete while the thread looks."""
-    folder = RunFolder.open(recipe(uri))
-    mirror: Mirror = folder.mirror
-    mirror._upload("never there", (1, 1))
-    assert "never there" not in mirror.listing()
