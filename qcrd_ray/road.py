@@ -84,7 +84,8 @@ def ask_once(recipe: Recipe, student: Path, report: Report) -> dict:
     try:
         report(1, 2, "asking one question")
         body = {"question": question.question, "choices": list(question.choices), "rationale": True, "quality": True}
-        request = urllib.request.Request(f"{url}/v1/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", **serving.headers(recipe.serve)}
+        request = urllib.request.Request(f"{url}/v1/predict", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=60) as response:
             answer = json.load(response)
     finally:

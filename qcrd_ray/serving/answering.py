@@ -1,57 +1,116 @@
-"""A student folder in memory: batches of queries in, predictions out. No HTTP here."""
+"""A student folder in memory: what is asked of it in batches, and what it writes. No HTTP here."""
 
 from __future__ import annotations
 
 import json
+import secrets
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
 from qcrd_ray.engines import load_engine
-from qcrd_ray.heads import ask
+from qcrd_ray.heads import Head, HeadAnswer, prompt_of, read
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.tokenising import tokenise_pairs
 from qcrd_ray.model_folder import pick_device
-from qcrd_ray.serving.messages import Prediction, Query
+from qcrd_ray.records import Question
 from qcrd_ray.student_folder import StudentFolder
 
 
-class Student:
-    """Answers queries with the model, and scores rationales with the discriminator, of ``folder``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How texts are drawn. ``temperature`` 0 is greedy; ``seed`` None draws differently each time."""
 
-    def __init__(self, folder: StudentFolder, *, device: str = "auto", batch_size: int = 32) -> None:
+    max_tokens: int
+    n: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One question put to one head, which writes ``sampling.n`` texts. What is batched."""
+
+    question: Question
+    head: Head
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One text that the rationale head wrote about a question, for the discriminator."""
+
+    question: Question
+    text: str
+
+
+class Student:
+    """The model and the discriminator of ``folder``. Not thread-safe: one call of `write`, and one of `score`, at a time."""
+
+    def __init__(
+        self, folder: StudentFolder, *, engine: str = "auto", device: str = "auto", batch_size: int = 32, max_tokens: int | None = None
+    ) -> None:
+        """``max_tokens``: the longest text that anybody may ask for; None: what the student was trained to write."""
         self.folder, self.task = folder, folder.task
         facts = folder.facts
-        self.max_tokens: int = facts["max_target_tokens"]
-        self.engine = load_engine(folder.path, device=device, batch_size=batch_size, max_input_tokens=facts["max_input_tokens"])
+        self.max_tokens: int = max_tokens or facts["max_target_tokens"]
+        self.max_input_tokens: int = facts["max_input_tokens"]
+        self.engine = load_engine(folder.path, engine=engine, device=device, batch_size=batch_size, max_input_tokens=self.max_input_tokens)
         self.judge = Judge(folder.discriminator, device=device) if folder.discriminator else None
+        self._tokenizer = AutoTokenizer.from_pretrained(folder.path)
 
-    def refusal(self, query: Query) -> str:
-        """Why this query cannot be answered, in words for who sent it; "" where it can."""
+    def refusal(self, question: Question) -> str:
+        """Why this question cannot be answered, in words for who sent it; "" where it can."""
         longest = self.task.recipe.max_question_chars
-        if len(query.question) > longest:
-            return f"the question has {len(query.question):,} characters; at most {longest:,} are taken"
-        if query.quality and self.judge is None:
-            return "quality: this student folder holds no discriminator, so nothing can score its rationales"
-        return self.task.check(query.as_question())
+        if len(question.question) > longest:
+            return f"the question has {len(question.question):,} characters; at most {longest:,} are taken"
+        return self.task.check(question)
 
-    def answer(self, queries: Sequence[Query]) -> list[Prediction]:
-        """One prediction for each query, in their order. Queries must have passed :meth:`refusal`."""
-        questions = [query.as_question() for query in queries]
-        labels = ask(self.engine, self.task, questions, head="label", max_tokens=self.max_tokens)
-        predictions = [Prediction(label=label.answer, text=label.text) for label in labels]
-        explained = [i for i, query in enumerate(queries) if query.rationale or query.quality]
-        written = ask(self.engine, self.task, [questions[i] for i in explained], head="rationale", max_tokens=self.max_tokens)
-        for i, rationale in zip(explained, written, strict=True):
-            predictions[i].rationale = rationale.rationale or rationale.text
-            predictions[i].rationale_answer = rationale.answer
-        judged = [(i, rationale.text) for i, rationale in zip(explained, written, strict=True) if queries[i].quality]
-        if judged:
-            inputs = [self.task.student_input(questions[i]) for i, _ in judged]
-            for (i, _), score in zip(judged, self.judge.score(inputs, [text for _, text in judged]), strict=True):
-                predictions[i].quality = score
-        return predictions
+    def prompt_tokens(self, question: Question, *, head: Head) -> int:
+        """How long the question is for this head; what is over ``max_input_tokens`` is not read."""
+        return len(self._tokenizer(prompt_of(self.task, question, head=head), verbose=False).input_ids)
+
+    def write(self, asks: Sequence[Ask]) -> list[list[HeadAnswer]]:
+        """The texts of each ask, in their order. Both heads and all asks of one sampling are written together."""
+        groups: dict[tuple, list[int]] = {}
+        repeats: Counter = Counter()
+        prompts = [prompt_of(self.task, ask.question, head=ask.head) for ask in asks]
+        for i, (ask, prompt) in enumerate(zip(asks, prompts, strict=True)):
+            repeat = 0
+            if ask.sampling.seed is None:  # under one seed equal prompts get equal texts: each repeat is drawn under another
+                repeat = repeats[ask.sampling, prompt]
+                repeats[ask.sampling, prompt] += 1
+            groups.setdefault((ask.sampling, repeat), []).append(i)
+        answers: list[list[HeadAnswer]] = [[] for _ in asks]
+        for (sampling, _), members in groups.items():
+            written = self.engine.generate(
+                [prompts[i] for i in members],
+                n=sampling.n,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
+            )
+            for i, texts in zip(members, written, strict=True):
+                answers[i] = [read(self.task, asks[i].question, text, head=asks[i].head) for text in texts]
+        return answers
+
+    def score(self, judged: Sequence[Judged]) -> list[float]:
+        """s in [0, 1] of each text, for its question as the student read it. The folder must hold a discriminator."""
+        assert self.judge is not None
+        return self.judge.score([self.task.student_input(one.question) for one in judged], [one.text for one in judged])
+
+    def warm_up(self) -> None:
+        """Run everything once, so that the first caller does not pay for it. What is broken raises here."""
+        question = Question(id="warm-up", question=self.folder.facts["example"]["question"], choices=("this", "that"))
+        sampling = Sampling(max_tokens=self.max_tokens)
+        _, (rationale,) = self.write([Ask(question=question, head=head, sampling=sampling) for head in ("label", "rationale")])
+        if self.judge:
+            self.score([Judged(question=question, text=rationale.text)])
 
 
 class Judge:

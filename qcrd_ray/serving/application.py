@@ -1,108 +1,124 @@
-"""The HTTP application: a Ray Serve deployment that batches what arrives together.
+"""The Ray Serve application: replicas that each hold the student, and batch what arrives together.
 
-POST /v1/predict   a question, or a list of questions (``messages.Body``)
-GET  /v1/task      how questions are written and read: the folder's task.json
-GET  /healthz      200 once the student is loaded and warm
-GET  /             a page to try the student on
+    serve run qcrd_ray.serving.application:build student=<folder>
+
+The same builder serves `qcrd serve`, `serve deploy` and KubeRay's RayService.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import FastAPI
+from prometheus_client.metrics_core import Metric
 from ray import serve
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.context import _get_global_client
 
-from qcrd_ray import __version__
-from qcrd_ray.serving import front_page
-from qcrd_ray.serving.answering import Student
+from qcrd_ray.errors import UserError
+from qcrd_ray.heads import HeadAnswer
+from qcrd_ray.recipe import ServingRecipe
+from qcrd_ray.serving import doors
+from qcrd_ray.serving.answering import Ask, Judged, Student
 from qcrd_ray.serving.arguments import read_arguments
-from qcrd_ray.serving.limits import BodyLimit
-from qcrd_ray.serving.messages import MAX_BODY_BYTES, Body, Prediction, Query, explain_errors
+from qcrd_ray.serving.health import Health
+from qcrd_ray.serving.metrics import Metrics, exposition
+from qcrd_ray.serving.refusals import RETRY_AFTER_S
+from qcrd_ray.serving.routes import make_app
+from qcrd_ray.serving.service import Service
 from qcrd_ray.student_folder import StudentFolder
 
-app = FastAPI(title="qcrd_ray student", version=__version__)
-app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+DEPLOYMENT = "student"
+DRAIN_S = 10.0  # beyond the longest request, before a leaving replica is killed
+SURGE_PERCENT = 25  # a new version's replicas start before old ones leave: at least one more than asked for
+STARTS = 3  # attempts before a deployment counts as failed: what breaks a start here is seldom mended by another one
+SCRAPE_TIMEOUT_S = 5.0
 
 
-@app.exception_handler(RequestValidationError)
-async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-    return _error(422, "the request is not what was expected", explain_errors(error.errors()))
-
-
-@app.exception_handler(StarletteHTTPException)
-async def _refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
-    return _error(error.status_code, error.detail, [])
-
-
-def _error(status: int, message: str, details: list[dict[str, str]]) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "details": details}}, status_code=status)
-
-
-@serve.deployment(name="student")
-@serve.ingress(app)
+@serve.deployment(name=DEPLOYMENT)
+@serve.ingress()
 class StudentEndpoint:
     """One replica: the student of ``folder``, loaded and warmed up before it takes a request."""
 
-    def __init__(self, folder: str, *, max_batch_size: int, batch_wait_s: float) -> None:
-        self.student = Student(StudentFolder.open(Path(folder)), batch_size=max_batch_size)
-        self._answer.set_max_batch_size(max_batch_size)
-        self._answer.set_batch_wait_timeout_s(batch_wait_s)
-        self.student.answer([Query(question="warm up", rationale=True, quality=self.student.judge is not None)])
+    def __init__(self, folder: str, recipe: ServingRecipe, *, key_expected: bool) -> None:
+        """``key_expected``: the builder found a key; a replica whose node has none must not serve without it."""
+        self.key = doors.read_key(recipe)
+        if key_expected and self.key is None:
+            raise UserError(f"serve.api_key_env: this node's environment has no {recipe.api_key_env}; every node that serves needs it")
+        if host := listening_host():
+            doors.check_host(host, key=self.key)
+        self.student = Student(
+            StudentFolder.open(Path(folder)), engine=recipe.engine, batch_size=recipe.max_batch_size, max_tokens=recipe.max_output_tokens
+        )
+        self.metrics, self.health = Metrics(), Health(stuck_after_s=2 * recipe.request_timeout_s)
+        for batched in (self._write, self._score):
+            batched.set_max_batch_size(recipe.max_batch_size)
+            batched.set_batch_wait_timeout_s(recipe.batch_wait_s)
+        self.service = Service(self.student, recipe, write=self._write, score=self._score, metrics=self.metrics)
+        self.student.warm_up()
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page(self) -> HTMLResponse:
-        if not front_page.PAGE.is_file():
-            raise HTTPException(404, "this installation has no page")
-        html = front_page.PAGE.read_text(encoding="utf-8")
-        return HTMLResponse(html, headers=front_page.headers(html))
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return make_app(self.service, key=self.key, trouble=lambda: self.health.trouble, scrape=self._scrape)
 
-    @app.get("/healthz")
-    async def healthz(self) -> dict[str, str]:
-        return {"status": "ok"}
+    async def check_health(self) -> None:
+        """Ray Serve replaces a replica that raises here three times in a row."""
+        await self.health.check(self.student.warm_up)
 
-    @app.get("/v1/task")
-    async def describe(self) -> dict:
-        return dict(self.student.folder.facts)
-
-    @app.post("/v1/predict")
-    async def predict(self, body: Body) -> Prediction | list[Prediction]:
-        queries = body if isinstance(body, list) else [body]
-        for number, query in enumerate(queries):
-            if reason := self.student.refusal(query):
-                where = f"question {number} of the list: " if isinstance(body, list) else ""
-                raise HTTPException(422, f"{where}{reason}")
-        predictions = list(await asyncio.gather(*(self._answer(query) for query in queries)))
-        return predictions if isinstance(body, list) else predictions[0]
+    def families(self) -> tuple[str, list[Metric]]:
+        """This replica's name and numbers, for whichever replica was scraped."""
+        return serve.get_replica_context().replica_id.unique_id, self.metrics.families()
 
     @serve.batch
-    async def _answer(self, queries: list[Query]) -> list[Prediction]:
-        return await asyncio.to_thread(self.student.answer, queries)  # the event loop stays free for health checks
+    async def _write(self, asks: list[Ask]) -> list[list[HeadAnswer]]:
+        self.metrics.batches.labels("write").observe(len(asks))
+        return await self.health.run("write", partial(self.student.write, asks))
+
+    @serve.batch
+    async def _score(self, judged: list[Judged]) -> list[float]:
+        self.metrics.batches.labels("score").observe(len(judged))
+        return await self.health.run("score", partial(self.student.score, judged))
+
+    async def _scrape(self) -> bytes:
+        handle = serve.get_deployment_handle(DEPLOYMENT, app_name=serve.get_replica_context().app_name)
+        replicas = await handle.broadcast("families").results_async(timeout_s=SCRAPE_TIMEOUT_S)
+        return exposition(dict(replicas))
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
-    """The application for ``serve run qcrd_ray.serving.application:build student=<folder>``, ``serve deploy`` and KubeRay's RayService.
-
-    ``args`` are `student` and the keys of the recipe's `serve` section, without host and port.
+    """The application. ``args``: `student`, its folder, and the keys of the recipe's `serve` section without host and port.
 
     Raises:
-        UserError: names the key that is wrong.
+        UserError: names the key that is wrong, or says why no key can be had.
     """
     folder, recipe = read_arguments(args)
+    key_expected = doors.read_key(recipe) is not None
+    options: dict[str, Any] = {"num_replicas": recipe.replicas}
+    if recipe.max_replicas is not None and recipe.max_replicas > recipe.replicas:
+        scaling = AutoscalingConfig(
+            min_replicas=recipe.replicas, max_replicas=recipe.max_replicas, target_ongoing_requests=recipe.max_batch_size
+        )
+        options = {"autoscaling_config": scaling}
     deployment = StudentEndpoint.options(
-        num_replicas=recipe.replicas,
+        **options,
         max_ongoing_requests=2 * recipe.max_batch_size,  # one batch is answered while the next gathers
         max_queued_requests=recipe.max_queued_requests,
+        backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_S),
+        graceful_shutdown_timeout_s=recipe.request_timeout_s + DRAIN_S,
+        max_surge_percent=SURGE_PERCENT,
+        max_constructor_retry_count=STARTS,
         ray_actor_options={
             "num_cpus": recipe.cpus_per_replica,
             "num_gpus": recipe.gpus_per_replica,
             "resources": recipe.resources_per_replica,
         },
     )
-    return deployment.bind(str(folder.path), max_batch_size=recipe.max_batch_size, batch_wait_s=recipe.batch_wait_s)
+    return deployment.bind(str(folder.path), recipe, key_expected=key_expected)
+
+
+def listening_host() -> str | None:
+    """Where this cluster's Ray Serve listens for HTTP; None where it does not."""
+    client = _get_global_client(raise_if_no_controller_running=False)  # no public call tells a running Serve's address
+    return client.http_config.host if client is not None else None

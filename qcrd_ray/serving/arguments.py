@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -38,6 +39,17 @@ def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecip
         mistakes = (f"{'.'.join(map(str, m['loc']))}: {m['msg']}, not {m['input']!r}".lstrip(": ") for m in error.errors())
         raise UserError("\n".join(mistakes)) from None
     return StudentFolder.open(student), recipe
+
+
+def read_settings(student: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> ServingRecipe:
+    """The recipe of a command line: ``given`` where it says something, then ``overrides`` such as ``max_batch_size=16``."""
+    keys = {key: value for key, value in given.items() if value is not None}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override}: expected key=value, e.g. --set max_batch_size=16")
+        keys[key.strip()] = value
+    return read_arguments({"student": str(student), **keys})[1]
 
 
 def _parsed(key: str, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import shlex
@@ -19,19 +18,20 @@ from ray.serve.context import _get_global_client
 from qcrd_ray import cluster
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RayRecipe, ServingRecipe
+from qcrd_ray.serving import doors
 from qcrd_ray.student_folder import StudentFolder
 
 APP = "qcrd-student"
-REQUEST_TIMEOUT_S = 120.0
+PROXY_GRACE_S = 10.0  # the replica's own limit comes first, and its answer says what happened
 
 
 def check(recipe: ServingRecipe) -> None:
-    """What can be known of the endpoint's address before a run: it is the loopback, and nothing else listens there.
+    """What can be known of the endpoint before a run: its key is there if its address needs one, and nothing else listens there.
 
     Raises:
         UserError: names the field.
     """
-    _check_loopback(recipe.host)
+    doors.check_host(recipe.host, key=doors.read_key(recipe))
     if recipe.port and not ray.is_initialized():  # on a running Ray it may be our own Serve that listens
         _check_free(recipe.host, recipe.port)
 
@@ -40,12 +40,12 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     """Serve the student on the connected Ray, and return its URL once it answers.
 
     Raises:
-        UserError: no student folder, an address that other machines can reach, a port that is taken, or a Ray Serve that already
-            listens elsewhere.
+        UserError: no student folder, an address that other machines can reach without a key, a port that is taken, or a Ray Serve
+            that already listens elsewhere.
         MissingResource: the cluster cannot hold the replicas.
     """
     folder = StudentFolder.open(student)
-    _check_loopback(recipe.host)
+    doors.check_host(recipe.host, key=doors.read_key(recipe))
     timeout_s = RayRecipe().schedule_timeout_s
     cluster.require(bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=timeout_s)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -53,6 +53,8 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     from qcrd_ray.serving.application import build
 
     keys = recipe.model_dump(exclude={"host", "port"}, exclude_unset=True)
+    if recipe.api_key_file:
+        keys["api_key_file"] = str(Path(recipe.api_key_file).expanduser().absolute())  # replicas run in another directory
     serve.run(build({"student": str(folder.path), **keys}), name=APP, route_prefix="/")
     return f"http://{_in_url(recipe.host)}:{port}"
 
@@ -78,28 +80,25 @@ def wait() -> None:
         stop()
 
 
-def example(url: str) -> str:
-    """A command that asks the endpoint at ``url`` a question of its own kind."""
-    with urllib.request.urlopen(f"{url}/v1/task", timeout=30) as response:
+def headers(recipe: ServingRecipe) -> dict[str, str]:
+    """What a caller of this endpoint sends along: its key, where it has one."""
+    key = doors.read_key(recipe)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def example(url: str, recipe: ServingRecipe) -> str:
+    """A command that asks the endpoint at ``url`` a question of its own kind. It reads the key where the endpoint does."""
+    request = urllib.request.Request(f"{url}/v1/task", headers=headers(recipe))
+    with urllib.request.urlopen(request, timeout=30) as response:
         task = json.load(response)
     body = {"question": task["example"]["question"], "rationale": True}
     if task["example"]["choices"]:
         body["choices"] = task["example"]["choices"]
-    return f"curl {url}/v1/predict -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
-
-
-def _check_loopback(host: str) -> None:
-    if host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError as error:
-        raise UserError(f"serve.host: {host!r} is no IP address; use 127.0.0.1") from error
-    if not loopback:
-        raise UserError(
-            f"serve.host: other machines could reach {host}, and this endpoint does not ask who is calling. Serve on 127.0.0.1, and put "
-            "a proxy that checks its callers in front of it."
-        )
+    key = ""
+    if doors.read_key(recipe):
+        held = f"$(cat {shlex.quote(recipe.api_key_file)})" if recipe.api_key_file else f"${recipe.api_key_env}"
+        key = f' -H "Authorization: Bearer {held}"'
+    return f"curl {url}/v1/predict{key} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
 
 
 def _listen(recipe: ServingRecipe) -> int:
@@ -115,7 +114,10 @@ def _listen(recipe: ServingRecipe) -> int:
         )
     port = recipe.port or _free_port(recipe.host)
     _check_free(recipe.host, port)
-    serve.start(http_options=HTTPOptions(host=recipe.host, port=port, request_timeout_s=REQUEST_TIMEOUT_S), proxy_location="HeadOnly")
+    serve.start(
+        http_options=HTTPOptions(host=recipe.host, port=port, request_timeout_s=recipe.request_timeout_s + PROXY_GRACE_S),
+        proxy_location="HeadOnly",
+    )
     return port
 
 

@@ -1,34 +1,40 @@
-"""What the endpoint takes and gives. Wrong input is answered with what was expected; what was sent is never echoed."""
+"""What POST /v1/predict takes and gives."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from qcrd_ray.records import Question
 
-MAX_BODY_BYTES = 1 << 20
-MAX_QUESTIONS = 64  # in one request
+MAX_SAMPLES = 64  # of one question
+Choices = Annotated[list[Annotated[str, Field(max_length=2_000)]], Field(max_length=26)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Query(BaseModel):
     """One question. ``quality`` scores the rationale, so it has one written."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     question: str = Field(min_length=1, description="the question alone, without a prefix")
-    choices: list[Annotated[str, Field(max_length=2_000)]] = Field([], max_length=26, description="for multiple choice")
+    choices: Choices = Field([], description="for multiple choice")
     rationale: bool = Field(False, description="also write the reasoning, and read its own answer out of it")
     quality: bool = Field(False, description="also score the reasoning with the discriminator, 0 to 1")
+    samples: int | None = Field(
+        None, ge=2, le=MAX_SAMPLES, description="self-consistency: also sample so many rationales and let them vote"
+    )
+    temperature: float = Field(0.7, gt=0.0, le=2.0, description="of the samples; label and rationale are always greedy")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="of the samples")
+    seed: Seed = Field(0, description="of the samples: the same question and seed give the same vote")
 
     def as_question(self) -> Question:
         return Question(id="request", question=self.question, choices=tuple(self.choices))
 
 
-Queries = Annotated[list[Query], Field(min_length=1, max_length=MAX_QUESTIONS)]
 Body = Annotated[
-    Annotated[Query, Tag("question")] | Annotated[Queries, Tag("list")],
+    Annotated[Query, Tag("question")] | Annotated[Annotated[list[Query], Field(min_length=1)], Tag("list")],
     Discriminator(lambda body: "list" if isinstance(body, list) else "question"),
 ]
 
@@ -41,8 +47,26 @@ class Prediction(BaseModel):
     rationale: str | None = Field(None, description="the reasoning; null where it was not asked for")
     rationale_answer: str | None = Field(None, description="the answer that the reasoning ends in; it may differ from the label")
     quality: float | None = Field(None, description="the discriminator's score of the reasoning")
+    vote: str | None = Field(None, description="the answer of most samples; null without samples, at a tie, and where none holds an answer")
+    confidence: float | None = Field(
+        None, description="the share of all samples that gave the vote; one that was cut off or holds no answer counts for none"
+    )
+    votes: dict[str, int] | None = Field(None, description="how many samples gave each answer")
+    question_cut: bool = Field(False, description="the question is longer than the student reads, and its end was not read")
 
 
-def explain_errors(errors: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """pydantic's errors as {"where", "expected"}; the input, which may hold what no answer can carry, stays out of it."""
-    return [{"where": ".".join(str(part) for part in error["loc"]), "expected": error["msg"]} for error in errors]
+EXAMPLES = {
+    "a label": {"value": {"question": "Tom has 3 apples and buys 4 more. How many apples has he now?"}},
+    "with rationale and quality": {
+        "value": {"question": "Tom has 3 apples and buys 4 more. How many apples has he now?", "rationale": True, "quality": True}
+    },
+    "self-consistency": {
+        "value": {"question": "Tom has 3 apples and buys 4 more. How many apples has he now?", "samples": 5, "temperature": 0.7}
+    },
+    "several questions": {
+        "value": [
+            {"question": "Tom has 3 apples and buys 4 more. How many apples has he now?"},
+            {"question": "Where would you keep a book?", "choices": ["shelf", "oven", "pond"]},
+        ]
+    },
+}

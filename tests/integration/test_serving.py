@@ -15,10 +15,10 @@ from qcrd_ray.engines import load_engine
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.serving import endpoint
-from qcrd_ray.serving.messages import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.integration
 
+MAX_BODY_BYTES = ServingRecipe().max_body_bytes
 QUESTION = "Tom has 3 apples and buys 4 more. How many apples has he now?"
 
 
@@ -97,7 +97,7 @@ def test_many_clients_at_once_get_their_own_answers(url):
         (b'{"question": "half a pair \\ud800"}', 422, "unicode"),
         ({"question": "x" * 30_000}, 422, "at most 20,000"),
         ([], 422, "at least 1 item"),
-        ([{"question": QUESTION}] * 65, 422, "at most 64 items"),
+        ([{"question": QUESTION}] * 65, 422, "at most 64 items, each sample of a question counted; this asks for 65"),
         ([{"question": QUESTION}, {"question": " "}], 422, "question 1 of the list: the question is empty"),
         ({"question": "x" * (MAX_BODY_BYTES + 1)}, 413, "over 1,048,576 bytes"),
     ],
@@ -131,7 +131,9 @@ def test_the_example_command_works(url):
     """What `qcrd serve` prints is run as it stands."""
     import subprocess
 
-    done = subprocess.run(serving.example(url) + " --silent", shell=True, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        serving.example(url, ServingRecipe()) + " --silent", shell=True, capture_output=True, text=True, timeout=60, check=True
+    )
     assert {"label", "rationale"} <= json.loads(done.stdout).keys()
 
 

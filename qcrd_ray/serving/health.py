@@ -1,0 +1,52 @@
+"""Whether the model still answers. A replica whose model died or hangs must say so, or Ray Serve keeps sending it requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Health:
+    """Runs the model's work in threads, and remembers how it went. ``stuck_after_s``: longer than any honest batch takes."""
+
+    def __init__(self, *, stuck_after_s: float) -> None:
+        self._stuck_after_s = stuck_after_s
+        self._started: dict[object, float] = {}  # when each piece of work in progress began
+        self._failed: set[str] = set()  # the kinds of work whose last piece raised
+
+    async def run(self, kind: str, work: Callable[[], T]) -> T:
+        """``work()`` in a thread: the event loop stays free for health checks."""
+        mark = object()
+        self._started[mark] = time.monotonic()
+        try:
+            result = await asyncio.to_thread(work)
+        except Exception:
+            self._failed.add(kind)
+            raise
+        finally:
+            del self._started[mark]
+        self._failed.discard(kind)
+        return result
+
+    @property
+    def trouble(self) -> str:
+        """Why the model is not to be trusted with a request, or ""."""
+        if self._stuck:
+            return f"the model has been busy with one batch for over {self._stuck_after_s:g} s"
+        return "the model failed in its last batch" if self._failed else ""
+
+    async def check(self, probe: Callable[[], object]) -> None:
+        """Raise where the model hangs, or failed last and fails at ``probe`` too: one bad batch alone is no dead model."""
+        if self._stuck:
+            raise RuntimeError(self.trouble)
+        if self._failed and not self._started:
+            await self.run("probe", probe)
+            self._failed.clear()
+
+    @property
+    def _stuck(self) -> bool:
+        return any(time.monotonic() - started > self._stuck_after_s for started in self._started.values())

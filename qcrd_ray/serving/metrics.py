@@ -1,0 +1,93 @@
+"""What the endpoint counts, in Prometheus's words. Each replica counts for itself; one scrape shows all, told apart by `replica`.
+
+Requests that Ray Serve's proxy answered itself (503 with a full queue, 408 after its own timeout) never reach a replica: Serve counts
+those, on each node's Ray metrics port (`ray_serve_num_http_error_requests` and others).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """One replica's numbers."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("qcrd_requests", "Requests answered.", ["route", "status"], **own)
+        self.seconds = Histogram(
+            "qcrd_request_seconds", "Seconds from a request's arrival to its last byte.", ["route"], buckets=_SECONDS, **own
+        )
+        self.in_progress = Gauge("qcrd_requests_in_progress", "Requests inside the replica: waiting for a batch or being answered.", **own)
+        self.batches = Histogram("qcrd_batch_size", "Asks that were answered together.", ["work"], buckets=_SIZES, **own)
+        self.tokens = Counter("qcrd_tokens", "Tokens read and written.", ["kind"], **own)
+
+    def families(self) -> list[Metric]:
+        """The numbers now, ready to be sent to another replica."""
+        return list(self.registry.collect())
+
+
+def exposition(replicas: Mapping[str, Sequence[Metric]]) -> bytes:
+    """Prometheus's text format over several replicas' families, each sample labelled with its replica."""
+    merged: dict[str, Metric] = {}
+    for replica, families in replicas.items():
+        for family in families:
+            whole = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            kept = (sample for sample in family.samples if not sample.name.endswith("_created"))
+            whole.samples += [sample._replace(labels={**sample.labels, "replica": replica}) for sample in kept]
+    return generate_latest(_Families(list(merged.values())))
+
+
+class _Families:
+    """What `generate_latest` asks of a registry."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+class Counted:
+    """ASGI middleware: counts and times every request by its route, as the list of routes spells it, and its status."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: Sequence[str]) -> None:
+        self.app, self.metrics = app, metrics
+        self._exact = {route for route in routes if "{" not in route}
+        self._prefixes = {route.partition("{")[0]: route for route in routes if "{" in route}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 500  # what Starlette answers when the application raises
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        route, started = self._route(scope["path"]), time.perf_counter()
+        self.metrics.in_progress.inc()
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            self.metrics.in_progress.dec()
+            self.metrics.requests.labels(route, str(status)).inc()
+            self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+    def _route(self, path: str) -> str:
+        """The route of a path. What is no route is `other`: a caller must not be able to make a new label with every request."""
+        if path in self._exact:
+            return path
+        return next((route for prefix, route in self._prefixes.items() if path.startswith(prefix)), "other")

@@ -1,0 +1,100 @@
+"""The HTTP application around a student: its routes and, from the outside in, its doors. No Ray here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Body as FromBody
+from fastapi import Depends, FastAPI
+from fastapi.responses import HTMLResponse, Response
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from qcrd_ray import __version__
+from qcrd_ray.serving import front_page, openai_api, refusals
+from qcrd_ray.serving.doors import KeyDoor
+from qcrd_ray.serving.limits import BodyLimit
+from qcrd_ray.serving.messages import EXAMPLES, Body, Prediction
+from qcrd_ray.serving.metrics import Counted
+from qcrd_ray.serving.refusals import ErrorBody, Refusal
+from qcrd_ray.serving.service import Service
+
+OPEN_PATHS = ("/", "/healthz")  # answered without the key
+DESCRIPTION = """
+A student model: it answers a question (the label), explains its answer (the rationale), and a discriminator scores the explanation
+(the quality).
+
+* **503** means that too much is waiting; try again after `Retry-After` seconds. **504** means that an answer took too long.
+* A wrong request is told what was expected: **422** here, **400** on the OpenAI-compatible routes.
+* With a key configured every route but `/` and `/healthz` wants `Authorization: Bearer <key>`, and answers **401** without it.
+"""
+
+
+def make_app(
+    service: Service,
+    *,
+    key: str | None,
+    trouble: Callable[[], str],
+    scrape: Callable[[], Awaitable[bytes]],
+    title: str = "qcrd_ray student",
+) -> FastAPI:
+    """The application.
+
+    Args:
+        key: what callers must send; None lets everybody in.
+        trouble: why the model cannot answer now, or "".
+        scrape: the metrics of all replicas, in Prometheus's text format.
+    """
+    app = FastAPI(
+        title=title,
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,  # these pages load their scripts from elsewhere
+        redoc_url=None,
+        responses={401: {"model": ErrorBody}} if key else None,
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if key else [],  # for the description; KeyDoor is who asks
+    )
+    refusals.install(app, bad_request_under=openai_api.PATHS)
+    _add_routes(app, service, trouble=trouble, scrape=scrape)
+    app.include_router(openai_api.make_router(service))
+    routes = [*app.openapi()["paths"], "/", app.openapi_url]
+    app.add_middleware(BodyLimit, max_bytes=service.recipe.max_body_bytes)
+    if key:
+        app.add_middleware(KeyDoor, key=key, open_paths=OPEN_PATHS)
+    app.add_middleware(Counted, metrics=service.metrics, routes=routes)
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service, *, trouble: Callable[[], str], scrape: Callable[[], Awaitable[bytes]]) -> None:
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> HTMLResponse:
+        if not front_page.PAGE.is_file():
+            raise HTTPException(404, "this installation has no page")
+        html = front_page.PAGE.read_text(encoding="utf-8")
+        return HTMLResponse(html, headers=front_page.headers(html))
+
+    @app.get("/healthz", responses={503: {"model": ErrorBody}})
+    async def healthz() -> dict[str, str]:
+        """200 while the student is loaded, warmed up and answering. Whether Ray Serve itself lives is told by `/-/healthz`."""
+        if reason := trouble():
+            raise Refusal(503, reason, headers={"Retry-After": str(refusals.RETRY_AFTER_S)})
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+    async def metrics() -> Response:
+        """Prometheus's text format: requests, latencies, batches and tokens of every replica, told apart by the label `replica`."""
+        return Response(await scrape(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @app.get("/v1/task")
+    async def task() -> dict[str, Any]:
+        """How questions are written and read: the student folder's task.json."""
+        return dict(service.student.folder.facts)
+
+    @app.post("/v1/predict", responses={status: {"model": ErrorBody} for status in (413, 422, 503, 504)})
+    async def predict(body: Annotated[Body, FromBody(openapi_examples=EXAMPLES)]) -> Prediction | list[Prediction]:
+        """Answer one question, or a list of questions in their order."""
+        if isinstance(body, list):
+            return await service.predict(body)
+        return (await service.predict([body]))[0]
