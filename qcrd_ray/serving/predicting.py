@@ -65,7 +65,7 @@ def read_columns(given: Sequence[str]) -> dict[str, str]:
     return columns
 
 
-def prepare(student: str | Path, file: str, output: str | Path, *, options: Options) -> Job:
+def prepare(student: str | Path, file: str, output: str | Path, *, options: Options, rows_per_part: int = ROWS_PER_PART) -> Job:
     """Check a call before anything is started for it, and begin its output or go on with it. Reads the file once; needs no Ray.
 
     Raises:
@@ -77,7 +77,7 @@ def prepare(student: str | Path, file: str, output: str | Path, *, options: Opti
     if options.quality and folder.discriminator is None:
         raise UserError(f"--quality: {folder.path} holds no discriminator, so nothing can score its rationales")
     target.check_free()
-    parts, content = cut(questions, rows=ROWS_PER_PART)
+    parts, content = cut(questions, rows=rows_per_part)
     lines = [line for part in parts[:LOOKED_AT] for line in read_part(questions, part)]
     check_columns(str(questions), lines, columns=options.columns, kind=folder.facts["task"]["kind"], how="--column {field}=...")
     target.begin(
@@ -88,7 +88,7 @@ def prepare(student: str | Path, file: str, output: str | Path, *, options: Opti
             "columns": options.columns,
             "rationale": options.rationale,
             "quality": options.quality,
-            "rows per part": ROWS_PER_PART,
+            "rows per part": rows_per_part,
         }
     )
     return Job(student=folder, file=questions, parts=tuple(parts), output=target, options=options)
