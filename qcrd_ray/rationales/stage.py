@@ -89,7 +89,7 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
     """Run the Ray Data job over what the checkpoint does not hold; what it took, for the manifest."""
     settings = recipe.generation
     require(bundles(settings), what="asking the teacher (generation.actors)", timeout_s=recipe.ray.schedule_timeout_s)
-    tally = Tally.remote()
+    tally = Tally.options(resources=tie(settings.resources_per_actor)).remote()
     start = time.monotonic()
     calls_at_once = -(-settings.requests_in_flight * settings.questions_per_request // settings.rows_per_block) + 1
     with _data_context(store, settings), _reporting(tally, report, total=total, finished=finished):
