@@ -27,7 +27,7 @@ def examples(step: int) -> list[Example]:
         return (*torch.randint(7, 250, (length,), generator=generator).tolist(), 1)
 
     def rationales(count: int, source: Source, score: float) -> tuple[Rationale, ...]:
-        return tuple(Rationale(tokens=tokens(4 + i), source=source, score=score) for i in range(count))
+        return tuple(Rationale(tokens=tokens(4 + i), source=source, score=score, weight=0.75) for i in range(count))
 
     sizes = [(3, 2, True), (1, 0, True), (0, 2, True), (2, 3, False), (2, 1, True)]
     return [
