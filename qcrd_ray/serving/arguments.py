@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from qcrd_ray.engines import choose_engine
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.student_folder import StudentFolder
@@ -38,7 +39,9 @@ def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecip
     except ValidationError as error:
         mistakes = (f"{'.'.join(map(str, m['loc']))}: {m['msg']}, not {m['input']!r}".lstrip(": ") for m in error.errors())
         raise UserError("\n".join(mistakes)) from None
-    return StudentFolder.open(student), recipe
+    folder = StudentFolder.open(student)
+    choose_engine(folder.path, recipe.engine)  # a pairing that cannot work is told here, not by a replica that fails to start
+    return folder, recipe
 
 
 def read_settings(student: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> ServingRecipe:

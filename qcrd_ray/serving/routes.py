@@ -89,8 +89,8 @@ def _add_routes(app: FastAPI, service: Service, *, trouble: Callable[[], str], s
 
     @app.get("/v1/task")
     async def task() -> dict[str, Any]:
-        """How questions are written and read: the student folder's task.json."""
-        return dict(service.student.folder.facts)
+        """How questions are written and read: the student folder's task.json, and whether rationales can be scored (`quality`)."""
+        return {**service.student.folder.facts, "quality": service.student.judge is not None}
 
     @app.post("/v1/predict", responses={status: {"model": ErrorBody} for status in (413, 422, 503, 504)})
     async def predict(body: Annotated[Body, FromBody(openapi_examples=EXAMPLES)]) -> Prediction | list[Prediction]:
