@@ -10,6 +10,8 @@ import pytest
 import yaml
 from cluster_schemas import KUBERAY, crd_folder, problems
 
+from qcrd_ray.serving.arguments import read_arguments
+
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTERS = ROOT / "clusters"
 FILES = sorted(str(path.relative_to(CLUSTERS)) for path in CLUSTERS.rglob("*.yaml"))
@@ -103,6 +105,17 @@ def test_a_planted_error_is_found(name, path, value, told):
 
 def test_errors_are_planted_in_every_file():
     assert {name for name, *_ in PLANTED} == set(FILES)
+
+
+@pytest.mark.parametrize("name", ["student.yaml", "kuberay/rayservice.yaml"])
+def test_the_applications_builder_takes_the_args(name, exported_student):
+    """Bug guarded: a key that the recipe knows and the application refuses, such as host, which is Ray Serve's to say."""
+    config = yaml.safe_load((CLUSTERS / name).read_text())
+    deployed = yaml.safe_load(config["spec"]["serveConfigV2"]) if "kind" in config else config
+    application = deployed["applications"][0]
+    assert application["import_path"] == "qcrd_ray.serving.application:build"
+    folder, recipe = read_arguments({**application["args"], "student": str(exported_student)})
+    assert folder.path == exported_student and recipe.max_replicas == 4
 
 
 def test_a_file_of_an_unknown_kind_is_a_problem():

@@ -21,13 +21,8 @@ ROAD = ("aws.yaml", "gcp.yaml", "kuberay/raycluster.yaml", "kuberay/rayjob.yaml"
 STAGES = {"generate": {"teacher", "data"}, "train": {"trainer"}, "evaluate": {"trainer"}, "serve": {"data"}}
 
 
-def recipes_for_clusters() -> list[str]:
-    loaded = {path.name: load_recipe(path) for path in sorted((ROOT / "jobs" / "recipes").glob("*.yaml"))}
-    return [name for name, recipe in loaded.items() if recipe.ray.address == "auto"]
-
-
-def recipe_of(name: str) -> Recipe:
-    return load_recipe(ROOT / "jobs" / "recipes" / name)
+RECIPES = {path.name: load_recipe(path) for path in sorted((ROOT / "jobs" / "recipes").glob("*.yaml"))}
+FOR_CLUSTERS = [name for name, recipe in RECIPES.items() if recipe.ray.address == "auto"]
 
 
 def groups_of(name: str):
@@ -42,35 +37,46 @@ def at_most(recipe: Recipe) -> Recipe:
 
 
 def test_there_is_a_recipe_for_clusters():
-    assert "svamp_cluster.yaml" in recipes_for_clusters()
+    assert "svamp_cluster.yaml" in FOR_CLUSTERS
 
 
 @pytest.mark.parametrize("autoscaler", ["v1", "v2"])
 @pytest.mark.parametrize("cluster", ROAD)
-@pytest.mark.parametrize("recipe", recipes_for_clusters())
+@pytest.mark.parametrize("recipe", FOR_CLUSTERS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_brings_up_its_own_groups_and_finds_room(recipe, cluster, stage, autoscaler):
     """Bugs guarded: a stage that waits for ever, and a trainer's GPU that idles while the teacher talks."""
-    _, bundles = doctor.demands(at_most(recipe_of(recipe)), stage)
+    _, bundles = doctor.demands(at_most(RECIPES[recipe]), stage)
     started, homeless = brought_up(groups_of(cluster), bundles, autoscaler=autoscaler)
     assert homeless == 0
     assert set(started) == STAGES[stage]
 
 
 @pytest.mark.parametrize("cluster", ROAD)
-@pytest.mark.parametrize("recipe", recipes_for_clusters())
+@pytest.mark.parametrize("recipe", FOR_CLUSTERS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_nothing_but_its_own_group_can_hold_a_process(recipe, cluster, stage):
     """Bug guarded: a process without its tie, which works until its own group is full and then brings up another's node."""
-    _, bundles = doctor.demands(recipe_of(recipe), stage)
+    _, bundles = doctor.demands(RECIPES[recipe], stage)
     for bundle in bundles:
         held = holders(groups_of(cluster), bundle)
         assert len(held) == 1 and held <= STAGES[stage], (bundle, held)
 
 
+@pytest.mark.parametrize("autoscaler", ["v1", "v2"])
+@pytest.mark.parametrize("cluster", ROAD)
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in FOR_CLUSTERS])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_recipe_for_one_machine_finds_room_too_and_wakes_no_gpu(recipe, cluster, stage, autoscaler):
+    """The demo is the first thing that is tried on a new cluster, with --set ray.address=auto."""
+    _, bundles = doctor.demands(RECIPES[recipe], stage)
+    started, homeless = brought_up(groups_of(cluster), bundles, autoscaler=autoscaler)
+    assert homeless == 0 and set(started) <= {"data"}
+
+
 def test_a_process_without_a_tie_is_seen():
     """The check above can fail: untied, a replica of the teacher fits the trainers' nodes as well."""
-    recipe = recipe_of("svamp_cluster.yaml")
+    recipe = RECIPES["svamp_cluster.yaml"]
     untied = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"resources_per_replica": {}})})
     _, bundles = doctor.demands(untied, "generate")
     assert holders(groups_of("aws.yaml"), bundles[0]) == {"teacher", "trainer"}
@@ -78,7 +84,7 @@ def test_a_process_without_a_tie_is_seen():
 
 @pytest.mark.parametrize("autoscaler", ["v1", "v2"])
 def test_more_than_a_group_may_have_is_seen(autoscaler):
-    recipe = recipe_of("svamp_cluster.yaml")
+    recipe = RECIPES["svamp_cluster.yaml"]
     many = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 9})})
     _, homeless = brought_up(groups_of("aws.yaml"), doctor.demands(many, "train")[1], autoscaler=autoscaler)
     assert homeless == 9 + 1 - 4
@@ -112,6 +118,6 @@ def test_the_students_endpoint_has_room(config, cluster, group, autoscaler):
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_demo_asks_the_local_file_for_nothing_that_its_machines_do_not_count(stage):
     """Ray's local provider counts CPUs, GPUs and memory alone: a tie to a group would bring up no machine for ever."""
-    _, bundles = doctor.demands(recipe_of("demo.yaml"), stage)
+    _, bundles = doctor.demands(RECIPES["demo.yaml"], stage)
     assert {name for bundle in bundles for name, amount in bundle.items() if amount} == {"CPU"}
     assert max(bundle["CPU"] for bundle in bundles) <= 1
