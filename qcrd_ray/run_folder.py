@@ -103,13 +103,18 @@ class RunFolder:
         calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
         write_text(folder.recipe, dump_recipe(recipe))
         write_text(folder.versions, json.dumps([*calls, describe_call(recipe.seed)], indent=2) + "\n")
-        folder.push()
+        if folder.mirror:
+            folder.mirror.push()
         return folder
 
     def push(self) -> None:
-        """Bring the folder's URI into step with it; does nothing for a folder without one. Raises UserError."""
+        """Bring the folder's URI, where it has one, into step with it; one that is out of reach just now gets a later push.
+
+        Raises:
+            UserError: another run has opened the URI.
+        """
         if self.mirror:
-            self.mirror.push()
+            self.mirror.try_push()
 
     def in_step(self) -> AbstractContextManager[None]:
         """`with folder.in_step():` -- the folder's URI, where it has one, is kept in step with it, also when the block raises."""

@@ -57,6 +57,10 @@ def work_folder(uri: str) -> Path:
     return base / hashlib.sha256(shown(uri).rstrip("/").encode()).hexdigest()[:16]
 
 
+class Overtaken(UserError):
+    """Another run has opened the URI."""
+
+
 class Mirror:
     """A URI and the folder that is kept in step with it. Making one opens no connection but for finding an S3 bucket's region.
 
@@ -112,7 +116,8 @@ class Mirror:
         if there is None or there.decode() != state["token"]:
             self._fetch()
         else:
-            self._pushed = {name: tuple(stamp) for name, stamp in state["pushed"].items()}
+            # By the store's own list, as a push that was cut short noted nothing: what it sent is sent, or deleted, again.
+            self._pushed = {name: tuple(state["pushed"].get(name, (-1, -1))) for name in self.listing()}
         self._token = uuid.uuid4().hex
         self._write(TOKEN, self._token.encode())
         self._write_state()
@@ -121,7 +126,7 @@ class Mirror:
         """Bring the URI into step with the folder."""
         with self._pushing:
             if (there := self.read(TOKEN)) is None or there.decode() != self._token:
-                raise UserError(f"run: another run has opened {self.name} since; this one leaves it alone. Its files lie in {self.folder}")
+                raise Overtaken(f"run: another run has opened {self.name} since; this one leaves it alone. Its files lie in {self.folder}")
             files = _stamps(self.folder)
             gone = self._pushed.keys() - files.keys()
             for name in filter(_is_json, gone):  # before anything that they speak of changes
@@ -140,7 +145,7 @@ class Mirror:
 
         def watch() -> None:
             while not over.wait(every_s):
-                self._try_push()
+                self._push_or_warn()
 
         watcher = threading.Thread(target=watch, name="mirror", daemon=True)
         watcher.start()
@@ -149,13 +154,22 @@ class Mirror:
         except BaseException:
             over.set()
             watcher.join()
-            self._try_push()  # whatever comes of it, the block's own error is the one to tell
+            self._push_or_warn()  # whatever comes of it, the block's own error is the one to tell
             raise
         over.set()
         watcher.join()
         self.push()
 
-    def _try_push(self) -> None:
+    def try_push(self) -> None:
+        """:meth:`push`, but for a store that is out of reach for now: a later push makes up for it. Raises Overtaken."""
+        try:
+            self.push()
+        except Overtaken:
+            raise
+        except UserError as error:
+            log.warning("%s; trying again later", error)
+
+    def _push_or_warn(self) -> None:
         try:
             self.push()
         except UserError as error:

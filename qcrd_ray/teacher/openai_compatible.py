@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
+from ray.actor import ActorHandle
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.progress import Report, silent
@@ -21,6 +21,7 @@ from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.api_key import describe_key, read_key
 from qcrd_ray.teacher.base import Answer, Ask, Prompt, Refusal, Stopped, TeacherError
 from qcrd_ray.teacher.openai_wire import Samples, raise_error, read_samples, request_body, url_of
+from qcrd_ray.teacher.spending import share_spending
 
 CONNECT_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 60.0
@@ -42,7 +43,7 @@ class OpenAICompatible:
         self._recipe: OpenAITeacher = recipe.teacher
         self._sampling = recipe.sampling
         self._ledger = resolve(recipe.run) / "rationales" / SPENT
-        self._spending: Any = None  # the actor that counts tokens, from start() on
+        self._spending: ActorHandle | None = None  # counts tokens, from start() on
         self._client: httpx.AsyncClient | None = None
         self._key: str | None = None
         self._gathered: dict[str, _Gathered] = {}
@@ -67,9 +68,7 @@ class OpenAICompatible:
             return
         report(0, 0, "asking the endpoint for its models")
         probe(self._recipe)
-        from qcrd_ray.teacher.spending import SharedSpending
-
-        self._spending = SharedSpending.remote(self._ledger)
+        self._spending = share_spending(self._ledger)
 
     def stop(self) -> None:
         self._spending = None  # the actor goes with its last handle

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from qcrd_ray.run_folder import write_text
 
@@ -26,5 +28,11 @@ class Spending:
         return sum(self._tokens.values())
 
 
-# One for all actors that ask. Restarted, it reads its file again; a call that was under way then is counted once more, never lost.
-SharedSpending = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Spending)
+def share_spending(path: Path) -> ActorHandle:
+    """One :class:`Spending` for all actors that ask, on the driver's node, where a URI's work folder lies.
+
+    Restarted, it reads its file again; a call that was under way then may be counted twice, and is never lost.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Spending)
+    return actor.remote(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from asked_teacher import AskedTeacher
@@ -15,4 +16,6 @@ from qcrd_ray.run_folder import RunFolder
 if __name__ == "__main__":
     recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_text())
     connect(recipe.ray)
-    generate(recipe, RunFolder(Path(recipe.run)), teacher=AskedTeacher(Path(sys.argv[2]), delay_s=float(sys.argv[3])))
+    folder = RunFolder.open(recipe)
+    with folder.mirror.in_step(every_s=0.2) if folder.mirror else nullcontext():
+        generate(recipe, folder, teacher=AskedTeacher(Path(sys.argv[2]), delay_s=float(sys.argv[3])))

@@ -11,8 +11,10 @@ import ray
 from openai_server import KEY, reply, serving, status
 from test_generation import make_recipe, outcomes
 
+from qcrd_ray.doctor import examine
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales import generate, generate_splits
+from qcrd_ray.recipe_file import dump_recipe
 from qcrd_ray.run_folder import RunFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
@@ -97,20 +99,13 @@ def test_a_wrong_key_is_told_before_anything_is_asked(tmp_path, key_file):
         assert server.requests == []
 
 
-def test_a_run_killed_after_its_generation_goes_on_elsewhere_and_asks_nothing_again(tmp_path, key_file, monkeypatch):
-    """The second machine has an empty work folder, and no endpoint to ask either."""
-    uri = f"file://{tmp_path}/store/run"
-    monkeypatch.setenv("QCRD_WORK", str(tmp_path / "first"))
+def test_the_doctor_asks_the_endpoint(tmp_path, key_file):
     with serving() as server:
-        settings = teacher(server, key_file)
-        recipe = make_recipe(uri, teacher=settings)
-        folder = RunFolder.open(recipe)
-        generate(recipe, folder)
-        folder.push()
-        (folder.root / "lost").touch()  # and the machine is gone
-    monkeypatch.setenv("QCRD_WORK", str(tmp_path / "second"))
-    again = RunFolder.open(make_recipe(uri, teacher=settings))
-    manifest = generate(recipe, again)
-    assert again.root.is_relative_to(tmp_path / "second") and not (again.root / "lost").exists()
-    assert (manifest.outcomes["accepted"], len(server.requests), len(manifest.calls)) == (60, 60, 1)
-    assert told_key(tmp_path / "store") == []
+        recipe = make_recipe(tmp_path / "run", teacher=teacher(server, key_file))
+        (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+        told = {finding.name: finding for finding in examine(tmp_path / "recipe.yaml")}
+        assert told["teacher"].ok and f"with the key in {key_file}" in told["teacher"].text
+        assert told["teacher's endpoint"].ok and "has a-model, one of 1 models" in told["teacher's endpoint"].text
+    told = {finding.name: finding for finding in examine(tmp_path / "recipe.yaml")}
+    assert told["teacher"].ok and not told["teacher's endpoint"].ok  # nobody answers there any more
+    assert server.requests == [] and KEY not in str(told)
