@@ -34,8 +34,8 @@ class Groups:
 def read_groups(config: Mapping[str, Any]) -> Groups:
     """The groups of a file for `ray up`, or of a KubeRay manifest as Ray's autoscaler in the head's pod reads it."""
     if "kind" in config:
-        spec = config["spec"] if config["kind"] == "RayCluster" else config["spec"][INNER_CLUSTER[config["kind"]]]
-        config = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "qcrd", "namespace": "default"}, "spec": spec})
+        cluster = {"metadata": {"name": "qcrd", "namespace": "default"}, "spec": cluster_spec(config)}
+        config = _derive_autoscaling_config_from_ray_cr(cluster)
     prepared = prepare_config(copy.deepcopy(dict(config)))
     groups = dict(prepared["available_node_types"])
     head = groups.pop(prepared["head_node_type"])
@@ -45,6 +45,12 @@ def read_groups(config: Mapping[str, Any]) -> Groups:
         max_workers=prepared["max_workers"],
         idle_timeout_s=60 * prepared["idle_timeout_minutes"],
     )
+
+
+def cluster_spec(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The RayCluster's spec that a KubeRay manifest is or holds."""
+    inner = INNER_CLUSTER.get(manifest["kind"])
+    return manifest["spec"][inner] if inner else manifest["spec"]
 
 
 def holders(cluster: Groups, bundle: Bundle) -> set[str]:

@@ -137,6 +137,11 @@ def test_versions_and_image_are_those_of_the_requirements():
         assert set(re.findall(r'rayVersion: "(.*)"', text)) == ({ray} if name in KUBERAY_SPEC else set()), name
 
 
+def test_the_image_is_made_of_what_is_there():
+    copied = re.findall(r"^COPY (.+) \S+$", (CLUSTERS / "Dockerfile").read_text(), re.MULTILINE)
+    assert [name for line in copied for name in line.split() if not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_only_the_placeholders_are_anybodys_own(name):
     """What must be filled in is marked, and told in clusters/README.md; no account, network or machine of somebody's stands elsewhere."""

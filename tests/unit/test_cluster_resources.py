@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from node_groups import brought_up, holders, read_groups
+from node_groups import brought_up, cluster_spec, holders, read_groups
 
 from qcrd_ray import doctor, serving
 from qcrd_ray.recipe import Recipe, ServingRecipe
@@ -97,6 +97,16 @@ def test_groups_come_from_nothing_and_go_soon(cluster):
     assert sum(group["max_workers"] for group in groups.groups.values()) <= groups.max_workers
     assert groups.idle_timeout_s <= 180
     assert groups.head["CPU"] >= 1 and not groups.head.get("GPU")  # Ray Data's own small tasks, which cannot be tied, go there
+
+
+@pytest.mark.parametrize("name", [*ROAD[2:], "kuberay/rayservice.yaml"])
+def test_a_pod_has_what_its_group_promises(name):
+    """Bug guarded: Ray counts a group's `resources` and Kubernetes the container's, and a GPU in one alone is no GPU."""
+    spec = cluster_spec(yaml.safe_load((ROOT / "clusters" / name).read_text()))
+    for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert int(group["resources"]["CPU"]) <= int(limits["cpu"])
+        assert int(group["resources"].get("GPU", 0)) == limits.get("nvidia.com/gpu", 0)
 
 
 @pytest.mark.parametrize("autoscaler", ["v1", "v2"])
