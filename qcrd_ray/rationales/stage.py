@@ -20,6 +20,7 @@ from ray.data.checkpoint import CheckpointConfig
 
 from qcrd_ray.cluster import Bundle, require, tie
 from qcrd_ray.errors import UserError
+from qcrd_ray.live_metrics import RationaleMetrics
 from qcrd_ray.progress import Report, silent
 from qcrd_ray.questions import read_split
 from qcrd_ray.rationales.asking import Asker, Tally
@@ -92,7 +93,7 @@ def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, 
     tally = Tally.options(resources=tie(settings.resources_per_actor)).remote()
     start = time.monotonic()
     calls_at_once = -(-settings.requests_in_flight * settings.questions_per_request // settings.rows_per_block) + 1
-    with _data_context(store, settings), _reporting(tally, report, total=total, finished=finished):
+    with _data_context(store, settings), _reporting(recipe.name, tally, report, total=total, finished=finished):
         files = {"num_cpus": FILES_CPUS, "resources": tie(settings.resources_per_actor)}
         asks = ray.data.read_parquet(str(store.asks), **files)
         # Ray Data saves finished rows a block at a time, and without this it reads everything into one block.
@@ -134,14 +135,19 @@ def _data_context(store: Store, settings: GenerationRecipe) -> Iterator[None]:
 
 
 @contextmanager
-def _reporting(tally, report: Report, *, total: int, finished: int) -> Iterator[None]:
-    """Report progress while the block runs. The job keeps the main thread, so that Ctrl-C reaches Ray Data, which then stops cleanly."""
+def _reporting(run: str, tally, report: Report, *, total: int, finished: int) -> Iterator[None]:
+    """Report progress, and raise Ray's metrics, while the block runs.
+
+    The job keeps the main thread, so that Ctrl-C reaches Ray Data, which then stops cleanly.
+    """
+    live = RationaleMetrics(run)
     over = threading.Event()
 
     def watch() -> None:
         start = time.monotonic()
         while not over.wait(POLL_S):
             counts = ray.get(tally.read.remote())
+            live.tell(counts)
             speed = counts["tokens_out"] / (time.monotonic() - start)
             # A block whose actor died is asked, and so counted, twice.
             report(min(finished + counts["rows"], total), total, _note(counts) + (f", {speed:,.0f} tokens/s" if speed else ""))
@@ -153,6 +159,7 @@ def _reporting(tally, report: Report, *, total: int, finished: int) -> Iterator[
     finally:
         over.set()
         watcher.join()
+    live.tell(ray.get(tally.read.remote()))
 
 
 def _note(counts: Counter[str]) -> str:

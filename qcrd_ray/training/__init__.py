@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qcrd_ray.progress import Report, silent
@@ -12,9 +13,18 @@ if TYPE_CHECKING:
     from qcrd_ray.training.job import ObjectiveName
 
 
-def train(recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report: Report = silent) -> dict[str, Any]:
+OnRounds = Callable[[Sequence[dict[str, Any]]], None]
+
+
+def ignore(rows: Sequence[dict[str, Any]]) -> None:
+    """The OnRounds of a training whose rounds nobody follows."""
+
+
+def train(
+    recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report: Report = silent, on_rounds: OnRounds = ignore
+) -> dict[str, Any]:
     """Train a student in a run folder: see :func:`qcrd_ray.training.trainer.train`."""
     # Imported here, so that samplers and workers, which import modules of this package, do not load the driver's half of Ray Train.
     from qcrd_ray.training import trainer
 
-    return trainer.train(recipe, folder, objective=objective, report=report)
+    return trainer.train(recipe, folder, objective=objective, report=report, on_rounds=on_rounds)

@@ -19,11 +19,13 @@ from ray.train.torch import TorchTrainer
 
 from qcrd_ray.cluster import Bundle, require
 from qcrd_ray.errors import UserError
+from qcrd_ray.live_metrics import TrainingMetrics
 from qcrd_ray.progress import Report, silent
 from qcrd_ray.questions import read_split
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run_folder import RunFolder, write_text
 from qcrd_ray.tasks import build_task
+from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.checkpoints import CHECKPOINTS, KEPT
 from qcrd_ray.training.data import read_validation, rounds_of
 from qcrd_ray.training.job import ObjectiveName, TrainingJob
@@ -38,8 +40,12 @@ log = logging.getLogger(__name__)
 _WATCH_EVERY_S = 0.5
 
 
-def train(recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report: Report = silent) -> dict[str, Any]:
+def train(
+    recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report: Report = silent, on_rounds: OnRounds = ignore
+) -> dict[str, Any]:
     """Train the recipe's student on the run folder's rationales; returns what train/<objective>/result.json holds.
+
+    ``on_rounds`` is called from a thread of its own, with all rows of metrics.jsonl, whenever there are more; and once at the end.
 
     Needs a connected Ray. A finished training returns its result at once, an interrupted one goes on from its last round. The best
     student by validation lies in train/<objective>/best, a plain Hugging Face folder, with its discriminator in best/discriminator.
@@ -52,11 +58,12 @@ def train(recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report
     home = folder.training(objective)
     result = home / "result.json"
     if result.exists():
+        on_rounds(read_metrics(home))
         return json.loads(result.read_text())
     job = prepare_job(recipe, folder, objective)
     require(demands(job), what=f"training (train.workers, negatives.samplers) of {objective}", timeout_s=recipe.ray.schedule_timeout_s)
     total = rounds_of(recipe, job.manifest["questions"]).total_steps
-    with _samplers(job), _watch(job, total, report):
+    with _samplers(job), _watch(job, total, report, on_rounds):
         _fit(job)
     summary = summarise(job)
     write_text(result, json.dumps(summary, indent=2) + "\n")
@@ -208,25 +215,38 @@ def _samplers(job: TrainingJob) -> Iterator[None]:
 
 
 @contextmanager
-def _watch(job: TrainingJob, total: int, report: Report) -> Iterator[None]:
-    """Report the steps done, from the file that the first worker keeps, while the caller waits for Ray Train."""
+def _watch(job: TrainingJob, total: int, report: Report, on_rounds: OnRounds) -> Iterator[None]:
+    """Tell the steps and rounds done, from the files that the first worker keeps, while the caller waits for Ray Train."""
     (job.folder / PROGRESS).unlink(missing_ok=True)
+    live = TrainingMetrics(job.recipe.name, job.objective_name)
     ended = threading.Event()
+    told = 0
 
     def look() -> None:
-        while not ended.wait(_WATCH_EVERY_S):
-            done, note = read_progress(job.folder)
-            rows = read_metrics(job.folder)
-            accuracy = next((row["validation"][job.choose_by] for row in reversed(rows) if "validation" in row), None)
-            report(done, total, note if accuracy is None else f"{note}, validation {accuracy:.1%}")
+        nonlocal told
+        done, note = read_progress(job.folder)
+        rows = read_metrics(job.folder)
+        accuracy = next((row["validation"][job.choose_by] for row in reversed(rows) if "validation" in row), None)
+        report(done, total, note if accuracy is None else f"{note}, validation {accuracy:.1%}")
+        live.step(done)
+        if len(rows) != told:  # fewer after a restart of the workers, which begin at their last checkpoint
+            told = len(rows)
+            for row in rows[-1:]:
+                live.round(row)
+            on_rounds(rows)
 
-    thread = threading.Thread(target=look, name="training progress", daemon=True)
+    def keep_looking() -> None:
+        while not ended.wait(_WATCH_EVERY_S):
+            look()
+
+    thread = threading.Thread(target=keep_looking, name="training progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+        look()  # the last rounds, also of a training that ends in an error
     report(total, total, "done")
 
 
