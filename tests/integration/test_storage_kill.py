@@ -47,7 +47,7 @@ def test_a_killed_driver_loses_only_what_was_not_pushed(uri, tmp_path, monkeypat
     recipe = make_recipe(uri)
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json(by_alias=True))
     here = Path(__file__).parent
-    command = [sys.executable, here / "killed_generation.py", tmp_path / "recipe.json", tmp_path, "0.5"]
+    command = [sys.executable, here / "killed_generation.py", tmp_path / "recipe.json", tmp_path, "3"]
     environment = {
         **os.environ,
         "PYTHONPATH": f"{here.parent.parent}:{os.environ.get('PYTHONPATH', '')}",
@@ -57,7 +57,7 @@ def test_a_killed_driver_loses_only_what_was_not_pushed(uri, tmp_path, monkeypat
     mirror = Mirror(uri, tmp_path / "nowhere")
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         deadline = time.monotonic() + 120
-        while sum("/rows/" in name for name in mirror.listing()) < 2 and driver.poll() is None and time.monotonic() < deadline:
+        while sum("/rows/" in name for name in mirror.listing()) < 1 and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
         os.kill(driver.pid, signal.SIGKILL)
     there = mirror.listing()
