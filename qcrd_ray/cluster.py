@@ -201,7 +201,7 @@ def _read_config(gcs_address: str) -> dict | None:
     """Ray keeps the configuration's path in one place only: the command line of the head's monitor. KubeRay's head has no monitor."""
     for process in psutil.process_iter(["cmdline"]):
         arguments = process.info["cmdline"] or []
-        if f"--gcs-address={gcs_address}" in arguments and any(argument.endswith("monitor.py") for argument in arguments):
+        if f"--gcs-address={gcs_address}" in arguments and any(argument.endswith("/monitor.py") for argument in arguments):
             option = "--autoscaling-config="
             path = next((argument.removeprefix(option) for argument in arguments if argument.startswith(option)), None)
             return yaml.safe_load(Path(path).expanduser().read_text()) if path else {}
