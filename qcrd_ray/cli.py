@@ -66,15 +66,13 @@ def generate(recipe: RecipePath, set_: Overrides = None):
 def train(recipe: RecipePath, set_: Overrides = None):
     """Train the student (and the recipe's baselines) on the rationales in the run folder."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import road, training
+    from qcrd_ray import road
+    from qcrd_ray.tracking import tracked
 
-    stages = Stages()
-    with _begin(loaded, "train") as folder:
-        for objective in road.objectives(loaded):
-            with stages.stage(objective) as report:
-                training.train(loaded, folder, objective=objective, report=report)
-            folder.push()
-            print(folder.training(objective) / "best")
+    with _begin(loaded, "train") as folder, tracked(loaded, folder) as tracker:
+        road.train(loaded, folder, Stages(), tracker)
+    for objective in road.objectives(loaded):
+        print(folder.training(objective) / "best")
 
 
 @app.command()
@@ -84,12 +82,15 @@ def evaluate(recipe: RecipePath, set_: Overrides = None):
     from qcrd_ray import evaluation, summary
     from qcrd_ray.report import write_report
     from qcrd_ray.student_folder import export_student
+    from qcrd_ray.tracking import tracked
 
-    with _begin(loaded, "evaluate") as folder:
+    with _begin(loaded, "evaluate") as folder, tracked(loaded, folder) as tracker:
         with Stages().stage("evaluation") as report:
             results = evaluation.evaluate(loaded, folder, report=report)
         student = export_student(loaded, folder, results=results)
         page = write_report(folder)
+        tracker.results(results)
+        tracker.artifact(page)
     summary.show_table(results)
     print(student)
     print(page)

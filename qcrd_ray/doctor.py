@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from qcrd_ray import cluster, cluster_checks, model_folder, rationales, serving, teacher
+from qcrd_ray import cluster, cluster_checks, model_folder, rationales, serving, teacher, tracking
 from qcrd_ray.errors import UserError
 from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import OpenAITeacher, Recipe
@@ -198,4 +198,5 @@ RECIPE_CHECKS: dict[str, Callable[[Recipe], str]] = {
     "student": check_student,
     "endpoint": check_endpoint,
     "run folder": check_run_folder,
+    "tracking": lambda recipe: tracking.check(recipe.tracking),
 }

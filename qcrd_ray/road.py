@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from qcrd_ray import cluster, doctor, evaluation, rationales, serving, training
@@ -18,6 +19,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.report import write_report
 from qcrd_ray.run_folder import RunFolder, write_text
 from qcrd_ray.student_folder import export_student
+from qcrd_ray.tracking import Tracker, tracked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +44,14 @@ def run(recipe: Recipe, stages: Stages) -> Walked:
         report(1, 2, "starting Ray")
         cluster.connect(recipe.ray)
         doctor.preflight_cluster(recipe)
-    with folder.in_step():
-        return _walk(recipe, folder, stages)
+    with folder.in_step(), tracked(recipe, folder) as tracker:
+        return _walk(recipe, folder, stages, tracker)
 
 
-def _walk(recipe: Recipe, folder: RunFolder, stages: Stages) -> Walked:
+def _walk(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -> Walked:
     generate(recipe, folder, stages)
     folder.push()
-    for objective in objectives(recipe):
-        with stages.stage(objective) as report:
-            training.train(recipe, folder, objective=objective, report=report)
-        folder.push()
+    train(recipe, folder, stages, tracker)
     with stages.stage("evaluation") as report:
         results = evaluation.evaluate(recipe, folder, report=report)
     folder.push()
@@ -60,7 +59,8 @@ def _walk(recipe: Recipe, folder: RunFolder, stages: Stages) -> Walked:
         student = export_student(recipe, folder, results=results)
         answer = ask_once(recipe, student, report)
     write_text(folder.seconds, json.dumps(stages.seconds, indent=2) + "\n")
-    write_report(folder)
+    tracker.results(results)
+    tracker.artifact(write_report(folder))
     return Walked(folder=folder, results=results, answer=answer, seconds=stages.seconds)
 
 
@@ -69,6 +69,14 @@ def generate(recipe: Recipe, folder: RunFolder, stages: Stages) -> None:
     splits = ["train", "test"] if recipe.evaluate.teacher_on_test else ["train"]
     with stages.stage("rationales") as report:
         rationales.generate_splits(recipe, folder, splits, report=report)
+
+
+def train(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -> None:
+    """Train for each of the recipe's objectives, one after another."""
+    for objective in objectives(recipe):
+        with stages.stage(objective) as report:
+            training.train(recipe, folder, objective=objective, report=report, on_rounds=partial(tracker.rounds, objective))
+        folder.push()
 
 
 def objectives(recipe: Recipe) -> list[str]:
