@@ -23,7 +23,8 @@ def show(walked: Walked) -> None:
     out.print()
     _print(answer_lines(walked.answer))
     out.print()
-    out.print(f"the run folder, {walked.folder.root}:", markup=False)
+    mirror = walked.folder.mirror
+    out.print(f"the run folder, {f'{mirror.name}, worked on in ' if mirror else ''}{walked.folder.root}:", markup=False)
     _print(f"  {name:<36} {size_text(size):>10}" for name, size in walked.folder.listing())
     out.print()
     times = ", ".join(f"{name} {clock(seconds)}" for name, seconds in walked.seconds.items())

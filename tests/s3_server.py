@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,4 +29,5 @@ def bucket(monkeypatch) -> Iterator[str]:
     try:
         yield f"s3://bucket/runs/demo?endpoint_override={address}&scheme=http&region=us-east-1"
     finally:
+        urllib.request.urlopen(urllib.request.Request(f"http://{address}/moto-api/reset", method="POST"))  # buckets outlive a server
         server.stop()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.tasks.thinking import Thought, split_thinking
 
 MARKS = ("<think>", "</think>")
@@ -69,3 +70,10 @@ def test_what_is_left_is_not_split_again(pieces):
 )
 def test_marks_in_odd_places(text, marks, wanted):
     assert split_thinking(text, marks) == wanted
+
+
+def test_marks_in_a_recipe():
+    assert TaskRecipe(kind="arithmetic").thinking == MARKS
+    assert TaskRecipe(kind="arithmetic", thinking=None).thinking is None
+    with pytest.raises(ValueError, match="two marks"):
+        TaskRecipe(kind="arithmetic", thinking=("", "</think>"))
