@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from transformers import AutoTokenizer
 
-from qcrd_ray.engines import load_engine
+from qcrd_ray.engines import EngineName, load_engine
 from qcrd_ray.heads import Head, HeadAnswer, prompt_of, read
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.tokenising import tokenise_pairs
@@ -52,7 +53,13 @@ class Student:
     """The model and the discriminator of ``folder``. Not thread-safe: one call of `write`, and one of `score`, at a time."""
 
     def __init__(
-        self, folder: StudentFolder, *, engine: str = "auto", device: str = "auto", batch_size: int = 32, max_tokens: int | None = None
+        self,
+        folder: StudentFolder,
+        *,
+        engine: EngineName | Literal["auto"] = "auto",
+        device: str = "auto",
+        batch_size: int = 32,
+        max_tokens: int | None = None,
     ) -> None:
         """``max_tokens``: the longest text that anybody may ask for; None: what the student was trained to write."""
         self.folder, self.task = folder, folder.task

@@ -45,11 +45,7 @@ class StudentEndpoint:
 
     def __init__(self, folder: str, recipe: ServingRecipe, *, key_expected: bool) -> None:
         """``key_expected``: the builder found a key; a replica whose node has none must not serve without it."""
-        self.key = doors.read_key(recipe)
-        if key_expected and self.key is None:
-            raise UserError(f"serve.api_key_env: this node's environment has no {recipe.api_key_env}; every node that serves needs it")
-        if host := listening_host():
-            doors.check_host(host, key=self.key)
+        self.key = replica_key(recipe, expected=key_expected)
         self.student = Student(
             StudentFolder.open(Path(folder)), engine=recipe.engine, batch_size=recipe.max_batch_size, max_tokens=recipe.max_output_tokens
         )
@@ -118,7 +114,16 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     return deployment.bind(str(folder.path), recipe, key_expected=key_expected)
 
 
-def listening_host() -> str | None:
-    """Where this cluster's Ray Serve listens for HTTP; None where it does not."""
+def replica_key(recipe: ServingRecipe, *, expected: bool) -> str | None:
+    """The key as this replica's node holds it. `serve run` and `serve deploy` know no serve.host, so the replica asks where Serve listens.
+
+    Raises:
+        UserError: a key is ``expected`` and this node has none, or other machines can reach Ray Serve and there is none.
+    """
+    key = doors.read_key(recipe)
+    if expected and key is None:
+        raise UserError(f"serve.api_key_env: this node's environment has no {recipe.api_key_env}; every node that serves needs it")
     client = _get_global_client(raise_if_no_controller_running=False)  # no public call tells a running Serve's address
-    return client.http_config.host if client is not None else None
+    if client is not None and client.http_config.host:
+        doors.check_host(client.http_config.host, key=key)
+    return key

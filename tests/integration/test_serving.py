@@ -143,10 +143,9 @@ def test_a_second_address_is_refused(url, exported_student):
         serving.start(exported_student, ServingRecipe(port=1))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
-def test_only_the_loopback_is_bound(local_ray, exported_student, host):
-    with pytest.raises(UserError, match=r"serve\.host"):
-        serving.start(exported_student, ServingRecipe(host=host))
+def test_a_public_address_without_a_key_does_not_start(local_ray, exported_student):
+    with pytest.raises(UserError, match=r"serve\.host: other machines could reach"):
+        serving.start(exported_student, ServingRecipe(host="0.0.0.0"))
 
 
 def test_the_address_is_checked_before_a_run():
@@ -159,3 +158,59 @@ def test_the_address_is_checked_before_a_run():
         other.listen()
         with pytest.raises(UserError, match=r"serve\.port: .* is not free"):
             endpoint._check_free("127.0.0.1", other.getsockname()[1])
+
+
+# --------------------------------------------------------------------------------------------- OpenAI's own client, curl, metrics
+
+
+@pytest.fixture(scope="module")
+def openai_client(url):
+    import openai
+
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none is asked for", max_retries=0) as client:
+        yield client
+
+
+def test_the_openai_client_works_unchanged(openai_client, url):
+    chat = openai_client.chat.completions.create(model="student", messages=[{"role": "user", "content": QUESTION}])
+    predicted = call(url, {"question": QUESTION, "rationale": True})[1]
+    assert predicted["rationale"] in chat.choices[0].message.content
+    assert chat.usage.total_tokens == chat.usage.prompt_tokens + chat.usage.completion_tokens
+    label = openai_client.completions.create(model="student:label", prompt=[QUESTION, QUESTION])
+    assert [choice.text for choice in label.choices] == [predicted["text"]] * 2
+    assert [model.id for model in openai_client.models.list()] == ["student", "student:label"]
+
+
+def test_the_openai_client_streams(openai_client):
+    asked = {"model": "student", "messages": [{"role": "user", "content": QUESTION}], "temperature": 1.0, "seed": 7}
+    whole = openai_client.chat.completions.create(**asked)
+    chunks = list(openai_client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage
+
+
+def test_the_openai_client_tells_errors_apart(openai_client):
+    import openai
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        openai_client.completions.create(model="student", prompt=QUESTION, temperature=3)
+    assert refused.value.param == "temperature"
+    with pytest.raises(openai.NotFoundError, match="there is student"):
+        openai_client.completions.create(model="gpt-4", prompt=QUESTION)
+
+
+def test_requests_that_arrive_together_are_written_together(url):
+    """Without batching, a busy endpoint answers one by one, and nothing but the batch sizes tells."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: call(url, {"question": QUESTION, "samples": 8, "seed": number}), range(24)))
+    with urllib.request.urlopen(url + "/metrics", timeout=30) as response:
+        assert response.headers["Content-Type"].startswith("text/plain")
+        text = response.read().decode()
+    numbers = {
+        line.partition("{")[0]: float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if "qcrd_batch_size_" in line and 'work="write"' in line
+    }
+    assert numbers["qcrd_batch_size_sum"] > 1.5 * numbers["qcrd_batch_size_count"]
+    assert 'qcrd_requests_total{replica="' in text
