@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.json_lines import expand_path
@@ -26,7 +27,7 @@ def read_key(recipe: OpenAITeacher) -> str | None:
             key = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
-            raise UserError(f"teacher.api_key_file: cannot read {file} on {os.uname().nodename}: {reason}") from None
+            raise UserError(f"teacher.api_key_file: cannot read {file} on {platform.node()}: {reason}") from None
     if not key or not key.isascii() or any(letter.isspace() or not letter.isprintable() for letter in key):
         raise UserError(f"teacher: {where} holds no key: expected one line of letters, digits and signs, without blanks")
     return key

@@ -152,8 +152,7 @@ def probe(recipe: OpenAITeacher) -> str:
             if response.status_code == 200 and recipe.model in (names := _names(response)):
                 return f"{recipe.base_url} has {recipe.model}, one of {len(names)} models"
             if response.status_code in (200, 404, 405):
-                body = request_body(recipe, SamplingRecipe(max_tokens=1), _smallest(recipe), n=1)
-                response = client.post(url_of(recipe), json=body)
+                response = client.post(url_of(recipe), json=_smallest_request(recipe))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UserError(f"teacher.base_url: nobody answers at {recipe.base_url}: {type(error).__name__}: {error}") from error
     text = response.text.replace(key, "<key>") if key else response.text
@@ -166,15 +165,18 @@ def _refuse(status: int, text: str, recipe: OpenAITeacher) -> None:
     try:
         raise_error(status, {}, text, recipe)
     except (Stopped, Refusal, TeacherError) as error:
-        raise UserError(f"teacher: {error}\nIt was asked {describe_key(recipe)}.") from error
+        raise UserError(f"teacher: {error}") from error
 
 
 def _headers(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _smallest(recipe: OpenAITeacher) -> Prompt:
-    return [{"role": "user", "content": "1"}] if recipe.endpoint == "chat" else "1"
+def _smallest_request(recipe: OpenAITeacher) -> dict:
+    """One token, by whichever name the endpoint limits them."""
+    prompt = [{"role": "user", "content": "1"}] if recipe.endpoint == "chat" else "1"
+    body = request_body(recipe, SamplingRecipe(), prompt, n=1)
+    return {name: 1 if name in ("max_tokens", "max_completion_tokens") else value for name, value in body.items()}
 
 
 def _names(response: httpx.Response) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from email.utils import parsedate_to_datetime
 
 from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
 from qcrd_ray.records import Completion
+from qcrd_ray.teacher.api_key import describe_key
 from qcrd_ray.teacher.base import Prompt, Refusal, Stopped, TeacherError
 
 LONGEST_REASON = 400  # characters of an endpoint's error that are kept
@@ -76,7 +78,7 @@ def raise_error(status: int, headers: Mapping[str, str], text: str, recipe: Open
     message, code, field = _message(text)
     told = f"HTTP {status}: {_short(message)}"
     if status == 401:
-        raise Stopped(f"the endpoint refuses the key (teacher.api_key_file, teacher.api_key_env): {told}")
+        raise Stopped(f"the endpoint refuses the key; it was asked {describe_key(recipe)} on {platform.node()}: {told}")
     if status == 402 or code == "insufficient_quota":
         raise Stopped(f"the account behind the key has nothing left to spend: {told}")
     if status == 404:

@@ -295,6 +295,13 @@ class TestProbe:
             assert "answers (HTTP 200)" in probe(recipe(server).teacher)
             assert [body["max_tokens"] for body in server.requests] == [1]
 
+    def test_one_token_by_whichever_name(self):
+        with serving() as server:
+            server.models = []
+            probe(recipe(server, teacher={"extra_body": {"max_tokens": None, "max_completion_tokens": 9_999}}).teacher)
+            (body,) = server.requests
+            assert body["max_completion_tokens"] == 1 and "max_tokens" not in body
+
     def test_a_model_that_is_not_there_is_told_before_the_job(self):
         with serving(lambda number, body: status(404, "The model `a-model` does not exist")) as server:
             server.models = ["another"]
