@@ -1,0 +1,50 @@
+"""Groups of nodes come when a stage asks for them and go after it, and no other group comes with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+from hosts import ROOT, Hosts, missing
+
+pytestmark = [pytest.mark.cluster, pytest.mark.system, pytest.mark.timeout(400)]
+NONE = {"data": 0, "teacher": 0, "trainer": 0}
+
+
+@pytest.fixture(scope="module")
+def told():
+    """What growing_groups.py saw. On a host of its own, because Ray's fake cluster begins with `ray stop --force`."""
+    if reason := missing():
+        pytest.skip(f"no hosts here: {reason}")
+    with Hosts(Path(f"/tmp/qcrd-{os.getpid()}"), count=1, sees_checkout=True) as hosts:
+        base = Path(ray.__file__).parent / "autoscaler" / "_private" / "fake_multi_node"
+        layers = f"lowerdir={base},upperdir={hosts.folder}/upper,workdir={hosts.folder}/work"  # the environment itself is left as it is
+        hosts.run(0, f"cd {hosts.folder} && mkdir upper work && mount -t overlay overlay -o {layers} {base}")
+        hosts.run(0, f"cp {Path(__file__).with_name('fake_multi_node.yaml')} {base}/example.yaml")
+        script = Path(__file__).with_name("growing_groups.py")
+        files = f"{ROOT}/clusters/aws.yaml {ROOT}/jobs/recipes/svamp_cluster.yaml"
+        environment = f"RAY_AUTH_MODE=disabled PYTHONPATH={ROOT} QCRD_DATASETS=/nowhere"
+        return json.loads(hosts.run(0, f"{environment} {sys.executable} {script} {files}", timeout_s=380).splitlines()[-1])
+
+
+def test_checking_a_run_brings_up_no_node(told):
+    """Bug guarded: trainers that come up, and are paid for, while the teacher talks."""
+    assert told["start"] == told["checked"] == NONE
+
+
+def test_what_no_group_has_is_refused_at_once(told):
+    assert "sampler" in told["refused"] and "the cluster has 0" in told["refused"], told["refused"]
+
+
+def test_asking_brings_up_the_teacher_and_its_askers_alone(told):
+    assert told["generate"] == {"data": 1, "teacher": 1, "trainer": 0}
+    assert told["after generate"] == NONE
+
+
+def test_training_brings_up_the_trainers_alone(told):
+    assert told["train"] == {"data": 0, "teacher": 0, "trainer": 3}
+    assert told["after train"] == NONE
