@@ -28,14 +28,18 @@ Bundle = dict[str, float]  # resources that one process needs on one node: {"CPU
 LOCAL_CPUS = 8  # logical CPUs declared on a smaller machine, so that every stage's roles fit beside each other
 TIE = 0.001  # of a custom resource: enough to be placed where it is, and too little to use it up
 _POLL_S = 1.0
+_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a submitted job, and nowhere else
 _UNTOLD = ("accelerator_type:", "memory")
+
+log = logging.getLogger(__name__)
 
 
 def connect(recipe: RayRecipe) -> None:
     """Join or start the Ray that the recipe names; does nothing where this process is connected already.
 
     `local` starts a Ray that lives as long as this process. `auto` joins the cluster that RAY_ADDRESS names or that runs on this
-    machine, and starts a local one where there is none.
+    machine, and starts a local one where there is none. In a submitted job `local` is the cluster that it was submitted to: a Ray of
+    its own would crowd the head and leave the other nodes idle.
 
     Raises:
         UserError: no cluster answers at the address, or it refuses this client.
@@ -45,7 +49,11 @@ def connect(recipe: RayRecipe) -> None:
     # Several processes share the cores of a node: a library that starts a thread per core in each makes all of them slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    named = os.environ.get("RAY_ADDRESS") if recipe.address == "auto" else recipe.address
+    address = recipe.address
+    if address == "local" and _SUBMITTED_JOB in os.environ:
+        log.warning("ray.address: local is, in a submitted job, the cluster that it was submitted to")
+        address = "auto"
+    named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
     if named == "local":
         _start_local(recipe)
     elif named and named != "auto":

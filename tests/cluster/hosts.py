@@ -21,7 +21,7 @@ NEEDED = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "unshare": "util-linux",
-    "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "rsync": "rsync",
 }
 NETWORK = "10.78.0"
@@ -64,6 +64,7 @@ class Hosts:
         self._booted: list[subprocess.Popen] = []
 
     def __enter__(self) -> Hosts:
+        self.down()  # what a killed session has left
         self._write_files()
         try:
             _ip("link", "add", BRIDGE, "type", "bridge")
@@ -129,7 +130,8 @@ class Hosts:
             _ip("-n", name, "link", "set", link, "up")
         _ip("-n", name, "route", "add", "default", "via", f"{NETWORK}.254")
         boot = _BOOT.format(name=name, folder=self.folder, own=own, hidden=" ".join(map(str, self.hidden)), path=PATH)
-        call = ["ip", "netns", "exec", name, "unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--mount-proc", "--kill-child"]
+        call = ["setpriv", "--pdeathsig", "KILL"]  # with us, however we end
+        call += ["ip", "netns", "exec", name, "unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--mount-proc", "--kill-child"]
         with (own / "log").open("w") as log:
             booted = subprocess.Popen([*call, "bash", "-c", boot], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self._booted.append(booted)

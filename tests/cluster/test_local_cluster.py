@@ -35,7 +35,6 @@ SPREAD = {
     "train.round": "{unit: steps, size: 8}",
     "train.batch_size": 16,
     "train.worker.cpus": 2,
-    "ray.address": "auto",
 }
 
 
