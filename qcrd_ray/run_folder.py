@@ -5,7 +5,7 @@ Layout (every stage's input and output is a file here):
     recipe.yaml                  the resolved recipe; another recipe is refused
     versions.json                seed, versions, commit and time of each call that worked in this folder
     questions/<split>.parquet    the questions read (QUESTION_SCHEMA), and <split>.rejected.parquet with reasons
-    rationales/<split>/          rows/*.parquet (RATIONALE_SET_SCHEMA) and manifest.json
+    rationales/<split>/          rows/*.parquet (RATIONALE_SET_SCHEMA) and manifest.json; beside them spent.json: tokens paid for so far
     train/<objective>/           metrics.jsonl, tensorboard/, scores/, negatives/, snapshots/, checkpoints, best/, result.json
     evaluation/                  results.json, predictions.parquet
     student/                     the exported student, an ordinary Hugging Face folder
