@@ -126,3 +126,18 @@ def test_a_wrong_value_is_named_before_anything_starts(qcrd, change, words, reci
 
 def test_serving_something_that_is_no_student_folder(qcrd, tmp_path):
     refused(qcrd("serve", tmp_path, cwd=tmp_path), str(tmp_path))
+
+
+def test_predict_tells_mistakes_before_it_starts_ray(qcrd, exported_student, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"problem": "1 + 1?"}\n')
+    (tmp_path / "there.jsonl").write_text("mine")
+    for arguments, told in [
+        (["no/student", "in.jsonl", "out.jsonl"], "there is no such folder"),
+        ([exported_student, "inn.jsonl", "out.jsonl"], "near it: in.jsonl"),
+        ([exported_student, "in.jsonl", "there.jsonl"], "nothing is written over it"),
+        ([exported_student, "in.jsonl", "out.jsonl"], "--column question=..."),
+        ([exported_student, "in.jsonl", "out.jsonl", "--column", "problem"], "--column problem: say FIELD=NAME"),
+    ]:
+        answer = qcrd("predict", *arguments, cwd=tmp_path)
+        assert answer.returncode == 1 and told in answer.stderr.replace("\n", " "), answer
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.jsonl", "there.jsonl"]
