@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+from training_tiny import tiny_recipe
 
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
 from qcrd_ray.questions import REJECTED_SCHEMA, write_table
@@ -21,7 +22,6 @@ from qcrd_ray.records import (
     Role,
 )
 from qcrd_ray.run_folder import RunFolder, describe_call
-from tests.training_tiny import tiny_recipe
 
 EVIL = "<script>alert('x')</script> & <img src=x onerror=alert(1)>"
 # (outcome, share of the vote, vote, how many such rows); the gold answer is always 7

@@ -11,6 +11,7 @@ from qcrd_ray import __version__
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe_file import load_recipe
+from qcrd_ray.report.blocks import model_name
 from qcrd_ray.report.facts.effort import stage_seconds, work
 from qcrd_ray.report.facts.examples import differences, extremes
 from qcrd_ray.report.facts.learning import Training, read_training
@@ -76,12 +77,19 @@ def render(folder: RunFolder) -> str:
 
 
 def _examples(recipe: Recipe, folder: RunFolder, trainings: list[Training], measured: Measured | None) -> Markup:
+    """Rationales of the run's own training; questions on which the student and the first baseline differ, each by its best-spoken head."""
     own = next((training for training in trainings if training.objective == recipe.objective.name), None)
-    head = "rationale" if recipe.objective.name == "qcrd" else "label"
-    first, second = ("student", head), ("finetune", "label")
-    both = measured and all(any(key[:2] == model for key in measured.answers) for model in (first, second))
-    differing = differences(folder, measured, first=first, second=second, seed=recipe.seed) if measured and both else None
+    differing = None
+    if measured and measured.baselines:
+        first, second = (_speaking(measured, name) for name in ("student", measured.baselines[0]))
+        differing = (model_name(*first), model_name(*second), *differences(folder, measured, first=first, second=second, seed=recipe.seed))
     return examples_section(extremes(own) if own else None, differing)
+
+
+def _speaking(measured: Measured, name: str) -> tuple[str, str]:
+    """A model with the head that says most: the rationale, where it has one."""
+    heads = measured.heads(name)
+    return name, "rationale" if "rationale" in heads else heads[0]
 
 
 def _made(calls: list[dict]) -> Markup:

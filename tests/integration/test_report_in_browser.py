@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
+from report_tiny import whole_run
 
 from qcrd_ray.report import write_report
-from tests.report_tiny import whole_run
 
 pytestmark = pytest.mark.browser
 

@@ -1,6 +1,7 @@
 """What a report says, counted by hand on a folder of known numbers (tests/report_tiny.py)."""
 
 import pytest
+from report_tiny import add_rows, add_training, begin, whole_run
 
 from qcrd_ray.evaluation.paired import mcnemar, pair
 from qcrd_ray.recipe_file import load_recipe
@@ -10,7 +11,6 @@ from qcrd_ray.report.facts.examples import differences, extremes
 from qcrd_ray.report.facts.learning import percentiles, read_training, score_boxes
 from qcrd_ray.report.facts.measured import agreements, comparisons, read_measured
 from qcrd_ray.report.facts.rows import bins, read_rows
-from tests.report_tiny import add_rows, add_training, begin, whole_run
 
 
 @pytest.fixture(scope="module")

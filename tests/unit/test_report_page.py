@@ -3,12 +3,12 @@
 from html.parser import HTMLParser
 
 import pytest
+from report_tiny import EVIL, add_evaluation, add_rows, add_training, begin, whole_run
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.report import write_report
 from qcrd_ray.report.page import render
 from qcrd_ray.run_folder import RunFolder
-from tests.report_tiny import EVIL, add_evaluation, add_rows, add_training, begin, whole_run
 
 
 class Elements(HTMLParser):
@@ -86,7 +86,7 @@ def test_a_training_under_way_and_a_run_without_a_baseline_or_scores(tmp_path):
     add_evaluation(folder, baseline=False)
     page = render(folder)
     assert "Not finished yet: qcrd" in page and "kept no single scores" in page
-    assert "There is no baseline here" in page and "nothing to hold against each other" in page
+    assert "There is no baseline here" in page and "nothing to hold against it" in page
     assert "Loss by round" in page
 
 

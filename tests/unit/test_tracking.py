@@ -5,12 +5,12 @@ import logging
 import sys
 
 import pytest
+from training_tiny import tiny_recipe
 
 from qcrd_ray import doctor, tracking
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import TrackingRecipe
 from qcrd_ray.run_folder import RunFolder
-from tests.training_tiny import tiny_recipe
 
 RESULTS = {"rows": [{"name": "teacher, voted", "head": "vote", "split": "test", "accuracy": 0.5, "low": 0.4, "high": 0.6}]}
 

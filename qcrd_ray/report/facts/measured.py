@@ -34,6 +34,16 @@ class Measured:
     def splits(self) -> list[str]:
         return list(dict.fromkeys(row["split"] for row in self.results["rows"]))
 
+    @property
+    def baselines(self) -> list[str]:
+        """The objectives that were trained and measured beside the run's own."""
+        names = dict.fromkeys(row["name"] for row in self.results["rows"])
+        return [name for name in names if not name.startswith(("student", "teacher"))]
+
+    def heads(self, name: str) -> list[str]:
+        """The heads that a model was measured by."""
+        return list(dict.fromkeys(row["head"] for row in self.results["rows"] if row["name"] == name))
+
     def row(self, name: str, head: str, split: str) -> dict | None:
         """A row of the results, None where that was not measured."""
         wanted = (name, head, split)
@@ -63,16 +73,6 @@ class Agreement:
     only_rationale_right: int
 
 
-# What the student's heads are held against, in this order; a comparison with what was not measured is left out.
-COMPARISONS = (
-    (("student", "rationale"), ("finetune", "label")),
-    (("student", "label"), ("finetune", "label")),
-    (("student", "rationale"), ("student base", "rationale")),
-    (("student", "label"), ("student base", "label")),
-    (("student", "rationale"), ("student", "label")),
-)
-
-
 def read_measured(folder: RunFolder) -> Measured | None:
     """The evaluation, None where there has been none."""
     results, predictions = folder.evaluation / "results.json", folder.evaluation / "predictions.parquet"
@@ -86,11 +86,25 @@ def read_measured(folder: RunFolder) -> Measured | None:
     return Measured(results=json.loads(results.read_text()), answers=answers)
 
 
+def opponents(measured: Measured) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """What the student's heads are held against: the same head of every baseline and of the base (a baseline's only head where it has
+    one), and the two heads against each other."""
+    found = []
+    for name in (*measured.baselines, "student base"):
+        theirs = measured.heads(name)
+        for head in measured.heads("student"):
+            if theirs:
+                found.append((("student", head), (name, head if head in theirs else theirs[0])))
+    if len(measured.heads("student")) > 1:
+        found.append((("student", "rationale"), ("student", "label")))
+    return found
+
+
 def comparisons(measured: Measured) -> list[Comparison]:
-    """All of :data:`COMPARISONS` on every split that has both."""
+    """All of :func:`opponents`, on every split that has both."""
     found = []
     for split in measured.splits:
-        for first, second in COMPARISONS:
+        for first, second in opponents(measured):
             one, other = measured.answers.get((*first, split)), measured.answers.get((*second, split))
             if one and other:
                 counts = pair({id: a.right for id, a in one.items()}, {id: a.right for id, a in other.items()})

@@ -19,9 +19,9 @@ _WHO = {
 
 def examples_section(
     scored: tuple[int, list[ScoredRationale], list[ScoredRationale]] | None,
-    differing: tuple[list[Difference], list[Difference]] | None,
+    differing: tuple[str, str, list[Difference], list[Difference]] | None,
 ) -> Markup:
-    """``differing``: questions that the student gets and the baseline does not, and the reverse; None: there is no baseline."""
+    """``differing``: two models, the questions that the first gets and the second does not, and the reverse; None: no baseline."""
     parts = []
     if scored is None:
         parts.append(missing("No single scores were kept, so there are no best and worst rationales to show."))
@@ -31,14 +31,12 @@ def examples_section(
             pair(_ranked(f"Best scored rationales, round {round}", best), _ranked(f"Worst scored rationales, round {round}", worst))
         )
     if differing is None:
-        parts.append(missing("Student and baseline have not both been measured, so there is nothing to hold against each other."))
+        parts.append(missing("No baseline has been measured beside the student, so there is nothing to hold against it."))
     else:
-        parts.append(
-            pair(
-                _differing("The student's rationale gets it, the finetuned baseline does not", differing[0]),
-                _differing("The finetuned baseline gets it, the student's rationale does not", differing[1]),
-            )
-        )
+        first, second, only_first, only_second = differing
+        left = _differing(f"{first}: right, {second}: wrong", only_first, (first, second))
+        right = _differing(f"{second}: right, {first}: wrong", only_second, (first, second))
+        parts.append(pair(left, right))
     return section("examples", "Examples", *parts)
 
 
@@ -53,14 +51,14 @@ def _scored(each: ScoredRationale) -> Markup:
     return tag("div", head, tag("p", each.question), tag("p", each.text, class_="said"), class_="card")
 
 
-def _differing(title: str, found: Sequence[Difference]) -> Markup:
+def _differing(title: str, found: Sequence[Difference], names: tuple[str, str]) -> Markup:
     cards = [
         tag(
             "div",
             tag("p", each.question),
             tag("p", f"{each.split}; the answer is {each.first.gold}", class_="muted"),
-            _answer("student", each.first),
-            _answer("finetune", each.second),
+            _answer(names[0], each.first),
+            _answer(names[1], each.second),
             class_="card",
         )
         for each in found

@@ -16,6 +16,14 @@ _SOURCES = {
     ScoredAs.TEACHER_MINORITY: "teacher minority",
     ScoredAs.STUDENT: "student negatives",
 }
+_TERMS = {
+    "loss": "all terms",
+    "prediction": "label",
+    "explanation": "rationale",
+    "mutual_information": "between the heads",
+    "l_pos": "positive term",
+    "l_neg": "negative term",
+}
 _MEANS = ("score_positive", "score_teacher_negative", "score_student_negative")
 _AUCS = {
     "auc_teacher": "teacher: positives over minority",
@@ -32,7 +40,9 @@ def learning_section(trainings: Sequence[Training], name: str) -> Markup:
         return section("learning", "Learning", missing("No training has finished a round yet: `qcrd train` does it."))
     others = [training for training in trainings if training is not own]
     unfinished = [training.objective for training in trainings if training.result is None]
-    shown = [_losses(own, others), _active(own), _scores_by_round(own), _score_boxes(own), _aucs(own), _validation(own, others)]
+    validation = [_validation(own, others, head) for head in ("rationale", "label")]
+    judged = [_active(own), _scores_by_round(own), _score_boxes(own), _aucs(own)]
+    shown = [_losses(own), _prediction(own, others), *validation, *judged]
     return section(
         "learning",
         "Learning",
@@ -65,13 +75,19 @@ def _best(training: Training) -> str:
     )
 
 
-def _losses(own: Training, others: Sequence[Training]) -> Markup | None:
-    names = (("loss", "loss, all terms"), ("prediction", "prediction"), ("l_pos", "positive term"), ("l_neg", "negative term"))
-    series = [Series(name=told, points=own.curve("student", name)) for name, told in names]
-    series += [Series(name=f"prediction, {other.objective}", points=other.curve("student", "prediction")) for other in others]
+def _losses(own: Training) -> Markup | None:
+    series = [Series(name=told, points=own.curve("student", name)) for name, told in _TERMS.items()]
     values = [y for line in series for _, y in line.points]
-    note = "Means over a round. The negative term is at most 0: it falls as wrong rationales become less likely."
+    note = "Means over a round. The contrastive method's negative term is at most 0: it falls as wrong rationales become less likely."
     return lines("Loss by round", series, over("loss, nats per token", [0.0, *values]), note=note)
+
+
+def _prediction(own: Training, others: Sequence[Training]) -> Markup | None:
+    if not others:
+        return None
+    series = [Series(name=each.objective, points=each.curve("student", "prediction")) for each in (own, *others)]
+    values = [y for line in series for _, y in line.points]
+    return lines("Loss of the label head, beside the baselines", series, over("loss, nats per token", [0.0, *values]))
 
 
 def _active(own: Training) -> Markup | None:
@@ -133,8 +149,8 @@ def _aucs(own: Training) -> Markup | None:
     return lines("How well scores tell right from wrong (AUC)", series, axis, note=note, reference=(0.5, "chance"))
 
 
-def _validation(own: Training, others: Sequence[Training]) -> Markup | None:
-    series = [Series(name=f"{own.objective}, by {head}", points=own.curve("validation", head)) for head in ("label", "rationale")]
-    series += [Series(name=f"{other.objective}, by label", points=other.curve("validation", "label")) for other in others]
+def _validation(own: Training, others: Sequence[Training], head: str) -> Markup | None:
+    series = [Series(name=each.objective, points=each.curve("validation", head)) for each in (own, *others)]
     values = [y for line in series for _, y in line.points]
-    return lines("Right answers on the validation questions", series, over("right answers", [0.0, *values], share=True))
+    note = "The run's own objective and its baselines." if len([line for line in series if line.points]) > 1 else ""
+    return lines(f"Right validation answers by {head}", series, over("right answers", [0.0, *values], share=True), note=note)

@@ -8,17 +8,13 @@ from qcrd_ray.report.facts.measured import Agreement, Comparison, Measured, agre
 from qcrd_ray.report.markup import Markup, join, tag
 from qcrd_ray.result_table import COLUMNS, table_rows
 
-_KINDS = ("student", "finetune", "student base", "teacher, voted", "teacher, one sample")
-
-_WHO = (
-    ("student", "the trained student; by label: it names the answer at once; by rationale: it reasons first"),
-    ("finetune", "the baseline: the same start, trained on questions and labels alone"),
-    ("student base", "the student before this training"),
-)
-
-_ABSENT = {
-    "student base": "there is no base here: evaluate.base measures the student before training",
-    "finetune": "there is no baseline here: evaluate.baselines: [finetune] trains and measures one",
+_MODELS = {
+    "student": "the trained student; by label: it names the answer at once; by rationale: it reasons first",
+    "finetune": "a baseline: the same start, trained on questions and labels alone",
+    "single_task": "a baseline: the same start, trained to write one rationale and then the label",
+    "dss": "a baseline: Distilling Step-by-Step, trained on labels and rationales",
+    "mi": "a baseline: Distilling Step-by-Step with mutual information between the heads",
+    "student base": "the student before this training",
 }
 
 
@@ -26,13 +22,16 @@ def measured_section(measured: Measured | None) -> Markup:
     if measured is None:
         return section("accuracy", "Accuracy", missing("Nothing has been measured on the test splits yet: `qcrd evaluate` does it."))
     names = {row["name"] for row in measured.results["rows"]}
-    absent = [told for name, told in _ABSENT.items() if name not in names]
-    notes = [*measured.results["notes"], *absent]
+    notes = list(measured.results["notes"])
+    if "student base" not in names:
+        notes.append("there is no base here: evaluate.base measures the student before training")
+    if not measured.baselines:
+        notes.append("there is no baseline here: evaluate.baselines: [finetune] trains and measures one")
     found, heads = comparisons(measured), agreements(measured)
     return section(
         "accuracy",
         "Accuracy",
-        facts(_WHO),
+        facts([(name, told) for name, told in _MODELS.items() if name in names]),
         tag("p", "What cannot be read as an answer counts as wrong. The test splits chose nothing: neither checkpoint nor setting."),
         *(missing(f"{note[:1].upper()}{note[1:]}.") for note in notes),
         charts(*(_intervals(measured, split) for split in measured.splits)),
@@ -46,7 +45,7 @@ def _intervals(measured: Measured, split: str) -> Markup:
     drawn = [
         Interval(
             name=model_name(row["name"], row["head"]),
-            kind=_KINDS.index(row["name"]) if row["name"] in _KINDS else len(_KINDS),
+            kind=_kind(row["name"]),
             value=row["accuracy"],
             low=row["low"],
             high=row["high"],
@@ -63,6 +62,13 @@ def _intervals(measured: Measured, split: str) -> Markup:
     )
     cells = table_rows({"rows": rows})
     return figure(title, drawing, note=f"{note}.", numbers=table(COLUMNS[1:], [row[1:] for row in cells], words=2))
+
+
+def _kind(name: str) -> int:
+    """Marker and colour: the student, the baselines, the base, the teacher's vote, its single samples."""
+    if name.startswith("teacher"):
+        return 3 if name.endswith("voted") else 4
+    return {"student": 0, "student base": 2}.get(name, 1)
 
 
 def _paired(found: list[Comparison]) -> Markup:

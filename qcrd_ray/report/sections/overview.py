@@ -16,8 +16,6 @@ _KINDS = {
     "multiple_choice": "multiple choice",
     "nli": "natural language inference",
 }
-# What the head of the page shows of each split: (name, head).
-_TILES = (("student", "rationale"), ("student", "label"), ("finetune", "label"), ("student base", "rationale"), ("teacher, voted", "vote"))
 
 
 def tiles(measured: Measured | None) -> Markup:
@@ -25,7 +23,9 @@ def tiles(measured: Measured | None) -> Markup:
     if measured is None:
         return missing("Nothing has been measured on the test splits yet: `qcrd evaluate` does it.")
     split = "test" if "test" in measured.splits else measured.splits[0]
-    rows = [row for name, head in _TILES if (row := measured.row(name, head, split))]
+    names = ("student", *measured.baselines, "student base", "teacher, voted")
+    shown = [(name, head) for name in names for head in measured.heads(name)]
+    rows = [row for name, head in shown if (row := measured.row(name, head, split))]
     items = [
         tag(
             "li",
@@ -47,6 +47,7 @@ def overview(recipe: Recipe) -> Markup:
         ("samples", f"K = {sampling.k} a question at temperature T = {sampling.temperature:g}, at most {sampling.max_tokens} tokens"),
         ("student", _student(recipe)),
         ("objective", _objective(recipe)),
+        ("beside it", ", ".join(name for name in recipe.evaluate.baselines if name != objective.name) or "no baseline"),
         (
             "training",
             f"{train.rounds} rounds of {train.round.size} {train.round.unit}, {train.batch_size} questions a step, {train.workers} workers",
