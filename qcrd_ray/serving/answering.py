@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Judged:
 
 
 class Student:
-    """The model and the discriminator of ``folder``. Not thread-safe: one call of `write`, and one of `score`, at a time."""
+    """The model and the discriminator of ``folder``. Threads may share it; each of the two does one thing at a time."""
 
     def __init__(
         self,
@@ -68,7 +69,8 @@ class Student:
         self.max_input_tokens: int = facts["max_input_tokens"]
         self.engine = load_engine(folder.path, engine=engine, device=device, batch_size=batch_size, max_input_tokens=self.max_input_tokens)
         self.judge = Judge(folder.discriminator, device=device) if folder.discriminator else None
-        self._tokenizer = AutoTokenizer.from_pretrained(folder.path)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder.path)  # not the engine's, which may be at work in another thread
+        self._writing, self._judging = threading.Lock(), threading.Lock()
 
     def refusal(self, question: Question) -> str:
         """Why this question cannot be answered, in words for who sent it; "" where it can."""
@@ -94,14 +96,15 @@ class Student:
             groups.setdefault((ask.sampling, repeat), []).append(i)
         answers: list[list[HeadAnswer]] = [[] for _ in asks]
         for (sampling, _), members in groups.items():
-            written = self.engine.generate(
-                [prompts[i] for i in members],
-                n=sampling.n,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
-            )
+            with self._writing:
+                written = self.engine.generate(
+                    [prompts[i] for i in members],
+                    n=sampling.n,
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    max_tokens=sampling.max_tokens,
+                    seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
+                )
             for i, texts in zip(members, written, strict=True):
                 answers[i] = [read(self.task, asks[i].question, text, head=asks[i].head) for text in texts]
         return answers
@@ -109,7 +112,8 @@ class Student:
     def score(self, judged: Sequence[Judged]) -> list[float]:
         """s in [0, 1] of each text, for its question as the student read it. The folder must hold a discriminator."""
         assert self.judge is not None
-        return self.judge.score([self.task.student_input(one.question) for one in judged], [one.text for one in judged])
+        with self._judging:
+            return self.judge.score([self.task.student_input(one.question) for one in judged], [one.text for one in judged])
 
     def warm_up(self) -> None:
         """Run everything once, so that the first caller does not pay for it. What is broken raises here."""

@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client.metrics_core import Metric
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.context import _get_global_client
 
@@ -79,8 +80,8 @@ class StudentEndpoint:
 
     async def _scrape(self) -> bytes:
         handle = serve.get_deployment_handle(DEPLOYMENT, app_name=serve.get_replica_context().app_name)
-        replicas = await handle.broadcast("families").results_async(timeout_s=SCRAPE_TIMEOUT_S)
-        return exposition(dict(replicas))
+        told = await handle.broadcast("families").results_async(timeout_s=SCRAPE_TIMEOUT_S, return_exceptions=True)
+        return exposition(dict(one for one in told if not isinstance(one, RayActorError)))  # a replica that just died has no numbers
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:

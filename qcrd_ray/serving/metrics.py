@@ -6,6 +6,7 @@ those, on each node's Ray metrics port (`ray_serve_num_http_error_requests` and 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+CALLER_LEFT = 499  # nobody was there to be answered any more; not the endpoint's failure
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -81,6 +83,9 @@ class Counted:
         self.metrics.in_progress.inc()
         try:
             await self.app(scope, receive, watched)
+        except asyncio.CancelledError:
+            status = CALLER_LEFT
+            raise
         finally:
             self.metrics.in_progress.dec()
             self.metrics.requests.labels(route, str(status)).inc()

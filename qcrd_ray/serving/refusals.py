@@ -68,6 +68,8 @@ def install(app: FastAPI, *, bad_request_under: Sequence[str]) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         details = [Detail(where=_where(mistake["loc"]), expected=mistake["msg"]) for mistake in error.errors()]
+        if "json" not in request.headers.get("content-type", ""):  # a web page can post anything else to a loopback unasked
+            return _respond(415, "the body must be sent with the header 'Content-Type: application/json'", details=details)
         status = 400 if request.url.path in bad_request_under else 422
         first = details[0]
         where = first.where.removeprefix("body.")

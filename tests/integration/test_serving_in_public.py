@@ -82,7 +82,7 @@ def test_curl_meets_the_door(url, key_file):
     refused = curl(f"{url}/v1/predict", *question)
     assert refused.startswith("HTTP/1.1 401") and "www-authenticate: Bearer" in refused
     assert curl(f"{url}/v1/predict", "-H", f"Authorization: Bearer {KEY}", *question).startswith("HTTP/1.1 200")
-    assert curl(f"{url}/v1/predict", "-H", f"Authorization: Bearer {KEY}", "-d", "{").startswith("HTTP/1.1 422")
+    assert curl(f"{url}/v1/predict", "-H", f"Authorization: Bearer {KEY}", "-d", "{}").startswith("HTTP/1.1 415")
     assert curl(f"{url}/healthz").startswith("HTTP/1.1 200")
 
 

@@ -219,6 +219,13 @@ def test_numbers_that_json_does_not_have(api, number):
     assert api.post("/v1/predict", content=body, headers={"Content-Type": "application/json"}).status_code == 422
 
 
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_not_said_to_be_json(api, kind):
+    """Any web page can have its reader's browser post such a body to the reader's own loopback, and curl -d does it unasked."""
+    refused = api.post("/v1/predict", content=json.dumps({"question": QUESTION}), headers={"Content-Type": kind} if kind else {})
+    assert refused.status_code == 415 and "Content-Type: application/json" in refused.json()["error"]["message"]
+
+
 def test_samples_count_against_the_limit(api):
     refused = api.post("/v1/predict", json=[{"question": QUESTION, "samples": 33}] * 2)
     assert refused.status_code == 422 and "at most 64 items" in refused.json()["error"]["message"]
