@@ -229,3 +229,13 @@ def check_reading(page):
     assert page.evaluate(UNNAMED) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_the_checks_catch_what_they_look_for(visit):
+    """A check that finds nothing anywhere would pass on every page."""
+    with small_server() as (url, _, _):
+        page = visit(url)
+        page.evaluate("document.querySelector('h1').style.color = getComputedStyle(document.body).backgroundColor")
+        assert [found[0] for found in page.evaluate(LOW_CONTRAST)] == ["H1"]
+        page.evaluate("document.querySelector('label[for=question]').remove()")
+        assert page.evaluate(UNNAMED) == ["question"]
