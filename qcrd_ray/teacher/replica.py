@@ -31,7 +31,7 @@ class TeacherReplica:
         await self._server.start()
 
     async def ask(self, prompts: Sequence[Prompt], sampling: dict) -> list[dict]:
-        """K samples for each prompt, in their order: {"prompt_tokens": int, "samples": [(text, finish reason, tokens), ...]}.
+        """K samples for each prompt, in their order: {"prompt_tokens": int, "samples": [(text, finish reason, tokens, thinking), ...]}.
 
         ``sampling``: n, temperature, top_p, max_tokens, stop. The answer holds plain values alone, which travel faster than vLLM's own.
 
@@ -62,7 +62,7 @@ class TeacherReplica:
         return [
             {
                 "prompt_tokens": len(choices[start].prompt_token_ids or ()),
-                "samples": [(choice.text, choice.finish_reason, len(choice.token_ids or ())) for choice in choices[start : start + n]],
+                "samples": [(choice.text, choice.finish_reason, len(choice.token_ids or ()), "") for choice in choices[start : start + n]],
             }
             for start in range(0, len(choices), n)
         ]
@@ -72,7 +72,11 @@ class TeacherReplica:
 
         request = ChatCompletionRequest(model=MODEL_ID, messages=messages, return_token_ids=True, **sampling)
         response = await self._only(self._server.chat(request))
-        samples = [(choice.message.content or "", choice.finish_reason, len(choice.token_ids or ())) for choice in response.choices]
+        samples = [
+            # vLLM's reasoning parser, where engine_kwargs name one, takes the thinking out itself.
+            (choice.message.content or "", choice.finish_reason, len(choice.token_ids or ()), choice.message.reasoning or "")
+            for choice in response.choices
+        ]
         return {"prompt_tokens": response.usage.prompt_tokens, "samples": samples}
 
     async def _only(self, pending):

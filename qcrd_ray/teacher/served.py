@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import starmap
 from pathlib import Path
 
 import ray
@@ -104,7 +105,7 @@ class ServedTeacher:
         counts = [len(answer["samples"]) for answer in answers]
         if counts != [self._sampling["n"]] * len(asks):
             raise TeacherError(f"asked for {self._sampling['n']} samples of each of {len(asks)} questions, got {counts}")
-        return [Answer(_completions(answer["samples"]), answer["prompt_tokens"]) for answer in answers]
+        return [Answer(tuple(starmap(_completion, answer["samples"])), answer["prompt_tokens"]) for answer in answers]
 
     @cached_property
     def _handle(self):
@@ -199,8 +200,8 @@ def _serve_runs() -> bool:
     return True
 
 
-def _completions(samples: Sequence[tuple[str, str, int]]) -> tuple[Completion, ...]:
-    return tuple(Completion(text=text, finish_reason=reason or "stop", tokens=tokens) for text, reason, tokens in samples)
+def _completion(text: str, finish_reason: str | None, tokens: int, thinking: str) -> Completion:
+    return Completion(text=text, finish_reason=finish_reason or "stop", tokens=tokens, thinking=thinking)
 
 
 def _without_zeros(bundle: Bundle) -> Bundle:
