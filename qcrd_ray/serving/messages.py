@@ -33,9 +33,10 @@ class Query(BaseModel):
         return Question(id="request", question=self.question, choices=tuple(self.choices))
 
 
+_ONE, _SEVERAL = "one question", "several questions"  # no identifiers, so that no error shows them as keys
 Body = Annotated[
-    Annotated[Query, Tag("question")] | Annotated[Annotated[list[Query], Field(min_length=1)], Tag("list")],
-    Discriminator(lambda body: "list" if isinstance(body, list) else "question"),
+    Annotated[Query, Tag(_ONE)] | Annotated[Annotated[list[Query], Field(min_length=1)], Tag(_SEVERAL)],
+    Discriminator(lambda body: _SEVERAL if isinstance(body, list) else _ONE),
 ]
 
 

@@ -226,6 +226,20 @@ def test_a_body_that_is_not_said_to_be_json(api, kind):
     assert refused.status_code == 415 and "Content-Type: application/json" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({}, "question"),
+        ([{"question": QUESTION}, {"question": QUESTION, "samples": 1}], "1.samples"),
+        ({"question": QUESTION, "frob": 1}, "frob"),
+    ],
+)
+def test_a_mistake_is_named_as_the_caller_wrote_it(api, body, where):
+    """Not by pydantic's names for the members of a union, which stand in no document."""
+    (detail,) = api.post("/v1/predict", json=body).json()["error"]["details"]
+    assert detail["where"] == f"body.{where}"
+
+
 def test_samples_count_against_the_limit(api):
     refused = api.post("/v1/predict", json=[{"question": QUESTION, "samples": 33}] * 2)
     assert refused.status_code == 422 and "at most 64 items" in refused.json()["error"]["message"]
