@@ -22,6 +22,8 @@ from qcrd_ray.run_folder import RunFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.usefixtures("local_ray")]
 
+CHAT = "Q: {{ messages[-1]['content'] }}{{ '\\n' }}A:"  # what the demo's teacher knows, written as a chat template
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
@@ -30,7 +32,7 @@ def url(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = {"model": demo_model("teacher"), "host": "127.0.0.1", "port": port, "served-model-name": "demo", "max-model-len": 192}
-    server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", "--dtype=float32"]
+    server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", "--dtype=float32", f"--chat-template={CHAT}"]
     command = [*server, *(f"--{name}={value}" for name, value in options.items())]
     cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1"}
     log = tmp_path_factory.mktemp("vllm") / "log"
@@ -85,8 +87,9 @@ def make(url, tmp_path):
     return recipe
 
 
-def test_the_demo_teacher_behind_vllm(make, tmp_path):
-    recipe = make()
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_the_demo_teacher_behind_vllm(make, tmp_path, endpoint):
+    recipe = make(endpoint=endpoint)
     manifest = generate(recipe, RunFolder.open(recipe))
     rows = RunFolder(tmp_path / "run").read_rationales("train").to_pylist()
     assert all(len(row["completions"]) == 5 for row in rows)
