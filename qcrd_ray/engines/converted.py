@@ -51,8 +51,9 @@ class ConvertedEngine:
         self.folder = Path(resolve(folder))
         config, self.tokenizer = check_student(folder, trust_remote_code=self.trust_remote_code)
         self.ends = end_tokens(config, generation_config(self.folder, config))
+        self.weights = fingerprint(self.folder)
         self.translator = ctranslate2.Translator(
-            str(converted(self.folder, self.tokenizer, trust_remote_code=self.trust_remote_code)),
+            str(converted(self.folder, self.tokenizer, key=self.weights, trust_remote_code=self.trust_remote_code)),
             self.device.type,
             compute_type="float32",
             intra_threads=torch.get_num_threads(),  # the share of the machine that this process was given
@@ -85,6 +86,8 @@ class ConvertedEngine:
 
     @cached_property
     def _sampler(self) -> Seq2SeqEngine:
+        if fingerprint(self.folder) != self.weights:
+            raise UserError(f"{self.folder} has changed since it was loaded: samples and greedy texts would be two models'. Load it again.")
         model = load_model(self.folder, trust_remote_code=self.trust_remote_code).to(self.device)
         return Seq2SeqEngine(model, self.tokenizer, batch_size=self.batch_size, max_input_tokens=self.max_input_tokens)
 
@@ -114,13 +117,15 @@ def generation_config(folder: Path, config: PretrainedConfig) -> GenerationConfi
     return GenerationConfig.from_pretrained(folder) if stored else GenerationConfig.from_model_config(config)
 
 
-def converted(folder: Path, tokenizer: PreTrainedTokenizerBase, *, trust_remote_code: bool = False) -> Path:
-    """The folder of the converted model; made if need be, whole or not at all, also when several processes make it at once.
+def converted(folder: Path, tokenizer: PreTrainedTokenizerBase, *, key: str, trust_remote_code: bool = False) -> Path:
+    """The folder of the converted model, named by the fingerprint ``key`` of ``folder``.
+
+    It is made if need be, whole or not at all, also when several processes make it at once.
 
     Raises:
         UserError: the cache folder cannot be written.
     """
-    target = cache_folder() / f"{fingerprint(folder)[:32]}-{ctranslate2.__version__}"
+    target = cache_folder() / f"{key[:32]}-{ctranslate2.__version__}"
     if target.is_dir():
         return target
     try:

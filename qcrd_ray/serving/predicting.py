@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from qcrd_ray import cluster
 from qcrd_ray.engines import choose_engine
@@ -118,7 +118,7 @@ def _answer(job: Job, parts: Sequence[Part], workers: Workers) -> Iterator[dict]
     count = min(workers.count, len(parts))
     bundle = {"CPU": workers.cpus, "GPU": workers.gpus}
     cluster.require([bundle] * count, what="predicting (--workers)", timeout_s=RayRecipe().schedule_timeout_s)
-    with _quiet_data():
+    with _data_context(cpus=count * workers.cpus):
         rows = ray.data.from_items([asdict(part) for part in parts], override_num_blocks=len(parts)).map(
             Predictor,
             fn_constructor_args=(job.student.path, job.file, job.output, job.options, workers.cpus),
@@ -130,13 +130,14 @@ def _answer(job: Job, parts: Sequence[Part], workers: Workers) -> Iterator[dict]
 
 
 @contextmanager
-def _quiet_data() -> Iterator[None]:
-    """Ray Data without progress bars or log lines beside ours."""
+def _data_context(*, cpus: float) -> Iterator[None]:
+    """Ray Data without progress bars or log lines beside ours, and with a limit on what it asks of an autoscaler."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that there are no progress bars
     before = DataContext.get_current()
     context = before.copy()
     context.enable_progress_bars = False
+    context.execution_options.resource_limits = ExecutionResources.for_limits(cpu=max(1.0, 2 * cpus))
     DataContext._set_current(context)
     try:
         yield

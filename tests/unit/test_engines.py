@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import numpy as np
@@ -166,6 +167,15 @@ def test_ctranslate2_keeps_the_promises_of_samples(engine, lively):
     """Its own random numbers cannot be seeded for a request: the same question would get other samples every time."""
     ask = {"n": 3, "temperature": 1.5, "top_p": 0.95, "max_tokens": 12, "seed": 7}
     assert load_engine(lively, engine="ctranslate2").generate(PROMPTS, **ask) == engine.generate(PROMPTS, **ask)
+
+
+def test_a_folder_that_changed_is_not_sampled_from(lively, tiny_student, tmp_path):
+    """The weights for samples are read later than those for greedy texts: they must be the same."""
+    folder = shutil.copytree(tiny_student, tmp_path / "student")
+    fast = load_engine(folder, engine="ctranslate2")
+    shutil.copytree(lively, folder, dirs_exist_ok=True)
+    with pytest.raises(UserError, match="has changed since it was loaded"):
+        fast.generate(PROMPTS, temperature=1.0, max_tokens=4)
 
 
 def test_ctranslate2_takes_other_weights(lively, tiny_student):
