@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, TrackingRecipe
 from qcrd_ray.run_folder import RunFolder, describe_call, flatten, write_text
+from qcrd_ray.storage import is_uri, shown
 
 RUN_FILE = "mlflow.json"
 _PER_BATCH = 100  # params in one request: MLflow's limit
@@ -175,7 +176,8 @@ def _client(recipe: TrackingRecipe):
 
 
 def _params(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe, flat; the environment of the teacher's replicas stays out of it."""
+    """The resolved recipe, flat, without what may be secret: the environment of the teacher's replicas, and a store's credentials."""
     tree = recipe.model_dump(mode="json", by_alias=True)
+    tree["run"] = shown(recipe.run) if is_uri(recipe.run) else recipe.run
     tree["teacher"].pop("env", None)
     return flatten(tree)

@@ -60,14 +60,14 @@ def line_chart(
     """Lines with markers. ``reference``: a level to compare with, and its name."""
     drawn, across, up = frame(x, y)
     parts = [drawn]
-    if reference:
-        parts.append(_reference(up(reference[0]), reference[1]))
     for kind, line in enumerate(series):
         path = " ".join(f"{'M' if i == 0 else 'L'}{across(a):.1f} {up(b):.1f}" for i, (a, b) in enumerate(line.points))
         if path:
             parts.append(tag("path", d=path, class_=f"line c{kind}", stroke_dasharray=DASHES[kind]))
         marked = line.points[:: ceil(len(line.points) / _MARKED)] if line.points else ()
         parts += [marker(kind, across(a), up(b), f"{line.name}, {x.label} {x.told(a)}: {y.told(b)}") for a, b in marked]
+    if reference:
+        parts.append(_reference(up(reference[0]), reference[1]))  # last, so that its name is not under a line
     return svg(title, description, *parts)
 
 

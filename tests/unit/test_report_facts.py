@@ -9,7 +9,7 @@ from qcrd_ray.records import Outcome, Role, ScoredAs
 from qcrd_ray.report.facts.effort import stage_seconds, work
 from qcrd_ray.report.facts.examples import differences, extremes
 from qcrd_ray.report.facts.learning import percentiles, read_training, score_boxes
-from qcrd_ray.report.facts.measured import agreements, comparisons, read_measured
+from qcrd_ray.report.facts.measured import Measured, agreements, comparisons, opponents, read_measured
 from qcrd_ray.report.facts.rows import bins, read_rows
 
 
@@ -112,6 +112,19 @@ def test_models_are_compared_on_the_same_questions(folder):
     counts = found[("student", "rationale"), ("finetune", "label")]
     assert counts[:4] == (2, 5, 2, 1)
     assert (("student", "rationale"), ("student base", "rationale")) not in found, "the base was not measured"
+
+
+def test_every_baseline_is_an_opponent_by_the_same_head_or_the_only_one_it_has():
+    rows = [{"name": name, "head": head} for name, head in (("finetune", "label"), ("dss", "label"), ("dss", "rationale"))]
+    rows += [{"name": "student", "head": head} for head in ("label", "rationale")] + [{"name": "teacher, voted", "head": "vote"}]
+    found = opponents(Measured(results={"rows": rows}, answers={}))
+    assert found == [
+        (("student", "label"), ("finetune", "label")),
+        (("student", "rationale"), ("finetune", "label")),
+        (("student", "label"), ("dss", "label")),
+        (("student", "rationale"), ("dss", "rationale")),
+        (("student", "rationale"), ("student", "label")),
+    ]
 
 
 def test_agreement_of_the_heads(folder):

@@ -97,10 +97,14 @@ def test_a_baseline_as_the_run_s_own_objective(tmp_path):
     assert "Loss by round" in page and "active" not in page.split("Learning")[2].split("Accuracy")[0]
 
 
-def test_secrets_of_the_replicas_environment_are_not_shown(tmp_path):
+def test_secrets_of_the_recipe_are_not_shown(tmp_path):
+    """Bug guarded: a page made to be handed round, with the replicas' environment or a store's credentials in its recipe."""
     serve = {"source": "serve", "model": "demo", "env": {"HF_TOKEN": "hf_secret"}}
-    page = render(begin(tmp_path / "run", teacher=serve))
+    page = render(begin(tmp_path / "run", teacher=serve, run="s3://me:hunter2@bucket/run?secret_key=k3y"))
     assert "hf_secret" not in page and "HF_TOKEN" in page
+    openai = {"source": "openai", "model": "m", "base_url": "https://me:hunter3@host:8000/v1"}
+    assert "hunter3" not in render(begin(tmp_path / "run", teacher=openai)) and "host:8000/v1" in render(RunFolder(tmp_path / "run"))
+    assert "hunter2" not in page and "k3y" not in page and "s3://bucket/run" in page
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):

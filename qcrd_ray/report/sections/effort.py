@@ -8,9 +8,10 @@ import yaml
 
 from qcrd_ray.progress import clock
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.report.blocks import facts, missing, pair, section, table
+from qcrd_ray.report.blocks import facts, missing, pair, section, table, without_credentials
 from qcrd_ray.report.facts.effort import Work
 from qcrd_ray.report.markup import Markup, join, tag
+from qcrd_ray.storage import is_uri, shown
 
 
 def effort_section(stages: dict[str, float], done: Sequence[Work]) -> Markup:
@@ -27,11 +28,12 @@ def effort_section(stages: dict[str, float], done: Sequence[Work]) -> Markup:
 
 
 def provenance_section(recipe: Recipe, calls: Sequence[dict]) -> Markup:
-    """The recipe without what may be secret: the environment that the teacher's replicas are given."""
+    """The recipe without what may be secret: the environment that the teacher's replicas are given, and a store's credentials."""
     tree = recipe.model_dump(mode="json", by_alias=True)
+    tree["run"] = shown(recipe.run) if is_uri(recipe.run) else recipe.run
     if tree["teacher"].get("env"):
         tree["teacher"]["env"] = dict.fromkeys(tree["teacher"]["env"], "(not shown)")
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    text = without_credentials(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=10_000))
     return section(
         "recipe",
         "Recipe and versions",
@@ -45,7 +47,7 @@ def _versions(call: dict) -> Markup:
     packages = ", ".join(f"{name} {version}" for name, version in call["packages"].items())
     return facts(
         [
-            ("last call", join(tag("code", " ".join(call["command"])), f", {call['time']}")),
+            ("last call", join(tag("code", _command(call)), f", {call['time']}")),
             ("commit", call["commit"] or "not a checkout"),
             ("qcrd_ray", f"{call['qcrd_ray']}, Python {call['python']}"),
             ("packages", packages),
@@ -55,12 +57,16 @@ def _versions(call: dict) -> Markup:
 
 
 def _calls(calls: Sequence[dict]) -> Markup:
-    rows = [(call["time"], " ".join(call["command"]), (call["commit"] or "")[:12]) for call in calls]
+    rows = [(call["time"], _command(call), (call["commit"] or "")[:12]) for call in calls]
     return tag(
         "details",
         tag("summary", f"All {len(calls)} calls that worked in this folder"),
         table(("time", "command", "commit"), rows, words=3),
     )
+
+
+def _command(call: dict) -> str:
+    return without_credentials(" ".join(call["command"]))
 
 
 def _count(tokens: int | None) -> str:

@@ -52,7 +52,7 @@ def _intervals(measured: Measured, split: str) -> Markup:
         )
         for row in rows
     ]
-    title = f"Right answers on {split}, with 95 % intervals"
+    title = f"Right answers on {split}, with 95\u00a0% intervals"
     drawing = interval_chart(
         title, "A dot and its Wilson interval for each model and head.", drawn, label="right answers (Wilson's 95 % interval)"
     )

@@ -1,0 +1,42 @@
+"""The scores that a round leaves for the report: whose they are, the same questions every round, and nothing of what was not scored."""
+
+from qcrd_ray.method.examples import Example, Rationale, Source
+from qcrd_ray.records import Question, ScoredAs
+from qcrd_ray.training.data import RoundQuestion, Row
+from qcrd_ray.training.scores import KEPT_QUESTIONS, keep_scores, read_scores
+
+
+def round_question(number, *, shift=0.0):
+    """One positive, one of the teacher's minority, one of the student's that is right."""
+    positive = Rationale(tokens=(1,), score=0.9 - shift)
+    minority = Rationale(tokens=(2,), score=0.5 - shift)
+    student = Rationale(tokens=(3,), source=Source.STUDENT, score=0.25 - shift)
+    example = Example(predict=(7,), explain=(8,), positives=(positive,), negatives=(minority, student))
+    question = Question(id=f"q{number}", question=f"How many, {number}?")
+    row = Row(question=question, input="", answer="1", example=example, positives=("yes",), negatives=("no",))
+    return RoundQuestion(row=row, example=example, texts={(1,): "yes", (2,): "no", (3,): "perhaps"}, right={(3,): True})
+
+
+def test_scores_are_read_back_by_round_with_their_source(tmp_path):
+    keep_scores(tmp_path, 0, [round_question(0)], seed=0)
+    keep_scores(tmp_path, 3, [round_question(0, shift=0.125)], seed=0)
+    found = read_scores(tmp_path)
+    assert list(found) == [0, 3]
+    assert [(each.scored_as, each.text, each.right) for each in found[0]] == [
+        (ScoredAs.TEACHER_POSITIVE, "yes", None),
+        (ScoredAs.TEACHER_MINORITY, "no", None),
+        (ScoredAs.STUDENT, "perhaps", True),
+    ]
+    assert found[3][2].score == 0.125 and found[0][0].question == "How many, 0?"
+    assert read_scores(tmp_path / "nothing") == {}
+
+
+def test_the_same_sample_of_questions_is_kept_whatever_their_order(tmp_path):
+    """Bug guarded: boxes that move from round to round because other questions are in them."""
+    questions = [round_question(number) for number in range(KEPT_QUESTIONS + 100)]
+    keep_scores(tmp_path, 0, questions, seed=0)
+    keep_scores(tmp_path, 1, questions[::-1], seed=0)
+    keep_scores(tmp_path / "other", 0, questions, seed=1)
+    kept = {round: {scored.question_id for scored in rows} for round, rows in read_scores(tmp_path).items()}
+    assert kept[0] == kept[1] and len(kept[0]) == KEPT_QUESTIONS
+    assert kept[0] != {scored.question_id for scored in read_scores(tmp_path / "other")[0]}
