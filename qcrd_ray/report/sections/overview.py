@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qcrd_ray.recipe import OpenAITeacher, Recipe, RecordedTeacher, Split
 from qcrd_ray.report.axes import number
-from qcrd_ray.report.blocks import facts, missing, model_name, section, without_credentials
+from qcrd_ray.report.blocks import facts, missing, model_name, section
 from qcrd_ray.report.facts.measured import Measured
 from qcrd_ray.report.markup import Markup, join, tag
 
@@ -62,7 +62,7 @@ def _teacher(recipe: Recipe) -> str:
     if isinstance(teacher, RecordedTeacher):
         return f"a recording: {Path(teacher.path).name}"
     if isinstance(teacher, OpenAITeacher):
-        return f"{teacher.model} at {without_credentials(teacher.base_url)}"
+        return f"{teacher.model} at {teacher.base_url}"
     return f"{teacher.model}, served by vLLM on {teacher.accelerator}"
 
 
