@@ -60,6 +60,8 @@ def check_run_folder(run, *, asked):
     for row in results["rows"]:
         assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 and row["total"] > 0, row
     assert {"ray", "torch", "transformers", "deepspeed"} <= json.loads((run / "versions.json").read_text())[0]["packages"].keys()
+    page = (run / "report.html").read_text()
+    assert page.count("<svg") > 5 and "Quality scores by source" in page and "best on the validation questions" in page
     return results
 
 
