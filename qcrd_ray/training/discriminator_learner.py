@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import deepspeed
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +21,7 @@ from qcrd_ray.method.tokenising import tokenise_pairs
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.training.data import RoundQuestion
 from qcrd_ray.training.deepspeed_config import discriminator_config
+from qcrd_ray.training.engines import start_engine
 from qcrd_ray.training.world import World
 
 _SCORE_BATCH = 64
@@ -34,11 +34,8 @@ class DiscriminatorLearner:
         self.recipe, self.config, self.tokenizer, self.words, self.world = recipe, recipe.discriminator, tokenizer, words, world
         torch.manual_seed(keyed_seed(recipe.seed, "discriminator"))  # its linear layers start random
         discriminator = Discriminator.from_pretrained(start, hidden=self.config.hidden, dropout=self.config.dropout)
-        self.engine, *_ = deepspeed.initialize(
-            model=DiscriminatorStep(discriminator, loss=self.config.loss),
-            config=discriminator_config(self.config, recipe.train),
-            dist_init_required=False,
-        )
+        step = DiscriminatorStep(discriminator, loss=self.config.loss)
+        self.engine = start_engine(step, discriminator_config(self.config, recipe.train), world=world)
         self.learning_rate = self.config.learning_rate
         self.mask = mask_word(tokenizer)
 

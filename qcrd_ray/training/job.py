@@ -13,21 +13,22 @@ from qcrd_ray.recipe import ObjectiveName, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """``folder`` is train/<objective>; ``start`` and ``data`` lie beside it and serve both objectives."""
+    """``folder`` is where this training writes; ``home`` holds ``start`` and ``data``, which serve all the trainings in it."""
 
     recipe: Recipe
     objective_name: ObjectiveName
+    home: Path
     folder: Path
     validation: Path  # questions/validation.parquet
     manifest: dict[str, Any]  # of the prepared data
 
     @property
     def start(self) -> Path:
-        return self.folder.parent / "start"
+        return self.home / "start"
 
     @property
     def data(self) -> Path:
-        return self.folder.parent / "data" / "train.arrow"
+        return self.home / "data" / "train.arrow"
 
     @property
     def judges(self) -> bool:

@@ -11,7 +11,7 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,52 +88,57 @@ class NegativesFolder:
         return time.monotonic() - start
 
 
-@dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """One of ``recipe.negatives.samplers`` actors: writes its part of every round's negatives, then ends."""
+    """Writes one or all of the ``recipe.negatives.samplers`` parts of every round's negatives. One engine serves all rounds: it takes the
+    weights of each snapshot in place.
 
-    recipe: Recipe
-    folder: Path  # train/<objective>
-    data: Path  # the prepared training set
-    longest_target: int
+    ``folder`` is train/<objective>, ``data`` the prepared training set.
+    """
+
+    def __init__(self, *, recipe: Recipe, folder: Path, data: Path):
+        self.recipe, self.data = recipe, data
+        self.files = NegativesFolder(folder / "negatives", parts=recipe.negatives.samplers)
+        self._ring = Ring(folder / "snapshots", keep=recipe.lag + 1)
+        self._training_set: TrainingSet | None = None
+        self._engine: Engine | None = None
+        self._loaded: Path | None = None  # the snapshot whose weights the engine has
 
     def run(self, part: int) -> None:
-        """Sample every round of the training, each as soon as its snapshot exists."""
+        """Write one part of every round, each as soon as its snapshot exists."""
         try:
-            self._run(part)
+            for round in range(self.recipe.train.rounds):
+                self.round(round, part)
         except Exception:
             write_text(self.files.failure, f"sampler {part}:\n{traceback.format_exc()}")  # the trainer that waits for us reads it
             raise
 
-    @property
-    def files(self) -> NegativesFolder:
-        return NegativesFolder(self.folder / "negatives", parts=self.recipe.negatives.samplers)
+    def round(self, round: int, part: int) -> None:
+        """Write one part of a round, waiting for its snapshot; does nothing where the part exists, or the round has no negatives."""
+        snapshot = round_snapshot(self.recipe, round)
+        if snapshot is None or self.files.part(round, part).exists():
+            return
+        while not self._ring.exists(snapshot):
+            time.sleep(_POLL_S)
+        self._training_set = self._training_set or TrainingSet(self.data)
+        rounds = rounds_of(self.recipe, len(self._training_set))
+        mine = round_questions(self.recipe, rounds, round)[part :: self.recipe.negatives.samplers]
+        rows = list(self._training_set.read(mine).values()) if mine else []
+        engine = self._engine_of(self._ring.path(snapshot))
+        self.files.write(round, part, list(self._sample(engine, rows, round=round, snapshot=snapshot)))
 
-    def _run(self, part: int) -> None:
-        settings = self.recipe.negatives
-        training_set = TrainingSet(self.data)
-        rounds = rounds_of(self.recipe, len(training_set))
-        ring = Ring(self.folder / "snapshots", keep=self.recipe.lag + 1)
-        engine, loaded = None, None
-        for round in range(rounds.count):
-            snapshot = round_snapshot(self.recipe, round)
-            if snapshot is None or self.files.part(round, part).exists():
-                continue
-            while not ring.exists(snapshot):
-                time.sleep(_POLL_S)
-            if engine is None:
-                engine = load_engine(
-                    ring.path(snapshot),
-                    batch_size=settings.batch_size,
-                    max_input_tokens=self.recipe.student.max_input_tokens,
-                    trust_remote_code=self.recipe.student.trust_remote_code,
-                )
-            elif snapshot != loaded:
-                engine.load_weights(ring.path(snapshot))
-            loaded = snapshot
-            mine = round_questions(self.recipe, rounds, round)[part :: settings.samplers]
-            rows = list(training_set.read(mine).values()) if mine else []
-            self.files.write(round, part, list(self._sample(engine, rows, round=round, snapshot=snapshot)))
+    def _engine_of(self, snapshot: Path) -> Engine:
+        """The engine, with the weights of ``snapshot``."""
+        if self._engine is None:
+            self._engine = load_engine(
+                snapshot,
+                batch_size=self.recipe.negatives.batch_size,
+                max_input_tokens=self.recipe.student.max_input_tokens,
+                trust_remote_code=self.recipe.student.trust_remote_code,
+            )
+        elif snapshot != self._loaded:
+            self._engine.load_weights(snapshot)
+        self._loaded = snapshot
+        return self._engine
 
     def _sample(self, engine: Engine, rows: list[Row], *, round: int, snapshot: int) -> Iterator[StudentNegative]:
         settings, task = self.recipe.negatives, build_task(self.recipe.task)
@@ -142,7 +147,7 @@ class Sampler:
             n=settings.per_question,
             temperature=settings.temperature,
             top_p=settings.top_p,
-            max_tokens=self.longest_target,
+            max_tokens=self.recipe.student.max_target_tokens,
             seed=keyed_seed(self.recipe.seed, "negatives", round),
         )
         for row, samples in zip(rows, written, strict=True):

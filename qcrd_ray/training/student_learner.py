@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import deepspeed
 import torch
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
@@ -17,6 +16,7 @@ from qcrd_ray.method.randomness import keyed_random, keyed_seed
 from qcrd_ray.method.student import StudentStep, load_student
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.training.deepspeed_config import student_config
+from qcrd_ray.training.engines import gathered, start_engine
 from qcrd_ray.training.world import World
 
 
@@ -30,13 +30,13 @@ class StudentLearner:
         train = recipe.train
         module = StudentStep(load_student(start, dropout=recipe.student.dropout), objective)
         schedule = "constant_with_warmup" if train.schedule == "constant" else "linear"
-        self.engine, *_ = deepspeed.initialize(
-            model=module,
-            config=student_config(train),
-            lr_scheduler=lambda optimizer: get_scheduler(
+        self.engine = start_engine(
+            module,
+            student_config(train),
+            schedule=lambda optimizer: get_scheduler(
                 schedule, optimizer, num_warmup_steps=train.warmup_steps, num_training_steps=total_steps
             ),
-            dist_init_required=False,
+            world=world,
         )
         self.engine.train()
 
@@ -80,8 +80,7 @@ class StudentLearner:
 
     def save(self, folder: Path) -> None:
         """Write the student as a plain Hugging Face folder. All workers call it; under ZeRO 3 the shards are gathered first."""
-        sharded = self.recipe.train.zero_stage == 3
-        with deepspeed.zero.GatheredParameters(list(self.student.parameters()), enabled=sharded):
+        with gathered(self.student, sharded=self.recipe.train.zero_stage == 3):
             if self.world.rank == 0:
                 self.student.save_pretrained(folder)
                 self.tokenizer.save_pretrained(folder)

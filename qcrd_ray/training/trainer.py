@@ -10,8 +10,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.train
 import transformers
@@ -71,8 +73,12 @@ def train(
     return summary
 
 
-def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> TrainingJob:
-    """Everything that can be found wrong before anything is started, and the files that training reads.
+def prepare_job(
+    recipe: Recipe, folder: RunFolder, objective: ObjectiveName, *, home: Path | None = None, table: pa.Table | None = None
+) -> TrainingJob:
+    """Everything that can be found wrong before anything is started, and the files that training reads, in ``home`` (none: train/).
+
+    ``table`` are the rationales to train on (none: all of the run folder's).
 
     Raises:
         UserError: see :func:`train`.
@@ -85,11 +91,11 @@ def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> 
     read_split(recipe, folder, "validation")
     if not read_validation(validation, task, limit=1):
         raise UserError(f"no validation question in {validation} has an answer: the best checkpoint could not be chosen")
-    table = folder.read_rationales("train")
-    home = folder.training(objective)
+    table = folder.read_rationales("train") if table is None else table
+    home = home or folder.root / "train"
     home.mkdir(parents=True, exist_ok=True)
-    tokenizer = write_start(recipe.student, home.parent / "start", texts=target_texts(table, task), seed=recipe.seed)
-    manifest = prepare(recipe, table, home.parent / "data", task=task, tokenizer=tokenizer)
+    tokenizer = write_start(recipe.student, home / "start", texts=target_texts(table, task), seed=recipe.seed)
+    manifest = prepare(recipe, table, home / "data", task=task, tokenizer=tokenizer)
     if objective == "finetune" and not manifest["labelled"]:
         raise UserError(f"no training question has a {recipe.objective.labels} answer: finetune has nothing to train on (objective.labels)")
     if objective == "single_task" and not manifest["with_single"]:
@@ -97,7 +103,9 @@ def prepare_job(recipe: Recipe, folder: RunFolder, objective: ObjectiveName) -> 
             f"no training question has both a {recipe.objective.labels} answer and a sample that could be read: single_task has nothing to "
             "train on (objective.labels)"
         )
-    return TrainingJob(recipe=recipe, objective_name=objective, folder=home, validation=validation, manifest=manifest)
+    return TrainingJob(
+        recipe=recipe, objective_name=objective, home=home, folder=home / objective, validation=validation, manifest=manifest
+    )
 
 
 def demands(job: TrainingJob) -> list[Bundle]:
@@ -204,9 +212,7 @@ def _user_error(failure: BaseException | None) -> UserError | None:
 def _samplers(job: TrainingJob) -> Iterator[None]:
     actors = []
     if job.samples_negatives:
-        actors = start_samplers(
-            Sampler(recipe=job.recipe, folder=job.folder, data=job.data, longest_target=job.recipe.student.max_target_tokens)
-        )
+        actors = start_samplers(Sampler(recipe=job.recipe, folder=job.folder, data=job.data))
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from qcrd_ray.method.batching import Rounds, global_batch
 from qcrd_ray.method.examples import Example
 from qcrd_ray.method.randomness import keyed_seed
 from qcrd_ray.method.weighting import weigh
-from qcrd_ray.model_folder import resolve
+from qcrd_ray.model_folder import pick_device, resolve
 from qcrd_ray.records import StudentNegative
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.checkpoints import load_checkpoint, save_checkpoint
@@ -29,7 +29,7 @@ from qcrd_ray.training.data import RoundQuestion, TrainingSet, assemble, read_va
 from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import MetricsWriter
-from qcrd_ray.training.negatives import NegativesFolder, round_snapshot
+from qcrd_ray.training.negatives import NegativesFolder, Sampler, round_snapshot
 from qcrd_ray.training.scores import keep_scores
 from qcrd_ray.training.snapshots import Ring, snapshots_kept
 from qcrd_ray.training.student_learner import StudentLearner
@@ -49,6 +49,19 @@ def train_worker(job: TrainingJob) -> None:
     if first == 0:
         worker.begin()
     for round in range(first, worker.rounds.count):
+        worker.round(round)
+    worker.close()
+
+
+def train_alone(job: TrainingJob) -> None:
+    """The same training in this process alone: no Ray Train, no DeepSpeed, no samplers beside it, and nothing to resume from.
+
+    Without dropout it learns what :func:`train_worker` learns, whatever the number of workers there.
+    """
+    worker = Worker(job, World.of_one(torch.device(pick_device("auto"))))
+    worker.open_metrics(0)
+    worker.begin()
+    for round in range(worker.rounds.count):
         worker.round(round)
     worker.close()
 
@@ -73,6 +86,7 @@ class Worker:
             self.discriminator = DiscriminatorLearner(recipe, start, tokenizer=tokenizer, words=self.training_set.words, world=world)
         self.ring = Ring(job.folder / "snapshots", keep=snapshots_kept(recipe) if job.samples_negatives else 1)
         self.negatives = NegativesFolder(job.folder / "negatives", parts=recipe.negatives.samplers)
+        self.sampler = Sampler(recipe=recipe, folder=job.folder, data=job.data) if world.alone else None
         limit = recipe.train.validate_.max_questions
         self.validator = Validator(
             recipe,
@@ -143,7 +157,9 @@ class Worker:
         row |= {"seconds": clock.seconds, "tokens": tokens}
         if self.metrics:
             self.metrics.round(row)
-        save_checkpoint(self.engines, self.job.folder, round=round + 1, best=self.best, world=self.world, metrics=row.get("validation", {}))
+        if not self.world.alone:
+            measured = row.get("validation", {})
+            save_checkpoint(self.engines, self.job.folder, round=round + 1, best=self.best, world=self.world, metrics=measured)
         if self.world.rank == 0:
             self.ring.forget(round + 1)
 
@@ -186,6 +202,9 @@ class Worker:
         snapshot = round_snapshot(self.recipe, round)
         if snapshot is None:
             return []
+        if self.sampler:
+            for part in range(self.recipe.negatives.samplers):
+                self.sampler.round(round, part)
         waited = self.negatives.wait(round, snapshot=snapshot, timeout_s=self.recipe.negatives.wait_timeout_s)
         written = self.negatives.read(round)
         judged = [negative.right for negative in written if negative.right is not None]

@@ -10,11 +10,19 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class World:
-    """``rank`` of ``size`` workers, each with its own ``device``. The process group is Ray Train's: gloo on CPUs, nccl on GPUs."""
+    """``rank`` of ``size`` workers, each with its own ``device``. The process group is Ray Train's: gloo on CPUs, nccl on GPUs.
+
+    ``alone``: one process without a group, without Ray Train and without DeepSpeed.
+    """
 
     rank: int
     size: int
     device: torch.device
+    alone: bool = False
+
+    @classmethod
+    def of_one(cls, device: torch.device) -> World:
+        return cls(0, 1, device, alone=True)
 
     @classmethod
     def here(cls, device: torch.device) -> World:
@@ -22,12 +30,15 @@ class World:
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The elementwise sum over all workers, on the CPU."""
+        if self.alone:
+            return tensor.cpu()
         tensor = tensor.to(self.device)
         dist.all_reduce(tensor)
         return tensor.cpu()
 
     def barrier(self) -> None:
-        dist.barrier()
+        if not self.alone:
+            dist.barrier()
 
 
 def compile_nothing() -> None:

@@ -169,6 +169,23 @@ def test_the_baseline_trains_on_the_same_questions(local_ray, reference):
     assert AutoModelForSeq2SeqLM.from_pretrained(home / "best")
 
 
+def test_one_process_without_ray_and_deepspeed_learns_the_same(reference, tmp_path):
+    """A comparison's cells train alone: what they say must hold for a training on a cluster."""
+    from qcrd_ray.run_folder import RunFolder
+    from qcrd_ray.training.trainer import prepare_job
+    from qcrd_ray.training.worker import train_alone
+
+    root, _ = reference
+    recipe = tiny_recipe(**{**ROUNDS, "train.workers": 1, "train.zero_stage": 0})
+    job = prepare_job(recipe, write_run(tmp_path), "qcrd")
+    job.folder.mkdir()
+    train_alone(job)
+    assert distance(last_weights(tmp_path), last_weights(root)) < 1e-4
+    ours, theirs = (read_metrics(RunFolder(where).training("qcrd")) for where in (tmp_path, root))
+    assert [row["student"]["loss"] for row in ours] == pytest.approx([row["student"]["loss"] for row in theirs], abs=1e-4)
+    assert [row["validation"] for row in ours] == [row["validation"] for row in theirs]
+
+
 @pytest.mark.parametrize(
     ("objective", "heads"),
     [("mi", {"label", "rationale"}), pytest.param("single_task", {"rationale"}, marks=pytest.mark.long)],
