@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Turn a large language model's reasoning into a small model: QCRD (arXiv 2405.13014) on Ray.",
 )
 
+DEFAULT_METHODS = "finetune,single_task,dss,mi,dss_voted,qcrd_no_judge,qcrd"
 RecipePath = Annotated[Path, typer.Argument(help="a recipe; `qcrd init` writes one to start from", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key, e.g. train.rounds=4; repeatable")]
 
@@ -94,6 +95,37 @@ def evaluate(recipe: RecipePath, set_: Overrides = None):
     summary.show_table(results)
     print(student)
     print(page)
+
+
+@app.command()
+def compare(
+    recipe: RecipePath,
+    methods: Annotated[str, typer.Option(help="comma-separated: methods, the recipe's compare.variants, alias=method")] = DEFAULT_METHODS,
+    seeds: Annotated[int, typer.Option(min=1, help="trainings of each method")] = 5,
+    data_fraction: Annotated[str, typer.Option(help="comma-separated shares of the rationales; a table for each")] = "1",
+    labels: Annotated[str | None, typer.Option(help="gold or vote: replaces objective.labels for all methods")] = None,
+    set_: Overrides = None,
+):
+    """Train several methods with several seeds on the same rationales, and write a table with paired tests."""
+    from qcrd_ray import road
+
+    fractions = [_fraction(each) for each in data_fraction.split(",")]
+    if labels not in (None, "gold", "vote"):
+        raise UserError(f"--labels: expected gold or vote, not {labels!r}")
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    for table in road.compare(recipe, set_ or [], Stages(), methods=names, seeds=seeds, fractions=fractions, labels=labels):
+        print(table.read_text())
+        print(table)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise UserError(f"--data-fraction: expected shares above 0 and up to 1, such as 0.25,0.5,1, not {text!r}")
+    return value
 
 
 @app.command()

@@ -377,6 +377,25 @@ class ServingRecipe(Section):
         return self
 
 
+class Variant(Section):
+    """A method of one's own for `qcrd compare`: another one with some keys changed."""
+
+    like: str = Field("qcrd", description="the method it starts from")
+    set: dict[str, Any] = Field({}, description="dotted keys of this recipe: {negatives.drop_right: true}")
+
+
+class CompareRecipe(Section):
+    """`qcrd compare`: every method with every seed on the same rationales. A cell is one training in one process."""
+
+    variants: dict[str, Variant] = {}
+    workers: Count | None = Field(None, description="cells trained at a time; none: as many as the cluster has room for")
+    cpus_per_worker: Positive = 1.0
+    gpus_per_worker: NotNegative = 0.0
+    resources_per_worker: dict[str, float] = {}
+    control: Split | None = Field(None, description="the base's own pretraining data with rationales: what `control` is trained on")
+    resamples: Annotated[int, Field(ge=1_000)] = Field(10_000, description="of the bootstrap over questions and seeds")
+
+
 class RayRecipe(Section):
     """Which Ray. `local` starts one on this machine; `auto` joins the one that the environment names."""
 
@@ -412,6 +431,7 @@ class Recipe(Section):
     evaluate: EvaluateRecipe = EvaluateRecipe()
     serve: ServingRecipe = ServingRecipe()
     tracking: TrackingRecipe = TrackingRecipe()
+    compare: CompareRecipe = CompareRecipe()
     ray: RayRecipe = RayRecipe()
 
     @model_validator(mode="after")

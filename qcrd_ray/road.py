@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from qcrd_ray import cluster, doctor, evaluation, rationales, serving, training
+from qcrd_ray import cluster, comparison, doctor, evaluation, rationales, serving, training
 from qcrd_ray.progress import Report, Stages
 from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.report import write_report
 from qcrd_ray.run_folder import RunFolder, write_text
 from qcrd_ray.student_folder import export_student
@@ -77,6 +79,33 @@ def train(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -
         with stages.stage(objective) as report:
             training.train(recipe, folder, objective=objective, report=report, on_rounds=partial(tracker.rounds, objective))
         folder.push()
+
+
+def compare(
+    path: Path,
+    overrides: Sequence[str],
+    stages: Stages,
+    *,
+    methods: Sequence[str],
+    seeds: int,
+    fractions: Sequence[float],
+    labels: str | None,
+) -> list[Path]:
+    """Compare methods on the recipe's rationales, asking the teacher first where they are missing; the tables, one for each fraction."""
+    recipe = load_recipe(path, overrides)
+    compared = comparison.read_methods(path, overrides, methods, labels=labels)
+    with stages.stage("preparing"):
+        doctor.preflight(recipe)
+        folder = RunFolder.open(recipe)
+        cluster.connect(recipe.ray)
+    with folder.in_step():
+        generate(recipe, folder, stages)
+        folder.push()
+        for fraction in fractions:
+            with stages.stage("comparing") as report:
+                comparison.compare(recipe, folder, compared, seeds=seeds, fraction=fraction, report=report)
+            folder.push()
+    return [comparison.folder_of(folder, fraction) / "table.md" for fraction in fractions]
 
 
 def objectives(recipe: Recipe) -> list[str]:

@@ -40,6 +40,7 @@ from qcrd_ray.storage import Mirror, is_uri, work_folder
 
 # What may change between two calls on one folder: it moves work about, but no row, weight or number depends on it.
 OPERATIONAL = (
+    "compare",
     "run",
     "ray",
     "serve",

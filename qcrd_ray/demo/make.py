@@ -1,8 +1,8 @@
 """Make the demo's two models from scratch: plain PyTorch, seeded, side by side on one core each in a quarter of an hour.
 
 Both learn from ``pretraining`` stories alone, which no seed of the recipe's splits can reach (``tasks/word_problems.py``). The teacher
-learns stories of one to three steps. The student base plays the part of T5's pretraining: it learns both heads until its rate is nothing, and
-lacks what the teacher can teach it: it has never seen a story with a useless number, and so takes every number for a step.
+learns stories of one to three steps. The student base plays the part of T5's pretraining: it learns both heads until its rate is nothing,
+and lacks what the teacher can teach it: it has never seen a story with a useless number, and so takes every number for a step.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from typing import Literal
 
 from qcrd_ray.records import Question
 
-Kind = Literal["seen", "held_out", "pretraining"]
+Kind = Literal["seen", "held_out", "pretraining", "plain"]  # plain: pretraining stories without a useless number, all the demo's base saw
 
 SEED_POOLS = 8  # seeds that differ modulo this share no question
 POOLS = 2 * SEED_POOLS  # the upper half belongs to pretraining
@@ -120,6 +120,7 @@ def generate(
     ``steps`` are the numbers of operations that may occur, ``distractors`` the share of stories with a useless number; both are for
     making pretraining data that lacks something.
     """
+    distractors = 0.0 if kind == "plain" else distractors
     stream = _questions(random.Random(f"{kind} {seed}"), seed=seed, kind=kind, steps=steps, distractors=distractors)
     return list(itertools.islice(stream, count))
 
@@ -147,7 +148,7 @@ def pool(question: str) -> int:
 
 def pools(*, seed: int, kind: Kind) -> frozenset[int]:
     """The pools that :func:`generate` draws from. Two calls with disjoint pools share no question."""
-    return frozenset(range(SEED_POOLS, POOLS)) if kind == "pretraining" else frozenset({seed % SEED_POOLS})
+    return frozenset(range(SEED_POOLS, POOLS)) if kind in ("pretraining", "plain") else frozenset({seed % SEED_POOLS})
 
 
 def operations(rationale: str) -> tuple[str, ...]:

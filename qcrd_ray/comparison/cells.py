@@ -1,0 +1,147 @@
+"""A cell of the comparison: one method trained with one seed in one process, measured on the test splits, its measurements kept.
+
+    compare/data-<key>/            what the methods of one kind train on: start/, data/ (several methods share it)
+    compare/<method>-<key>/<seed>/ metrics.jsonl, predictions.parquet, cell.json
+
+A key hashes the recipe of the method, so a variant that is changed is trained anew and never mistaken for what it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from qcrd_ray.comparison.quality import judge_rationales
+from qcrd_ray.engines import load_engine
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction
+from qcrd_ray.heads import ask
+from qcrd_ray.questions import write_table
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.records import Question
+from qcrd_ray.run_folder import OPERATIONAL, flatten, write_text
+from qcrd_ray.tasks import build_task
+from qcrd_ray.training.job import TrainingJob
+from qcrd_ray.training.metrics import read_metrics
+from qcrd_ray.training.trainer import summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """``job`` trains ``method`` with seed number ``seed`` into its own folder; ``questions`` are those of each test split."""
+
+    method: str
+    seed: int
+    job: TrainingJob
+    questions: dict[str, tuple[Question, ...]]
+
+    @property
+    def folder(self) -> Path:
+        return self.job.folder
+
+    @property
+    def result(self) -> Path:
+        """cell.json, which is written last: where it is, the cell is finished."""
+        return self.folder / "cell.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions.parquet"
+
+
+def make_cell(method: str, job: TrainingJob, root: Path, *, seed: int, shift: int, questions: dict[str, tuple[Question, ...]]) -> Cell:
+    """The cell of a method's ``job`` for seed number ``seed``; ``shift`` moves the seeds of a method that is run twice."""
+    recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + 1_000_000 * shift})
+    folder = root / f"{method}-{recipe_key(job.recipe)}" / f"{seed:03d}"
+    return Cell(method=method, seed=seed, job=replace(job, recipe=recipe, folder=folder), questions=questions)
+
+
+def recipe_key(recipe: Recipe, *, parts: Sequence[str] | None = None) -> str:
+    """Eight letters for what a recipe says (of its ``parts``, or of all that a number can depend on)."""
+    told = flatten(recipe.model_dump(mode="json", by_alias=True))
+    if parts is None:
+        kept = {key: value for key, value in told.items() if not any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)}
+    else:
+        kept = {key: value for key, value in told.items() if any(key == name or key.startswith(f"{name}.") for name in parts)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+class CellTrainer:
+    """An actor that runs one cell after another; what its imports cost is paid once."""
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+    def run(self, cell: Cell) -> Cell:
+        """Train from the start, measure, write. A cell that was interrupted is run again whole."""
+        from qcrd_ray.training.worker import train_alone
+
+        shutil.rmtree(cell.folder, ignore_errors=True)
+        cell.folder.mkdir(parents=True)
+        began = time.monotonic()
+        train_alone(cell.job)
+        trained = time.monotonic()
+        predictions = list(_predict(cell))
+        write_table(pa.Table.from_pylist([each.row() for each in predictions], schema=PREDICTION_SCHEMA), cell.predictions)
+        facts = _facts(cell, predictions) | {
+            "seconds": round(trained - began, 1),
+            "measuring_seconds": round(time.monotonic() - trained, 1),
+        }
+        for leftover in ("snapshots", "negatives", "best", "scores", "tensorboard"):
+            shutil.rmtree(cell.folder / leftover, ignore_errors=True)  # a hundred students would fill a disk; a seed makes one again
+        write_text(cell.result, json.dumps(facts, indent=2) + "\n")
+        return cell
+
+
+def _predict(cell: Cell):
+    """Greedy answers of the best student by each head that it has learnt, on every split."""
+    recipe, task = cell.job.recipe, build_task(cell.job.recipe.task)
+    engine = load_engine(
+        cell.folder / "best",
+        batch_size=recipe.evaluate.batch_size,
+        max_input_tokens=recipe.student.max_input_tokens,
+        trust_remote_code=recipe.student.trust_remote_code,
+    )
+    for split, questions in cell.questions.items():
+        for head in cell.job.heads:
+            answers = ask(engine, task, questions, head=head, max_tokens=recipe.student.max_target_tokens)
+            for question, answer in zip(questions, answers, strict=True):
+                yield Prediction(
+                    name=cell.method,
+                    head=head,
+                    split=split,
+                    question_id=question.id,
+                    gold=question.answer,
+                    text=answer.text,
+                    answer=answer.answer,
+                    finish_reason=answer.finish_reason,
+                    tokens=answer.tokens,
+                )
+
+
+def _facts(cell: Cell, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """What the table says of a cell besides its answers."""
+    rows, summary = read_metrics(cell.folder), summarise(cell.job)
+    judged = [row["discriminator"] for row in rows if "discriminator" in row]
+    return {
+        "method": cell.method,
+        "seed": cell.seed,
+        "best_round": summary["best_round"],
+        "validation": summary["validation"],
+        "steps": summary["steps"],
+        "questions_seen": summary["questions_seen"],
+        "tokens": sum(row["tokens"] for row in rows),
+        "rationales": {split: judge_rationales(predictions, split=split) for split in cell.questions},
+        "discriminator": {name: value for name, value in judged[-1].items() if name.startswith("auc")} if judged else {},
+        "student": rows[-1]["student"],
+        "negatives": rows[-1].get("negatives", {}),
+    }

@@ -1,0 +1,188 @@
+"""Run the cells that are missing, as many at a time as the cluster has room for, and make the table of all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from ray.util import ActorPool
+
+from qcrd_ray import cluster
+from qcrd_ray.comparison.beside import control_table, measure_beside
+from qcrd_ray.comparison.cells import Cell, CellTrainer, make_cell, recipe_key
+from qcrd_ray.comparison.methods import Method
+from qcrd_ray.comparison.statistics import summarise
+from qcrd_ray.comparison.table import markdown
+from qcrd_ray.errors import UserError
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
+from qcrd_ray.method.randomness import keyed_seed
+from qcrd_ray.progress import Report, silent
+from qcrd_ray.questions import read_split
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.records import Question
+from qcrd_ray.run_folder import RunFolder, describe_call, write_text
+from qcrd_ray.training.trainer import prepare_job
+
+SPLITS = ("test", "held_out")
+# What a prepared training set depends on besides the rationales: methods that agree in it share one.
+_DATA = ("task", "student", "objective.labels", "negatives.teacher", "seed")
+RETRIES = 1
+
+
+def compare(
+    recipe: Recipe, folder: RunFolder, methods: Sequence[Method], *, seeds: int, fraction: float = 1.0, report: Report = silent
+) -> dict[str, Any]:
+    """Train every method with every seed and compare them; needs a connected Ray and the rationales in the run folder.
+
+    Cells that are finished are not run again. ``fraction`` of the rationales is trained on, chosen by the recipe's seed. Returns what
+    ``compare/<name>.json`` holds; ``compare/<name>.md`` shows it.
+
+    Raises:
+        UserError: no rationales, or a method cannot be trained on them; nothing has been started then.
+        MissingResource: the cluster cannot hold one cell.
+    """
+    root = folder_of(folder, fraction)
+    table = _share(folder.read_rationales("train"), fraction, seed=recipe.seed)
+    questions = _questions(recipe, folder)
+    cells = []
+    for method in methods:
+        home = root / f"{'control' if method.control else 'data'}-{recipe_key(method.recipe, parts=_DATA)}"
+        read = control_table(method.recipe) if method.control else table
+        job = prepare_job(method.recipe, folder, method.recipe.objective.name, home=home, table=read)
+        cells += [make_cell(method.name, job, root, seed=seed, shift=method.shift, questions=questions) for seed in range(seeds)]
+    missing = [cell for cell in cells if not cell.result.exists()]
+    report(0, len(missing), f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
+    for done, cell in enumerate(_run(recipe, missing), 1):
+        report(done, len(missing), f"{cell.method}, seed {cell.seed}")
+    beside = measure_beside(recipe, folder, cells[0].job.start, questions, root)
+    results = _results(recipe, methods, cells, seeds=seeds, fraction=fraction, rationales=table.num_rows) | {"beside": beside}
+    write_text(root / "table.json", json.dumps(results, indent=2) + "\n")
+    write_text(root / "table.md", markdown(results))
+    return results
+
+
+def folder_of(folder: RunFolder, fraction: float) -> Path:
+    """Where a comparison on that fraction of the rationales lies."""
+    return folder.root / "compare" / ("all" if fraction == 1.0 else f"{fraction:g}")
+
+
+def _share(table: pa.Table, fraction: float, *, seed: int) -> pa.Table:
+    """The rows whose question falls into the fraction: a smaller one is part of a larger one."""
+    if not table.num_rows:
+        raise UserError("there are no rationales to train on: run `qcrd generate` first")
+    ids = table.column("question_id").to_pylist()
+    ranked = sorted(range(len(ids)), key=lambda i: keyed_seed(seed, "data fraction", ids[i]))
+    kept = sorted(ranked[: max(1, round(fraction * len(ids)))])
+    return table.take(kept)
+
+
+def _questions(recipe: Recipe, folder: RunFolder) -> dict[str, tuple[Question, ...]]:
+    questions = {}
+    for split in SPLITS:
+        if getattr(recipe.data, split) is not None:
+            read, _ = read_split(recipe, folder, split)
+            questions[split] = tuple(question for question in read if question.answer is not None)
+            if not questions[split]:
+                raise UserError(f"data.{split}: none of its {len(read)} questions has an answer, so nothing can be measured on it")
+    return questions
+
+
+def _run(recipe: Recipe, cells: Sequence[Cell]) -> Iterator[Cell]:
+    """The cells as they finish, seed after seed, so that an interrupted comparison has whole seeds of all methods."""
+    if not cells:
+        return
+    settings = recipe.compare
+    bundle = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker, **settings.resources_per_worker}
+    cluster.require([bundle], what="the comparison (compare.cpus_per_worker)", timeout_s=recipe.ray.schedule_timeout_s)
+    room = settings.workers or max(1, int(_cores() // settings.cpus_per_worker))
+    threads = max(1, int(settings.cpus_per_worker))
+    actor = ray.remote(
+        num_cpus=settings.cpus_per_worker,
+        num_gpus=settings.gpus_per_worker,
+        resources=settings.resources_per_worker,
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}},
+    )(CellTrainer)
+    actors = [actor.remote(threads) for _ in range(min(room, len(cells)))]
+    try:
+        ordered = sorted(cells, key=lambda cell: cell.seed)
+        yield from ActorPool(actors).map_unordered(lambda trainer, cell: trainer.run.remote(cell), ordered)
+    finally:
+        for each in actors:
+            ray.kill(each)
+
+
+def _cores() -> float:
+    """Real cores: a local Ray on a small machine declares more logical CPUs than there are, which would only slow every cell down."""
+    total = ray.cluster_resources().get("CPU", 1.0)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return min(total, os.cpu_count() or 1) if len(nodes) == 1 else total
+
+
+def _results(
+    recipe: Recipe, methods: Sequence[Method], cells: Sequence[Cell], *, seeds: int, fraction: float, rationales: int
+) -> dict[str, Any]:
+    """Everything that the table shows, from the cells' files."""
+    facts = [json.loads(cell.result.read_text()) for cell in cells]
+    scores = _scores(cells)
+    measured = []
+    for split, head in sorted({(split, head) for split, head, _ in scores}):
+        present = {method.name: scores[split, head, method.name] for method in methods if (split, head, method.name) in scores}
+        means, pairs = summarise(present, resamples=recipe.compare.resamples, seed=recipe.seed)
+        measured.append(
+            {
+                "split": split,
+                "head": head,
+                "means": {name: mean._asdict() for name, mean in means.items()},
+                "pairs": [pair._asdict() for pair in pairs],
+            }
+        )
+    return {
+        "call": describe_call(recipe.seed),
+        "seeds": seeds,
+        "fraction": fraction,
+        "rationales": rationales,
+        "methods": {method.name: method.recipe.model_dump(mode="json", by_alias=True)["objective"] for method in methods},
+        "measured": measured,
+        "cost": {method.name: _cost([fact for fact in facts if fact["method"] == method.name]) for method in methods},
+    }
+
+
+def _scores(cells: Sequence[Cell]) -> dict[tuple[str, str, str], np.ndarray]:
+    """(split, head, method) -> ``[seeds, questions]``, questions in one order for all."""
+    rows: dict[tuple[str, str, str], list[list[bool]]] = {}
+    for cell in cells:
+        found: dict[tuple[str, str, str], dict[str, bool]] = {}
+        for row in pq.read_table(cell.predictions, schema=PREDICTION_SCHEMA).to_pylist():
+            found.setdefault((row["split"], row["head"], cell.method), {})[row["question_id"]] = row["right"]
+        for key, right in found.items():
+            rows.setdefault(key, []).append([right[question] for question in sorted(right)])
+    return {key: np.array(each) for key, each in rows.items()}
+
+
+def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over a method's seeds of what it cost and of what its rationales and its discriminator are like."""
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    def means(dictionaries: list[dict[str, float]]) -> dict[str, float]:
+        names = dict.fromkeys(name for each in dictionaries for name in each)
+        return {name: mean([each[name] for each in dictionaries if each.get(name) is not None]) for name in names}
+
+    return {
+        **{name: mean([fact[name] for fact in facts]) for name in ("steps", "questions_seen", "tokens", "seconds", "best_round")},
+        "validation": means([fact["validation"] for fact in facts]),
+        "rationales": {split: means([fact["rationales"][split] for fact in facts]) for split in facts[0]["rationales"]},
+        "discriminator": means([fact["discriminator"] for fact in facts]),
+        "student": means([fact["student"] for fact in facts]),
+        "negatives": means([{k: v for k, v in fact["negatives"].items() if isinstance(v, (int, float))} for fact in facts]),
+    }

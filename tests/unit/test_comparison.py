@@ -1,0 +1,189 @@
+"""The comparison's statistics, its methods by name, and the table: a claim must be neither made by chance nor lost."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qcrd_ray.comparison.methods import METHODS, read_methods
+from qcrd_ray.comparison.quality import judge_rationales
+from qcrd_ray.comparison.statistics import holm, summarise
+from qcrd_ray.comparison.table import markdown
+from qcrd_ray.errors import UserError
+from qcrd_ray.evaluation.predictions import Prediction
+from qcrd_ray.tasks.steps import check_steps
+
+
+def drawn(share, *, seed, seeds=5, questions=400, spread=1.5):
+    """Scores of a method that is right on ``share`` of the questions, the same ones more often than others."""
+    random = np.random.default_rng(seed)
+    ease = np.random.default_rng(99).normal(0, spread, questions)  # questions differ, and alike for all methods
+    level = np.log(share / (1 - share))
+    return random.random((seeds, questions)) < 1 / (1 + np.exp(-(level + ease)))
+
+
+# -------------------------------------------------------------------------------------------------------------------------- statistics
+
+
+def test_the_same_runs_under_two_names_differ_by_nothing():
+    scores = drawn(0.5, seed=1)
+    _, (pair,) = summarise({"a": scores, "b": scores.copy()}, resamples=1_000)
+    assert (pair.difference, pair.p, pair.better, pair.worse) == (0.0, 1.0, 0, 0)
+
+
+def test_a_null_is_found_no_more_often_than_it_says():
+    """One method twice with other seeds: p < 0.05 about once in twenty, or every table would hold a discovery."""
+    found = 0
+    for trial in range(100):
+        scores = {"a": drawn(0.5, seed=2 * trial + 10), "b": drawn(0.5, seed=2 * trial + 11)}
+        found += summarise(scores, resamples=1_000, seed=trial)[1][0].p < 0.05
+    assert found <= 12
+
+
+def test_a_real_difference_is_found_and_has_its_sign():
+    means, (pair,) = summarise({"worse": drawn(0.4, seed=1), "better": drawn(0.6, seed=2)}, resamples=2_000)
+    assert pair.difference > 0 and pair.low > 0 and pair.p < 0.01 and pair.better > pair.worse
+    assert means["worse"].low < means["worse"].mean < means["worse"].high < means["better"].low
+    assert means["better"].sd > 0 and (means["better"].seeds, means["better"].questions) == (5, 400)
+
+
+def test_pairing_by_question_is_worth_something():
+    """The interval of a difference on the same questions must be narrower than that of two independent means."""
+    means, (pair,) = summarise({"a": drawn(0.5, seed=1, spread=4), "b": drawn(0.55, seed=2, spread=4)}, resamples=2_000)
+    apart = sum((mean.high - mean.low) ** 2 for mean in means.values()) ** 0.5
+    assert pair.high - pair.low < 0.7 * apart
+
+
+def test_one_lucky_seed_does_not_make_a_claim():
+    """Pooling questions over seeds would: 2,000 answers, of which one seed's are all right."""
+    base = drawn(0.5, seed=1, seeds=3, questions=600)
+    lucky = base.copy()
+    lucky[0] = True
+    _, (pair,) = summarise({"base": base, "lucky": lucky}, resamples=2_000)
+    assert pair.difference > 0.1 and pair.p > 0.05
+
+
+def test_methods_must_have_been_asked_the_same():
+    with pytest.raises(ValueError, match="different seeds or questions"):
+        summarise({"a": np.ones((2, 3)), "b": np.ones((2, 4))}, resamples=1_000)
+
+
+def test_holm_is_the_textbooks():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_never_helps_and_keeps_the_order(p_values):
+    corrected = holm(p_values)
+    assert all(p <= c <= 1 for p, c in zip(p_values, corrected, strict=True))
+    ranked = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    assert all(corrected[a] <= corrected[b] for a, b in pairwise(ranked))
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ methods
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: small\nrun: runs/small\ntask: {kind: word_problems}\n"
+        "data: {train: {generate: 9}, validation: {generate: 9}, test: {generate: 9}}\n"
+        "teacher: {source: serve, model: demo}\nstudent: {model: demo}\n"
+        "compare:\n  variants:\n    kinder: {set: {negatives.drop_right: true}}\n    kindest: {like: kinder, set: {objective.beta: 0.1}}\n"
+    )
+    return path
+
+
+def test_a_method_is_its_keys(recipe):
+    settings = ["seed=7", "compare.control={generate: 5, kind: plain}"]
+    methods = {m.name: m.recipe for m in read_methods(recipe, settings, [*METHODS, "kinder", "kindest"])}
+    assert methods["finetune"].objective.name == "finetune" and methods["mi"].objective.name == "mi"
+    assert methods["dss_voted"].objective.beta == 0 and not methods["dss_voted"].negatives.student
+    assert methods["qcrd_no_judge"].objective.weights == "none" and methods["qcrd"].objective.weights == "score"
+    assert methods["kindest"].negatives.drop_right and methods["kindest"].objective.beta == 0.1 and not methods["qcrd"].negatives.drop_right
+    assert all(r.train.workers == 1 and r.seed == 7 for r in methods.values())
+
+
+def test_a_method_twice_has_other_seeds(recipe):
+    """With the same seeds a planted null would be the same runs, and could not fail."""
+    once, again = read_methods(recipe, [], ["dss", "again=dss"])
+    assert once.recipe == again.recipe and once.shift != again.shift
+
+
+@pytest.mark.parametrize(
+    ("names", "variant", "message"),
+    [
+        (["dss", "dss"], "", "a name occurs twice; to run a method twice"),
+        (["dsss"], "", "--methods: dsss: unknown; known are control,"),
+        (["a"], "{a: {like: b}, b: {like: a}}", "goes in a circle"),
+        (["a"], "{a: {like: qcrd, set: {objective.betta: 1}}}", "objective.betta"),
+        (["control"], "", "compare.control: is missing"),
+        (["qcrd"], "{qcrd: {set: {seed: 2}}}", "that is the name of a method"),
+    ],
+)
+def test_a_mistaken_method_is_named(recipe, names, variant, message):
+    with pytest.raises(UserError, match=message):
+        read_methods(recipe, [f"compare.variants={variant}"] if variant else [], names)
+
+
+# ------------------------------------------------------------------------------------------------------------------- steps and the table
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "total"),
+    [
+        ("That is 5 - 2 = 3 plums. Then 3 x 4 = 13.", 1, 2),
+        ("$1,200 / 4 = $300 and 7 / 2 = 3.5", 2, 2),
+        ("10 / 3 = 3.33, 4 / 0 = 0", 1, 2),
+        ("no step = none, 5 = 5", 0, 0),
+        ("__import__('os') * 2 = 4", 0, 0),
+    ],
+)
+def test_steps_are_checked_without_evaluating_anything(text, right, total):
+    assert check_steps(text) == (right, total)
+
+
+def test_rationales_are_judged_by_what_they_say():
+    def said(question, head, text, answer):
+        return Prediction(name="m", head=head, split="test", question_id=question, gold="3", text=text, answer=answer, tokens=4)
+
+    facts = judge_rationales(
+        [
+            said("1", "label", "3", "3"),
+            said("2", "label", "4", "4"),
+            said("1", "rationale", "5 - 2 = 3", "3"),
+            said("2", "rationale", "so so so so so so so so", None),
+        ],
+        split="test",
+    )
+    assert facts == {"parsable": 0.5, "tokens": 4.0, "repetition": pytest.approx(0.4), "steps_right": 1.0, "agreement": 0.5}
+    assert judge_rationales([], split="test") == {}
+
+
+def test_the_table_shows_every_method_and_pair():
+    means, pairs = summarise({"dss": drawn(0.4, seed=1), "qcrd": drawn(0.6, seed=2)}, resamples=1_000)
+    cost = {"questions_seen": 100.0, "tokens": 5_000.0, "seconds": 9.0, "rationales": {"test": {"parsable": 1.0}}, "discriminator": {}}
+    text = markdown(
+        {
+            "call": {"commit": "abc"},
+            "seeds": 5,
+            "rationales": 48,
+            "measured": [
+                {
+                    "split": "test",
+                    "head": "rationale",
+                    "means": {k: v._asdict() for k, v in means.items()},
+                    "pairs": [p._asdict() for p in pairs],
+                }
+            ],
+            "cost": {"dss": cost, "qcrd": cost},
+            "beside": [],
+        }
+    )
+    assert "| qcrd - dss | +" in text and f"| dss | {100 * means['dss'].mean:.1f} |" in text and "| 5,000 |" in text
