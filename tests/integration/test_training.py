@@ -21,8 +21,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.discriminator import Discriminator
+from qcrd_ray.records import ScoredAs
 from qcrd_ray.training import train
 from qcrd_ray.training.metrics import read_metrics
+from qcrd_ray.training.scores import read_scores
 
 pytestmark = pytest.mark.integration
 
@@ -46,9 +48,11 @@ def last_weights(run: Path) -> dict[str, torch.Tensor]:
 def reference(local_ray, tmp_path_factory):
     """An uninterrupted QCRD training on two workers; (run folder, its result)."""
     root = tmp_path_factory.mktemp("reference")
-    seen = []
-    result = train(tiny_recipe(**ROUNDS), write_run(root), objective="qcrd", report=lambda *call: seen.append(call))
+    seen, rounds = [], []
+    followed = {"report": lambda *call: seen.append(call), "on_rounds": lambda rows: rounds.append(len(rows))}
+    result = train(tiny_recipe(**ROUNDS), write_run(root), objective="qcrd", **followed)
     assert seen[-1][:2] == (24, 24)
+    assert rounds[-1] == 3 and rounds == sorted(set(rounds)), "who follows the rounds is told of each, the last one included"
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen), "the progress line must not run backwards"
     return root, result
 
@@ -74,6 +78,8 @@ def test_a_training_leaves_student_discriminator_metrics_and_result(reference):
     assert [row["negatives"]["snapshot"] for row in rows] == [0, 0, 1], "lag 1, the oldest before it"
     assert rows[-1]["student"]["prediction"] < rows[0]["student"]["prediction"], "it learns"
     assert list((home / "tensorboard").glob("events.*"))
+    scores = read_scores(home)
+    assert list(scores) == [0, 1, 2] and {scored.scored_as for scored in scores[2]} == set(ScoredAs)
     assert not (home / "checkpoints").exists() and len(list((home / "snapshots").iterdir())) == 2, "shards go, the ring holds lag + 1"
 
 
