@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,6 +109,12 @@ def test_a_method_is_its_keys(recipe):
     assert methods["qcrd_no_judge"].objective.weights == "none" and methods["qcrd"].objective.weights == "score"
     assert methods["kindest"].negatives.drop_right and methods["kindest"].objective.beta == 0.1 and not methods["qcrd"].negatives.drop_right
     assert all(r.train.workers == 1 and r.seed == 7 for r in methods.values())
+
+
+def test_the_benchs_recipe_reads_with_all_its_methods():
+    bench = Path(__file__).resolve().parents[2] / "jobs/recipes/compare_word_problems.yaml"
+    methods = {m.name: m.recipe for m in read_methods(bench, [], [*METHODS, "qcrd_drop_right", "qcrd_no_judge_sampling"])}
+    assert methods["qcrd_drop_right"].negatives.drop_right and methods["qcrd_no_judge_sampling"].objective.selection == "sampling"
 
 
 def test_a_method_twice_has_other_seeds(recipe):
