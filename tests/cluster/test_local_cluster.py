@@ -83,11 +83,14 @@ def test_a_stopped_run_frees_the_cluster(cluster: Cluster, run, finished):
         until(lambda: any(run.glob(finished)) or job.poll() is not None, within_s=600, what=finished, log=log.read_text)
         assert job.poll() is None, log.read_text()
         start = time.monotonic()
-        stopped = cluster.ray("job", "stop", re.search(r"raysubmit_\w+", log.read_text())[0])
+        submission = re.search(r"raysubmit_\w+", log.read_text())[0]
+        stopped = cluster.ray("job", "stop", submission)
         seconds = time.monotonic() - start
         assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-        assert job.wait(60) != 0
+        job.wait(60)  # with 0: to Ray, a job that was stopped has not failed
     print(f"stopped after {seconds:.1f} s")
+    status = cluster.ray("job", "status", submission)
+    assert "was stopped" in status.stdout + status.stderr
     assert "the same command goes on" in log.read_text() and "Traceback" not in log.read_text(), log.read_text()
     until(lambda: not cluster.working(), within_s=60, what="the end of all actors", log=lambda: str(cluster.working()))
 
@@ -121,6 +124,9 @@ def test_the_second_worker_came_for_a_stage_and_leaves_after_it(cluster: Cluster
     assert joined == set(cluster.hosts.addresses)
     seconds = until(lambda: len(cluster.alive()) == 2, within_s=180, what="the release", log=lambda: monitor_log(cluster.hosts))
     print(f"released {seconds:.0f} s after the run at most")
+    [address] = set(cluster.hosts.addresses) - cluster.alive()
+    host = cluster.hosts.addresses.index(address)
+    until(lambda: not cluster.hosts.processes(host), within_s=60, what=f"{address} with no process of Ray's")
 
 
 def test_ray_down_leaves_nothing_behind(cluster: Cluster):
