@@ -78,6 +78,7 @@ def test_no_split_of_the_demo_can_share_a_question_with_another_or_with_pretrain
     assert sum(map(len, drawn)) == len(frozenset.union(*drawn))
 
 
+@pytest.mark.long
 def test_the_job_makes_both_models_anew_with_their_cards(tmp_path):
     call = [sys.executable, str(ROOT / "jobs/make_demo_models.py"), "--out", str(tmp_path), "--steps", "2", "--questions", "4"]
     subprocess.run(call, check=True, timeout=300, capture_output=True)
