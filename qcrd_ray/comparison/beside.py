@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.pool import run_pool, share_out
-from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predicted, result_rows
 from qcrd_ray.evaluation.teacher import teacher_predictions
 from qcrd_ray.heads import Head
 from qcrd_ray.model_folder import fingerprint
@@ -68,8 +68,6 @@ def _measure_base(recipe: Recipe, base: Path, questions: dict[str, tuple[Questio
     rows = []
     for done in run_pool(recipe, work):
         split, head = parts[done.work.key]
-        for question, answer in zip(done.work.questions, done.answers, strict=True):
-            told = {"text": answer.text, "answer": answer.answer, "finish_reason": answer.finish_reason, "tokens": answer.tokens}
-            prediction = Prediction(name="student base", head=head, split=split, question_id=question.id, gold=question.answer, **told)
-            rows.append(prediction.row())
+        made = predicted(name="student base", head=head, split=split, questions=done.work.questions, answers=done.answers)
+        rows += [each.row() for each in made]
     write_table(pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA), file)

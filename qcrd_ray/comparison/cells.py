@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from qcrd_ray.comparison.quality import judge_rationales
 from qcrd_ray.engines import load_engine
-from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predicted
 from qcrd_ray.heads import ask
 from qcrd_ray.questions import write_table
 from qcrd_ray.recipe import Recipe
@@ -114,18 +114,7 @@ def _predict(cell: Cell):
     for split, questions in cell.questions.items():
         for head in cell.job.heads:
             answers = ask(engine, task, questions, head=head, max_tokens=recipe.student.max_target_tokens)
-            for question, answer in zip(questions, answers, strict=True):
-                yield Prediction(
-                    name=cell.method,
-                    head=head,
-                    split=split,
-                    question_id=question.id,
-                    gold=question.answer,
-                    text=answer.text,
-                    answer=answer.answer,
-                    finish_reason=answer.finish_reason,
-                    tokens=answer.tokens,
-                )
+            yield from predicted(name=cell.method, head=head, split=split, questions=questions, answers=answers)
 
 
 def _facts(cell: Cell, predictions: Sequence[Prediction]) -> dict[str, Any]:

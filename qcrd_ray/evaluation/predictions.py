@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from qcrd_ray.heads import Head, HeadAnswer
 from qcrd_ray.method.scoring import accuracy
+from qcrd_ray.records import Question
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -45,6 +47,22 @@ class Prediction:
 
     def row(self) -> dict:
         return {name: getattr(self, name) for name in PREDICTION_SCHEMA.names}
+
+
+def predicted(*, name: str, head: Head, split: str, questions: Sequence[Question], answers: Sequence[HeadAnswer]) -> Iterator[Prediction]:
+    """A student's answers to questions with gold answers, in their order."""
+    for question, answer in zip(questions, answers, strict=True):
+        yield Prediction(
+            name=name,
+            head=head,
+            split=split,
+            question_id=question.id,
+            gold=question.answer,
+            text=answer.text,
+            answer=answer.answer,
+            finish_reason=answer.finish_reason,
+            tokens=answer.tokens,
+        )
 
 
 def result_rows(predictions: Iterable[Prediction]) -> list[dict]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from qcrd_ray import __version__
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.pool import Done, Work, run_pool, share_out
-from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predicted, result_rows
 from qcrd_ray.evaluation.teacher import teacher_predictions
 from qcrd_ray.heads import Head
 from qcrd_ray.method.objectives import OBJECTIVES
@@ -131,22 +131,9 @@ def _pieces(recipe: Recipe, key: int, part: Part) -> list[Work]:
 def _write_part(part: Part, done: Sequence[Done]) -> None:
     """The part's predictions, in the order of its questions."""
     answers = {question.id: answer for each in done for question, answer in zip(each.work.questions, each.answers, strict=True)}
-    rows = []
-    for question in part.questions:
-        answer = answers[question.id]
-        prediction = Prediction(
-            name=part.name,
-            head=part.head,
-            split=part.split,
-            question_id=question.id,
-            gold=question.answer,
-            text=answer.text,
-            answer=answer.answer,
-            finish_reason=answer.finish_reason,
-            tokens=answer.tokens,
-        )
-        rows.append(prediction.row())
-    write_table(pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA), part.file)
+    ordered = [answers[question.id] for question in part.questions]
+    made = predicted(name=part.name, head=part.head, split=part.split, questions=part.questions, answers=ordered)
+    write_table(pa.Table.from_pylist([each.row() for each in made], schema=PREDICTION_SCHEMA), part.file)
 
 
 def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[str]]:
