@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1, strict=True)]  # strict: `true` is no 1
-ObjectiveName = Literal["qcrd", "finetune", "single_task", "dss", "mi"]
+ObjectiveName = Literal["qcrd", "finetune", "single_task", "dss", "mi", "orpo_distill", "redi"]
 
 
 class Section(BaseModel):
@@ -243,7 +243,8 @@ class DiscriminatorRecipe(Section):
 
 class ObjectiveRecipe(Section):
     """Equations (2)-(8). `qcrd` is the paper's method, the others are what it is compared with: `finetune` (question -> label),
-    `single_task` (one target: rationale, then label), `dss` (Distilling Step-by-Step), `mi` (dss and mutual information)."""
+    `single_task` (one target: rationale, then label), `dss` (Distilling Step-by-Step), `mi` (dss and mutual information);
+    `orpo_distill` and `redi` learn from pairs of a right and a wrong rationale."""
 
     name: ObjectiveName = "qcrd"
     alpha_pred: NotNegative = 0.5
@@ -260,6 +261,11 @@ class ObjectiveRecipe(Section):
     prediction_mean: Literal["tokens", "examples"] = "tokens"
     mi_weight: NotNegative = Field(0.1, description="mi: weight of the cross-entropy between the heads")
     mi_double_softmax: bool = Field(False, description="mi: take the softmax twice, as its public code does")
+    orpo_lambda: NotNegative = Field(0.1, description="orpo_distill: weight of the odds-ratio term")
+    redi_alpha: NotNegative = Field(0.8, description="redi: weight of the negative's likelihood")
+    negative_from: Literal["start", "difference"] = Field(
+        "start", description="difference: a negative is penalised from the first token that no positive shares"
+    )
 
 
 class NegativesRecipe(Section):

@@ -30,6 +30,8 @@ METHODS: dict[str, dict[str, object]] = {
     },
     "qcrd_no_judge": {"objective.name": "qcrd", "objective.weights": "none"},
     "qcrd": {"objective.name": "qcrd"},
+    "orpo_distill": {"objective.name": "orpo_distill", "objective.selection": "sampling"},
+    "redi": {"objective.name": "redi", "objective.selection": "sampling"},
 }
 # One process a cell, so that the cluster's own scheduling is the parallelism.
 _ALONE = {"train.workers": 1, "train.zero_stage": 0, "train.precision": "fp32"}

@@ -26,6 +26,7 @@ class MicroBatch(NamedTuple):
     ``labels``, ``label_rows``, ``label_real``: ``[labels, tokens]`` padded with -100, and two ``[labels]``.
     ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``from_student``: all rationales, ``[candidates, tokens]`` and four
     ``[candidates]``; a score is nan where no discriminator gave one.
+    ``skips``: ``[candidates]``, how many of a candidate's first tokens its loss leaves out.
     ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded with -1; a question without candidates
     has no row here. ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at random. ``question_labels``:
     ``[questions]``, each one's row in ``labels``, -1 where it has none.
@@ -44,6 +45,7 @@ class MicroBatch(NamedTuple):
     positives: Tensor
     negatives: Tensor
     draws: Tensor
+    skips: Tensor
     question_labels: Tensor
 
     def to(self, device: torch.device | str) -> MicroBatch:
@@ -66,6 +68,7 @@ def collate(
     negatives: list[range] = []
     draws: list[tuple[float, float]] = []
     question_labels: list[int] = []
+    skips: list[int] = []
     for example in examples:
         label = -1
         if example.label is not None and objective.predicts:
@@ -74,6 +77,8 @@ def collate(
             inputs.append(example.predict)
         sides = objective.candidates(example)
         if any(sides):
+            skips += [0] * len(sides[0])
+            skips += [_shared_start(negative, sides[0]) if objective.config.negative_from == "difference" else 0 for negative in sides[1]]
             for members, side in zip((positives, negatives), sides, strict=True):
                 members.append(range(len(candidates), len(candidates) + len(side)))
                 candidates.extend((len(inputs), rationale) for rationale in side)
@@ -97,8 +102,18 @@ def collate(
         positives=members_matrix(positives),
         negatives=members_matrix(negatives),
         draws=torch.tensor(draws, dtype=torch.float64).view(-1, 2),
+        skips=torch.tensor(skips or [0]),
         question_labels=torch.tensor(question_labels, dtype=torch.long),
     )
+
+
+def _shared_start(negative: Rationale, positives: Sequence[Rationale]) -> int:
+    """How many of the negative's first tokens some positive shares; its last token is always left to be penalised."""
+    longest = 0
+    for positive in positives:
+        pairs = zip(negative.tokens, positive.tokens, strict=False)
+        longest = max(longest, next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(negative.tokens), len(positive.tokens))))
+    return min(longest, len(negative.tokens) - 1)
 
 
 def pad_rows(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:

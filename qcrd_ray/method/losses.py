@@ -61,6 +61,12 @@ def mutual_information_term(label: Tensor, rationale: Tensor, *, double_softmax:
     return -(wanted * given).sum(dim=-1)
 
 
+def log_odds(nll: Tensor) -> Tensor:
+    """log(p / (1 - p)) for p = exp(-nll), nll > 0. At nll near 0, p is held below 1."""
+    nll = nll.clamp(min=1e-6)
+    return -nll - (-torch.expm1(-nll)).log()
+
+
 def discriminator_terms(positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
     """Equation (2), LSE(s_neg) - LSE(s_pos), for each question that has both kinds: ``[two-sided questions]``.
 

@@ -69,7 +69,7 @@ class StudentStep(nn.Module):
             nll = None
             if self.objective.chooses_by_loss:
                 with torch.no_grad(), evaluating(self.student):
-                    nll = self._targets(batch, hidden.detach(), batch.candidates, batch.candidate_rows).mean
+                    nll = self._targets(batch, hidden.detach(), batch.candidates, batch.candidate_rows, batch.skips).mean
             chosen = self.objective.select(nll, batch)
             forward = Forward(forward.label, chosen, *self._chosen(batch, hidden, chosen))
         loss, sums = self.objective.loss(batch, forward, counts)
@@ -80,7 +80,7 @@ class StudentStep(nn.Module):
         indices = torch.cat([side.flatten() for side in chosen])
         present = indices >= 0
         rows = indices[present] if present.any() else indices.new_zeros(1)
-        targets = self._targets(batch, hidden, batch.candidates[rows], batch.candidate_rows[rows])
+        targets = self._targets(batch, hidden, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows])
         places = present.nonzero()[:, 0]
         sizes = [side.numel() for side in chosen]
         columns = []
@@ -92,8 +92,9 @@ class StudentStep(nn.Module):
             columns.append([part.view(*side.shape, *values.shape[1:]) for part, side in zip(spread.split(sizes), chosen, strict=True)])
         return tuple(Targets(*side) for side in zip(*columns, strict=True))
 
-    def _targets(self, batch: MicroBatch, hidden: Tensor, labels: Tensor, rows: Tensor) -> Targets:
-        """One decoder pass: the losses of ``labels`` ``[targets, tokens]`` given the inputs in ``rows`` ``[targets]``."""
+    def _targets(self, batch: MicroBatch, hidden: Tensor, labels: Tensor, rows: Tensor, skips: Tensor | None = None) -> Targets:
+        """One decoder pass: the losses of ``labels`` ``[targets, tokens]`` given the inputs in ``rows`` ``[targets]``; the first ``skips``
+        ``[targets]`` tokens of each are read, and not counted."""
         width = int((labels != IGNORED).sum(dim=1).max())
         labels = labels[:, :width]
         logits = self.student(
@@ -102,6 +103,8 @@ class StudentStep(nn.Module):
             decoder_input_ids=self.student.prepare_decoder_input_ids_from_labels(labels),
             use_cache=False,
         ).logits
+        if skips is not None:
+            labels = labels.masked_fill(torch.arange(labels.shape[1], device=labels.device) < skips[:, None], IGNORED)
         peaks = token_peaks(logits, labels) if self.objective.pools else None
         return Targets(*target_nll(logits, labels), peaks)
 

@@ -69,5 +69,8 @@ class TrainingJob:
                 prediction_mean=settings.prediction_mean,
                 mi_weight=settings.mi_weight,
                 mi_double_softmax=settings.mi_double_softmax,
+                orpo_lambda=settings.orpo_lambda,
+                redi_alpha=settings.redi_alpha,
+                negative_from=settings.negative_from,
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import exp, log
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from qcrd_ray.method.collation import collate
 from qcrd_ray.method.examples import Example, Rationale
-from qcrd_ray.method.losses import bradley_terry_terms, cross_entropy_terms, mutual_information_term, token_peaks
+from qcrd_ray.method.losses import bradley_terry_terms, cross_entropy_terms, log_odds, mutual_information_term, token_peaks
 from qcrd_ray.method.objectives import OBJECTIVES, ObjectiveConfig, build_objective, total_counts
 from qcrd_ray.method.student import StudentStep
 
@@ -201,12 +201,62 @@ def test_token_peaks_skip_padding():
     assert found[0].tolist() == pytest.approx([logits[0, 0].softmax(0)[0].item(), 0.5])
 
 
+def test_orpo_distill_and_redi_closed_forms():
+    """l+ = 1, l- = 2: odds exp(-1) / (1 - exp(-1)) and exp(-2) / (1 - exp(-2)); a question without a negative has its own loss alone."""
+    questions = [([1.0], [0.5], [2.0], [0.5]), ([1.5], [0.5], [], [])]
+    odds = log(exp(-1) / (1 - exp(-1))) - log(exp(-2) / (1 - exp(-2)))
+    for name, pair in (("orpo_distill", 0.1 * log(1 + exp(-odds))), ("redi", -0.8 * 2)):
+        objective = build_objective(ObjectiveConfig(name=name, alpha_pred=0.0, alpha_cl=1.0, selection="sampling"))
+        loss, sums, losses, _ = given_losses(questions, objective)
+        assert loss.item() == pytest.approx((1.0 + pair + 1.5) / 2, abs=1e-6)
+        loss.backward()
+        assert losses.grad[0] > 0 > losses.grad[1] and losses.grad[2] == pytest.approx(0.5)
+        assert sums["negatives"].item() == 1
+
+
+def test_odds_are_finite_where_a_loss_is_none():
+    nll = torch.tensor([0.0, 1e-9, 50.0], requires_grad=True)
+    log_odds(nll).sum().backward()
+    assert torch.isfinite(nll.grad).all()
+
+
+def test_a_pair_wants_one_of_each():
+    with pytest.raises(ValueError, match="redi compares one positive with one negative"):
+        build_objective(ObjectiveConfig(name="redi", selection="mean"))
+
+
+def test_a_negative_is_penalised_from_where_it_goes_wrong():
+    """Unlearning the start that it shares with a positive makes the positive less likely too."""
+    shared = (8, 9, 10)
+    example = Example(
+        predict=(5, EOS),
+        explain=(6, 7, EOS),
+        positives=(Rationale(tokens=(*shared, 11, EOS), weight=1.0), Rationale(tokens=(8, 20, EOS), weight=1.0)),
+        negatives=(Rationale(tokens=(*shared, 12, 13, EOS), weight=1.0), Rationale(tokens=shared, weight=1.0)),
+    )
+    model, found = tiny_t5(), {}
+    for where in ("start", "difference"):
+        objective = build_objective(ObjectiveConfig(selection="minmax", weights="none", negative_from=where))
+        batch = collate([example], objective, pad=PAD)
+        found[where] = StudentStep(model, objective)._targets(
+            batch, model.get_encoder()(input_ids=batch.inputs).last_hidden_state, batch.candidates, batch.candidate_rows, batch.skips
+        )
+        assert batch.skips.tolist() == ([0, 0, 0, 0] if where == "start" else [0, 0, 3, 2])
+    assert found["difference"].tokens.tolist() == [5, 3, 3, 1], "a negative that only stops too early keeps its end"
+    logits = model(input_ids=torch.tensor([example.explain]), labels=torch.tensor([example.negatives[0].tokens])).logits
+    rest = F.cross_entropy(logits[0, 3:], torch.tensor([12, 13, EOS]), reduction="sum")
+    assert found["difference"].nll[2].item() == pytest.approx(rest.item(), abs=1e-4)
+    assert found["difference"].nll[0] == found["start"].nll[0], "positives are whole"
+
+
 # ------------------------------------------------------------------------------------------------------------ what holds for all of them
 
 VARIANTS = [
     *((name, {}) for name in OBJECTIVES),
     *(("qcrd", {"selection": scheme}) for scheme in ("maxmin", "sampling", "mean", "weighted_mean")),
     *(("qcrd", {"weights": weights}) for weights in ("normalised", "none")),
+    ("qcrd", {"negative_from": "difference"}),
+    ("redi", {"selection": "sampling"}),
 ]
 
 

@@ -25,7 +25,8 @@ class ObjectiveConfig:
 
     ``prediction_mean``: L_pred is a mean over the batch's label tokens (as in Distilling Step-by-Step's code) or over its examples.
     ``weights``: what the discriminator's scores do in the loss (:mod:`qcrd_ray.method.weighting`); "none" is QCRD without a discriminator.
-    ``mi_weight``, ``mi_double_softmax``: of the objective ``mi`` alone.
+    ``mi_weight``, ``mi_double_softmax``, ``orpo_lambda``, ``redi_alpha``: of the objectives ``mi``, ``orpo_distill`` and ``redi`` alone.
+    ``negative_from``: a negative's loss counts all of its tokens, or only those from the first that no positive of its question shares.
     ``negative_without_positive``: a question that has negatives only gets the negative term too, instead of L_pred alone.
     """
 
@@ -39,6 +40,9 @@ class ObjectiveConfig:
     prediction_mean: Literal["tokens", "examples"] = "tokens"
     mi_weight: float = 0.1
     mi_double_softmax: bool = False
+    orpo_lambda: float = 0.1
+    redi_alpha: float = 0.8
+    negative_from: Literal["start", "difference"] = "start"
     negative_without_positive: bool = False
 
 
