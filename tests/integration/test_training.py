@@ -194,8 +194,9 @@ def test_one_process_without_ray_and_deepspeed_learns_the_same(reference, tmp_pa
 
 @pytest.mark.parametrize(
     ("objective", "heads"),
-    [("mi", {"label", "rationale"}), pytest.param("single_task", {"rationale"}, marks=pytest.mark.long)],
+    [("mi", {"label", "rationale"}), ("single_task", {"rationale"})],
 )
+@pytest.mark.long
 def test_the_methods_it_is_compared_with_train_on_the_same_data(local_ray, reference, objective, heads):
     """Same file, same budget, no discriminator, no samplers, and only the heads that the method trains are measured."""
     root, qcrd = reference
@@ -210,6 +211,7 @@ def test_the_methods_it_is_compared_with_train_on_the_same_data(local_ray, refer
     assert rows[-1]["student"]["explanation"] < rows[0]["student"]["explanation"]
 
 
+@pytest.mark.long
 def test_qcrd_without_a_discriminator_still_contrasts(local_ray, tmp_path):
     """`objective.weights: none` must take D away and nothing else: negatives are sampled, chosen and pushed away at weight 1."""
     recipe = tiny_recipe(**{**ROUNDS, "train.rounds": 2, "objective.weights": "none", "objective.selection": "sampling"})

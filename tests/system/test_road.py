@@ -109,7 +109,7 @@ def test_the_road_carries_recorded_svamp(tmp_path):
     assert weights <= (tmp_path / "run" / "student" / "model.safetensors").stat().st_mtime_ns
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A Ray cluster of its own, as `ray start` makes one, with the job server that `ray job submit` talks to."""
     scratch = Path(f"/tmp/qcrd-{os.getpid()}")
