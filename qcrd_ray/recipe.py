@@ -258,6 +258,9 @@ class ObjectiveRecipe(Section):
         "score", description="score: D's s and 1 - s; normalised: these with mean 1; none: no discriminator at all"
     )
     labels: Literal["gold", "vote"] = Field("gold", description="what L_pred is trained on; gold falls back on nothing")
+    positives: Literal["vote", "label"] = Field(
+        "vote", description="vote: samples that agree with the vote, the paper's; label: those that agree with `labels`, where there is one"
+    )
     prediction_mean: Literal["tokens", "examples"] = "tokens"
     mi_weight: NotNegative = Field(0.1, description="mi: weight of the cross-entropy between the heads")
     mi_double_softmax: bool = Field(False, description="mi: take the softmax twice, as its public code does")

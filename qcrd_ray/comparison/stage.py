@@ -32,7 +32,7 @@ from qcrd_ray.training.trainer import prepare_job
 
 SPLITS = ("test", "held_out")
 # What a prepared training set depends on besides the rationales: methods that agree in it share one.
-_DATA = ("task", "student", "objective.labels", "negatives.teacher", "seed")
+_DATA = ("task", "student", "objective.labels", "objective.positives", "negatives.teacher", "seed")
 RETRIES = 1
 
 

@@ -85,7 +85,7 @@ def prepare(recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokeni
         for batch in table.to_batches(max_chunksize=_ROWS_PER_BATCH):
             kept = []
             for row in batch.to_pylist():
-                prepared, reason = _select(row, task, labels=recipe.objective.labels, teacher_negatives=recipe.negatives.teacher)
+                prepared, reason = _select(row, task, recipe)
                 if prepared is None:
                     dropped.append({"question_id": row["question_id"], "reason": reason})
                 else:
@@ -106,15 +106,17 @@ def prepare(recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokeni
     return manifest
 
 
-def _select(row: dict[str, Any], task: Task, *, labels: str, teacher_negatives: bool) -> tuple[dict[str, Any] | None, str]:
+def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, Any] | None, str]:
     """The texts of one question, or None and the reason why it cannot be trained on."""
     if row["outcome"] == Outcome.REJECTED_INPUT:
         return None, f"rejected: {row['reason']}"
-    question = _question(row)
+    question, labels = _question(row), recipe.objective.labels
     named = row["gold"] if labels == "gold" else row["vote"]
     answer = task.canonical(named, question) if named is not None else None
+    if recipe.objective.positives == "label" and answer is not None:
+        row = row | {"completions": [c | {"role": _role(c, answer)} for c in row["completions"]]}
     positives = list(dict.fromkeys(_explanations(row, Role.POSITIVE, task)))
-    negatives = list(dict.fromkeys(_explanations(row, Role.NEGATIVE, task))) if teacher_negatives else []
+    negatives = list(dict.fromkeys(_explanations(row, Role.NEGATIVE, task))) if recipe.negatives.teacher else []
     if answer is None and not positives:
         why = f"no {labels} answer" if named is None else f"the {labels} answer cannot be read"
         return None, f"{why} and no voted rationale"
@@ -128,6 +130,13 @@ def _select(row: dict[str, Any], task: Task, *, labels: str, teacher_negatives: 
         "negatives": negatives,
         **_first(row, answer, task),
     }, ""
+
+
+def _role(completion: dict[str, Any], answer: str) -> Role:
+    """What a completion is where the label stands for the vote. One that could not vote (its `reason` says why) stays out here too."""
+    if completion["answer"] is None or completion["reason"]:
+        return Role.ABSTAINED
+    return Role.POSITIVE if completion["answer"] == answer else Role.NEGATIVE
 
 
 def _first(row: dict[str, Any], answer: str | None, task: Task) -> dict[str, str | None]:

@@ -107,6 +107,19 @@ def test_labels_can_be_the_vote(tmp_path, tokenizer):
     assert row.answer == rows[0]["vote"]
 
 
+def test_positives_can_be_those_that_agree_with_the_label(tmp_path, tokenizer):
+    """The vote is wrong: by the label its samples are the negatives. One that could not vote stays out; without a label the vote rules."""
+    wrong, unlabelled = sets(1)[0], sets(2)[1] | {"gold": None}
+    wrong["gold"] = str(int(wrong["vote"]) + 1)
+    wrong["completions"][-1].update(role="abstained", reason="cut off by the token limit")
+    _, kept, _ = prepared([wrong, unlabelled], tmp_path, tokenizer, **{"objective.positives": "label"})
+    rows = {row.question.id: row for row in kept}
+    by_label, by_vote = rows[wrong["question_id"]], rows[unlabelled["question_id"]]
+    assert len(by_label.positives) == 1 and by_label.positives[0].endswith(f"So the answer is {wrong['gold']}.")
+    assert len(by_label.negatives) == 2 and all(text.endswith(f"So the answer is {wrong['vote']}.") for text in by_label.negatives)
+    assert by_vote.positives and all(text.endswith(f"So the answer is {unlabelled['vote']}.") for text in by_vote.positives)
+
+
 def test_the_teachers_minority_can_be_left_out(tmp_path, tokenizer):
     manifest, kept, _ = prepared(sets(2), tmp_path, tokenizer, **{"negatives.teacher": False})
     assert manifest["negatives"] == 0 and not any(row.negatives for row in kept)
