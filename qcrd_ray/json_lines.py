@@ -6,11 +6,13 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from qcrd_ray.errors import UserError
 
+_DATA = (".jsonl", ".csv", ".tsv", ".parquet")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -38,24 +40,32 @@ def expand_path(path: str) -> Path:
 def read_json_lines(path: str) -> list[Line]:
     """All lines that are not blank. Raises :class:`UserError` where there is no such file, or nothing in it."""
     file = find_file(path)
-    lines = [read_line(number, raw) for number, raw in enumerate(file.read_bytes().split(b"\n"), 1) if raw.strip()]
+    lines = list(iter_json_lines(file))
     if not lines:
         raise empty(file)
     return lines
+
+
+def iter_json_lines(file: Path) -> Iterator[Line]:
+    """The lines that are not blank, one at a time."""
+    with file.open("rb") as content:
+        for number, raw in enumerate(content, 1):
+            if raw.strip():
+                yield read_line(number, raw.removesuffix(b"\n"))
 
 
 def find_file(path: str) -> Path:
     """The file that ``path`` names. Raises :class:`UserError` where it is none."""
     file = expand_path(path)
     if file.is_dir():
-        raise UserError(f"{file}: is a folder; name the .jsonl file in it{_near(file / '*')}")
+        raise UserError(f"{file}: is a folder; name the file in it{_near(file / '*')}")
     if not file.is_file():
         raise UserError(f"{file}: there is no such file{_near(file)}")
     return file
 
 
 def empty(file: Path) -> UserError:
-    return UserError(f"{file}: the file is empty; it must hold one JSON object a line")
+    return UserError(f"{file}: the file is empty; it must hold a question a line, each a JSON object")
 
 
 def read_line(number: int, raw: bytes) -> Line:
@@ -85,5 +95,5 @@ def _near(file: Path) -> str:
     if not file.parent.is_dir():
         return f" (nor the folder {file.parent})"
     names = sorted(p.name for p in file.parent.iterdir() if p.is_file())
-    near = difflib.get_close_matches(file.name, names, n=3, cutoff=0.5) or [n for n in names if n.endswith(".jsonl")][:5]
+    near = difflib.get_close_matches(file.name, names, n=3, cutoff=0.5) or [n for n in names if n.endswith(_DATA)][:5]
     return f"; near it: {', '.join(near)}" if near else ""

@@ -111,10 +111,10 @@ def _data(recipe: Recipe, folder: RunFolder) -> str:
 
 def _source(split: Split, kind: str) -> str:
     """Where a split is from, without the folders of the machine that it was read on."""
-    if split.path is None:
+    if split.origin is None:
         return f"{split.generate} generated {kind} questions (kind {split.kind or 'seen'}, seed {split.seed})"
     rows = f", rows {split.rows[0]} to {split.rows[1]}" if split.rows else ""
-    return f"`{Path(split.path).name}`{rows}" + (f", shuffled with seed {split.shuffle}" if split.shuffle is not None else "")
+    return f"`{split.origin}`{rows}" + (f", shuffled with seed {split.shuffle}" if split.shuffle is not None else "")
 
 
 def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:

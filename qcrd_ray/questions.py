@@ -25,9 +25,11 @@ def load_split(recipe: Recipe, split: str) -> tuple[list[Question], list[Rejecte
         UserError: see :func:`qcrd_ray.tasks.reading.read_questions`; it begins with the key of the split.
     """
     task = build_task(recipe.task)
-    source, limit = getattr(recipe.data, split), recipe.task.max_question_chars
+    data, limit = recipe.data, recipe.task.max_question_chars
     try:
-        return read_questions(source, task=task, columns=recipe.data.columns, kind=recipe.task.kind, max_chars=limit)
+        return read_questions(
+            getattr(data, split), task=task, columns=data.columns, values=data.values, kind=recipe.task.kind, max_chars=limit
+        )
     except UserError as error:
         raise UserError(f"data.{split}: {error}") from error
 

@@ -25,8 +25,10 @@ from qcrd_ray.tasks.reading import read_questions
 def control_table(recipe: Recipe) -> pa.Table:
     """The control's questions as rationale sets, each with its own rationale as the one sample. Raises UserError: one has none."""
     task = build_task(recipe.task)
-    limit = recipe.task.max_question_chars
-    questions, _ = read_questions(recipe.compare.control, task=task, columns=recipe.data.columns, kind=recipe.task.kind, max_chars=limit)
+    data, limit = recipe.data, recipe.task.max_question_chars
+    questions, _ = read_questions(
+        recipe.compare.control, task=task, columns=data.columns, values=data.values, kind=recipe.task.kind, max_chars=limit
+    )
     rows = []
     for question in questions:
         if not question.rationale or question.answer is None:

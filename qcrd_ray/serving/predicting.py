@@ -29,6 +29,7 @@ from qcrd_ray.serving.output import Counts, Output
 from qcrd_ray.serving.predictor import Options, Predictor
 from qcrd_ray.student_folder import StudentFolder
 from qcrd_ray.tasks.reading import FIELDS, check_columns
+from qcrd_ray.tasks.sources import present_columns
 
 ROWS_PER_PART = 256  # what each worker may have to do again after a kill
 LOOKED_AT = 4  # parts whose rows tell whether the file has the columns
@@ -78,8 +79,8 @@ def prepare(student: str | Path, file: str, output: str | Path, *, options: Opti
         raise UserError(f"--quality: {folder.path} holds no discriminator, so nothing can score its rationales")
     target.check_free()
     parts, content = cut(questions, rows=rows_per_part)
-    lines = [line for part in parts[:LOOKED_AT] for line in read_part(questions, part)]
-    check_columns(str(questions), lines, columns=options.columns, kind=folder.facts["task"]["kind"], how="--column {field}=...")
+    present = present_columns(line for part in parts[:LOOKED_AT] for line in read_part(questions, part))
+    check_columns(str(questions), present, columns=options.columns, kind=folder.facts["task"]["kind"], how="--column {field}=...")
     target.begin(
         {
             "input": content,

@@ -89,7 +89,7 @@ def _objective(recipe: Recipe) -> str:
 
 
 def _source(split: Split) -> str:
-    if split.path is None:
+    if split.origin is None:
         return f"{number(split.generate)} generated ({split.kind or 'seen'}), seed {split.seed}"
     rows = f", rows {split.rows[0]} to {split.rows[1]}" if split.rows else ""
-    return f"{Path(split.path).name}{rows}"
+    return f"{split.origin}{rows}"
