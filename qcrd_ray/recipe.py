@@ -16,6 +16,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1, strict=True)]  # strict: `true` is no 1
+KINDS = ("word_problems", "arithmetic", "multiple_choice", "nli", "short_text")
 ObjectiveName = Literal["qcrd", "finetune", "single_task", "dss", "mi", "orpo_distill", "redi"]
 
 
@@ -40,7 +41,8 @@ class Example(Section):
 class TaskRecipe(Section):
     """What kind of question is asked. A prompt field left empty takes the kind's own text."""
 
-    kind: Literal["word_problems", "arithmetic", "multiple_choice", "nli"]
+    kind: str = Field(description=f"{' | '.join(KINDS)} | package.module:Class, a task of your own (see qcrd_ray/tasks/base.py)")
+    options: dict[str, Any] = Field({}, description="settings of a task of your own, which it finds in recipe.options")
     system: str | None = None
     instruction: str | None = Field(None, description="what the teacher is told to do with the question")
     examples: tuple[Example, ...] = ()
@@ -49,6 +51,15 @@ class TaskRecipe(Section):
     )
     closing: str = Field("So the answer is {answer}.", description="how the student's explanations end; must hold {answer}")
     max_question_chars: Count = 20_000
+
+    @model_validator(mode="after")
+    def _known(self):
+        own = ":" in self.kind
+        if self.kind not in KINDS and not (own and all(part.isidentifier() for part in re.split("[.:]", self.kind))):
+            raise ValueError(f"kind: expected {', '.join(KINDS)}, or a task of your own as package.module:Class, not {self.kind!r}")
+        if self.options and not own:
+            raise ValueError(f"options: only a task of your own has them, and {self.kind} does not read {', '.join(self.options)}")
+        return self
 
     @model_validator(mode="after")
     def _marks_can_be_found(self):

@@ -61,6 +61,8 @@ class StudentFolder:
             task = build_task(TaskRecipe.model_validate(facts["task"]))
             for key in ("max_input_tokens", "max_target_tokens", "example"):
                 facts[key]
+        except UserError as error:  # a task of the user's own, whose module is not here
+            raise UserError(f"{file}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
             raise UserError(f"{file} is damaged ({reason}); export the student again with `qcrd evaluate`") from error

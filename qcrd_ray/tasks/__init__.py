@@ -7,15 +7,18 @@ from qcrd_ray.tasks.arithmetic import Arithmetic
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.tasks.multiple_choice import MultipleChoice
 from qcrd_ray.tasks.nli import NaturalLanguageInference
+from qcrd_ray.tasks.own import own_task
+from qcrd_ray.tasks.short_text import ShortText
 
 KINDS = {
     "arithmetic": Arithmetic,
     "word_problems": Arithmetic,  # the built-in generator makes arithmetic questions
     "multiple_choice": MultipleChoice,
     "nli": NaturalLanguageInference,
+    "short_text": ShortText,
 }
 
 
 def build_task(recipe: TaskRecipe) -> Task:
-    """The task that a recipe's ``task`` section describes."""
-    return KINDS[recipe.kind](recipe)
+    """The task that a recipe's ``task`` section describes. Raises UserError for one of the user's own that cannot be used."""
+    return KINDS[recipe.kind](recipe) if recipe.kind in KINDS else own_task(recipe)

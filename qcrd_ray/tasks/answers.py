@@ -35,6 +35,7 @@ class Said:
     end: int
 
 
+@lru_cache(maxsize=64)
 def announcement(*nouns: str) -> re.Pattern[str]:
     """Words that announce an answer called one of ``nouns``: "#### 8", "\\boxed{8", "the most likely answer is 8", "Answer: 8".
 

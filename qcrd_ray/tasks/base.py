@@ -2,6 +2,33 @@
 
 Everything that differs between kinds of question lies behind :class:`Task`; the stages know no kind by name. A task is pure text: it
 imports neither torch nor Ray, never executes what a model wrote, and returns a reason instead of raising when a model's text is unusable.
+
+A task of your own is a class in a module of your own, named by the recipe as `task.kind: my_package.tasks:YesNo`. It is made from the
+recipe's `task` section and has the methods of :class:`Task`. Most of them are the same for every kind of question and come with
+:class:`~qcrd_ray.tasks.prompting.PromptedTask`; what is left to say is what an answer is::
+
+    from dataclasses import dataclass
+
+    from qcrd_ray.tasks.prompting import PromptedTask
+
+
+    @dataclass(frozen=True)
+    class YesNo(PromptedTask):
+        INSTRUCTION = 'Answer yes or no. Explain step by step, then answer. End with "{closing}"'
+
+        def describe_answer(self, question):
+            return "yes or no"
+
+        def canonical(self, answer, question):
+            words = answer.lower().replace(".", " ").split()
+            return words[0] if words and words[0] in ("yes", "no") else None
+
+``canonical`` decides most: two answers are the same when it spells them the same, and what it gives None for is none. It reads the gold
+answers of the data, the text of the student's label head, and what a rationale announces as its answer; it must take its own spelling
+back unchanged. Settings of your own stand under `task.options`, and are found in ``self.recipe.options``.
+
+The module must be importable wherever Ray runs a worker: installed, named in PYTHONPATH, or brought along by
+`ray job submit --working-dir`. A student folder names it in its task.json, and needs it to be served.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcrd_ray.records import Question
-from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
-from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.prompting import PromptedTask
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -23,7 +21,6 @@ _WORDINGS = tuple(
     (label, re.compile(rf"\A\W*(?:an? |the |that )?(?:{words})", re.IGNORECASE))
     for label, words in (("neutral", _UNSURE), ("contradiction", r"contradict\w*|no\b|false\b"), ("entailment", r"entail\w*|yes\b|true\b"))
 )
-_ANNOUNCED = announcement("answer", "label", "relationship", "relation")
 
 
 @dataclass(frozen=True)
@@ -35,22 +32,10 @@ class NaturalLanguageInference(PromptedTask):
         'Explain step by step, then name the label. End with "{closing}"'
     )
 
+    NOUNS: ClassVar[tuple[str, ...]] = ("answer", "label", "relationship", "relation")
+
     def describe_answer(self, question: Question) -> str:
         return f"one of {', '.join(LABELS)}"
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        return _label(answer)
-
-    def parse(self, text: str, question: Question) -> Parsed:
-        """The announced label."""
-        kept = cut_run_on(text, question.question)
-        if not kept:
-            return Parsed(reason="the completion is empty")
-        for said in announced(kept, self.recipe.closing, _ANNOUNCED):
-            if label := _label(said.text):
-                return Parsed(rationale=without(kept, said), answer=label)
-        return Parsed(rationale=clean(kept), reason="no label in the completion")
-
-
-def _label(said: str) -> str | None:
-    return next((label for label, words in _WORDINGS if words.match(said.strip())), None)
+        return next((label for label, words in _WORDINGS if words.match(answer.strip())), None)

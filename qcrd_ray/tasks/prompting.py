@@ -23,16 +23,19 @@ from typing import ClassVar
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Example, TaskRecipe
 from qcrd_ray.records import Question
-from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Message
+from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
+from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Message, Parsed
 
 
 @dataclass(frozen=True)
 class PromptedTask:
-    """The half of a :class:`~qcrd_ray.tasks.base.Task` that asks; each kind adds ``check``, ``parse`` and ``canonical``."""
+    """A :class:`~qcrd_ray.tasks.base.Task` but for ``canonical``, which each kind adds; what else differs in a kind, it overrides."""
 
     recipe: TaskRecipe
 
-    INSTRUCTION: ClassVar[str]  # the kind's own text, taken where the recipe's is left out
+    # The kind's own text, taken where the recipe's is left out.
+    INSTRUCTION: ClassVar[str] = 'Answer the question. Explain step by step, then give the answer. End with "{closing}"'
+    NOUNS: ClassVar[tuple[str, ...]] = ("answer",)  # what texts call an answer of this kind
 
     def __post_init__(self) -> None:
         if not self.recipe.closing.split("{answer}", 1)[0].strip():
@@ -51,6 +54,10 @@ class PromptedTask:
         if question.answer is not None and self.canonical(question.answer, question) is None:
             return f"the answer {question.answer[:80]!r} is not {self.describe_answer(question)}"
         return ""
+
+    def describe_answer(self, question: Question) -> str:
+        """What an answer is, for the reason of a refusal."""
+        return "an answer to this kind of question"
 
     def student_input(self, question: Question) -> str:
         """The question as the student reads it, without its prefix; kinds with choices add them."""
@@ -79,6 +86,20 @@ class PromptedTask:
     def explanation(self, rationale: str, answer: str) -> str:
         """The target text of the student's `explain:` head: the rationale, closed by its own answer."""
         return f"{rationale.strip()} {self.recipe.closing.replace('{answer}', answer)}".strip()
+
+    def parse(self, text: str, question: Question) -> Parsed:
+        """The surest announcement ("So the answer is ...") of something that is an answer; what stands before it is the rationale."""
+        kept = cut_run_on(text, question.question)
+        if not kept:
+            return Parsed(reason="the completion is empty")
+        for said in announced(kept, self.recipe.closing, announcement(*self.NOUNS)):
+            if (answer := self.said(said.text, question)) is not None:
+                return Parsed(rationale=without(kept, said), answer=answer)
+        return Parsed(rationale=clean(kept), reason=f"the completion announces nothing that is {self.describe_answer(question)}")
+
+    def said(self, text: str, question: Question) -> str | None:
+        """The canonical answer at the start of ``text``, the line that follows an announcement."""
+        return self.canonical(text, question)
 
     def describe(self) -> dict:
         """What a reader of the student folder must know to ask the student and to read its text."""

@@ -23,11 +23,11 @@ from qcrd_ray.records import Question
 from qcrd_ray.tasks import word_problems
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.tasks.columns import Column, is_empty, paths, pick, root
+from qcrd_ray.tasks.short_text import SEVERAL
 from qcrd_ray.tasks.sources import Source, open_source
 
 FIELDS = ("id", "question", "choices", "answer", "rationale")
 KEPT_TEXT = 2_000  # characters of a rejected row that are kept beside its reason; the file has the rest
-SEVERAL = " | "  # between the accepted answers of one question
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _answer(value: object, column: str, values: Mapping[str, str]) -> str | None
     """The answer as text, by its meaning where ``values`` has them; a list of accepted answers becomes one text."""
     if isinstance(value, list):
         accepted = (_answer(each, f"each of {column}", values) for each in value)
-        return SEVERAL.join(dict.fromkeys(text for text in accepted if text is not None)) or None
+        return f" {SEVERAL} ".join(dict.fromkeys(text for text in accepted if text is not None)) or None
     if not values or is_empty(value):
         return _text(value, column)
     if isinstance(value, bool | int):

@@ -121,7 +121,7 @@ def read_validation(file: Path, task: Task, *, limit: int | None) -> list[Questi
 
 def _row(row: dict) -> Row:
     return Row(
-        question=Question(id=row["id"], question=row["question"], choices=tuple(row["choices"] or ())),
+        question=Question(id=row["id"], question=row["question"], choices=tuple(row["choices"] or ()), answer=row["answer"]),
         input=row["input"],
         answer=row["answer"],
         example=Example(

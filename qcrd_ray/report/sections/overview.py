@@ -15,6 +15,7 @@ _KINDS = {
     "arithmetic": "arithmetic word problems",
     "multiple_choice": "multiple choice",
     "nli": "natural language inference",
+    "short_text": "short answers in free words",
 }
 
 
@@ -41,7 +42,7 @@ def tiles(measured: Measured | None) -> Markup:
 def overview(recipe: Recipe) -> Markup:
     sampling, train, objective = recipe.sampling, recipe.train, recipe.objective
     pairs = [
-        ("task", f"{recipe.task.kind}: {_KINDS[recipe.task.kind]}"),
+        ("task", f"{recipe.task.kind}: {_KINDS.get(recipe.task.kind, 'own task')}"),
         *((f"questions, {name}", _source(split)) for name, split in recipe.data if isinstance(split, Split)),
         ("teacher", _teacher(recipe)),
         ("samples", f"K = {sampling.k} a question at temperature T = {sampling.temperature:g}, at most {sampling.max_tokens} tokens"),

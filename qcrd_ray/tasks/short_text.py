@@ -1,0 +1,70 @@
+"""Questions answered in a few words of one's own: SQuAD, TriviaQA and their like."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qcrd_ray.records import Question
+from qcrd_ray.tasks.prompting import PromptedTask
+
+SEVERAL = "|"  # between the accepted answers of one question
+
+_ARTICLES = re.compile(r"\b(?:an?|the)\b")
+# A sentence ends after a word of three letters or more: not in "St. Louis", "J. Bach" or "U.S. Army".
+_SENTENCE_END = re.compile(r"(?<=\w\w\w[.!?])[ \t]+(?=[^a-z\s])")
+_IN_NUMBER = re.compile(r"(?<=\d)[.:/](?=\d)|(?<![\w.])[-\u2212](?=\d)")  # 3.5, 10:30, 1/2, -4
+
+
+@dataclass(frozen=True)
+class ShortText(PromptedTask):
+    """A free short answer. Answers are equal when SQuAD's normalisation makes them so: :func:`normalise`.
+
+    Several accepted answers stand in one text with "|" between, as a list column is read. The canonical spelling holds all of them, and
+    every one of them is spelt so; a student is taught the first.
+    """
+
+    INSTRUCTION: ClassVar[str] = 'Answer the question in a few words. Explain step by step, then give the answer. End with "{closing}"'
+
+    def describe_answer(self, question: Question) -> str:
+        return "a text with a letter or a digit in it"
+
+    def canonical(self, answer: str, question: Question) -> str | None:
+        """The normalised answer; the spelling of all that the question accepts, where it is one of them."""
+        spelt, accepted = _spellings(answer), _spellings(question.answer or "")
+        return f" {SEVERAL} ".join(accepted if set(spelt) & set(accepted) else spelt) or None
+
+    def said(self, text: str, question: Question) -> str | None:
+        """The first sentence of the line; a model's "|" is no separator."""
+        return self.canonical(_SENTENCE_END.split(text.replace("*", ""), maxsplit=1)[0].replace(SEVERAL, " "), question)
+
+    def label(self, answer: str) -> str:
+        return _spellings(answer)[0]
+
+    def explanation(self, rationale: str, answer: str) -> str:
+        return super().explanation(rationale, _spellings(answer)[0])
+
+
+def normalise(text: str) -> str:
+    """Lower case, no punctuation, no articles, single blanks (SQuAD's); of Unicode, the compatible form (NFKC) and every dash a blank.
+
+    Points and signs inside numbers stay, so that 3.5 is not 35; articles stay where there is nothing else.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    kept = {match.start() for match in _IN_NUMBER.finditer(text)}
+    plain = "".join(character if place in kept else _without_marks(character) for place, character in enumerate(text))
+    words = " ".join(plain.replace("\u2212", "-").split())
+    return " ".join(_ARTICLES.sub(" ", words).split()) or words
+
+
+def _without_marks(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Pd":
+        return " "
+    return "" if category.startswith("P") or character in "$+<=>^`|~" else character
+
+
+def _spellings(answer: str) -> list[str]:
+    return list(dict.fromkeys(spelt for each in answer.split(SEVERAL) if (spelt := normalise(each))))
