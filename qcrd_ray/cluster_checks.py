@@ -23,6 +23,7 @@ from qcrd_ray import cluster, model_folder
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, ServingRecipe, TrainRecipe
 from qcrd_ray.run_folder import resolve
+from qcrd_ray.training.job import judges, objectives_of
 
 GIB = 1 << 30
 STORE_BYTES = 256 << 20  # two of the blocks that Ray Data works in
@@ -46,7 +47,8 @@ def check_memory(recipe: Recipe) -> str:
     if recipe.student.model is None:
         return "the object stores are large enough, and a student.scratch needs little"
     student, encoder = count_parameters(recipe)
-    need = training_bytes(recipe.train, student=student, encoder=encoder)
+    reference = student if any(objective.refers for objective in objectives_of(recipe)) else 0
+    need = training_bytes(recipe.train, student=student, encoder=encoder, reference=reference)
     if not recipe.train.worker.gpus:
         what = "what training keeps in memory (student.model, train.workers, train.zero_stage)"
         cluster.possible([{"memory": float(need)}] * recipe.train.workers, what=what)
@@ -60,19 +62,20 @@ def count_parameters(recipe: Recipe) -> tuple[int, int]:
     """Parameters of the recipe's student, and of its discriminator's encoder (0 where it has none), from their configurations alone."""
     with torch.device("meta"):
         student = _model(recipe.student.model, recipe.student.trust_remote_code)
-        if recipe.objective.name == "finetune":
+        if not any(judges(recipe, objective) for objective in objectives_of(recipe)):
             return _size(student), 0
         judge = _model(recipe.discriminator.model, False) if recipe.discriminator.model else student
     return _size(student), _size(judge.get_encoder() if judge.config.is_encoder_decoder else judge)
 
 
-def training_bytes(train: TrainRecipe, *, student: int, encoder: int) -> int:
+def training_bytes(train: TrainRecipe, *, student: int, encoder: int, reference: int = 0) -> int:
     """What one worker keeps between two steps: AdamW has two float32 moments, bf16 a float32 copy of the weights, and ZeRO shares out the
-    optimizer's states (1), the gradients (2) and the weights (3). The discriminator is float32 and whole on every worker."""
+    optimizer's states (1), the gradients (2) and the weights (3). The discriminator is float32 and whole on every worker, and so are the
+    weights of a reference."""
     weights, gradients, states = (4, 4, 8) if train.precision == "fp32" else (2, 2, 12)
     shared = [part for stage, part in ((3, weights), (2, gradients), (1, states)) if train.zero_stage >= stage]
     whole = weights + gradients + states - sum(shared)
-    return round(student * (whole + sum(shared) / train.workers)) + encoder * 16
+    return round(student * (whole + sum(shared) / train.workers)) + encoder * 16 + reference * weights
 
 
 def check_ports(recipe: Recipe) -> str:

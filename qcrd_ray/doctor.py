@@ -21,6 +21,7 @@ from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import OpenAITeacher, Recipe
 from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.run_folder import RunFolder, installed_version
+from qcrd_ray.training.job import objectives_of
 
 SPLITS = ("train", "validation", "test", "held_out")
 STAGES = ("generate", "train", "evaluate", "serve")
@@ -160,7 +161,8 @@ def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
         worker = recipe.train.worker
         bundle = {"CPU": worker.cpus, "GPU": worker.gpus, **worker.resources}
         negatives = recipe.negatives
-        samplers = negatives.samplers if negatives.student and recipe.objective.name == "qcrd" else 0
+        contrasts = any(objective.contrasts for objective in objectives_of(recipe))
+        samplers = negatives.samplers if negatives.student and contrasts else 0
         sampler = {"CPU": negatives.cpus_per_sampler, "GPU": negatives.gpus_per_sampler, **negatives.resources_per_sampler}
         return "training (train.workers, train.worker, negatives.samplers)", [*[bundle] * recipe.train.workers, *[sampler] * samplers]
     if stage == "evaluate":

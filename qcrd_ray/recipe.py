@@ -17,7 +17,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1, strict=True)]  # strict: `true` is no 1
 KINDS = ("word_problems", "arithmetic", "multiple_choice", "nli", "short_text")
-ObjectiveName = Literal["qcrd", "finetune", "single_task", "dss", "mi", "orpo_distill", "redi"]
+ObjectiveName = Literal["qcrd", "finetune", "single_task", "dss", "mi", "orpo_distill", "redi", "dpo"]
 
 
 class Section(BaseModel):
@@ -283,7 +283,7 @@ class DiscriminatorRecipe(Section):
 class ObjectiveRecipe(Section):
     """Equations (2)-(8). `qcrd` is the paper's method, the others are what it is compared with: `finetune` (question -> label),
     `single_task` (one target: rationale, then label), `dss` (Distilling Step-by-Step), `mi` (dss and mutual information);
-    `orpo_distill` and `redi` learn from pairs of a right and a wrong rationale."""
+    `orpo_distill`, `redi` and `dpo` learn from pairs of a right and a wrong rationale."""
 
     name: ObjectiveName = "qcrd"
     alpha_pred: NotNegative = 0.5
@@ -305,6 +305,9 @@ class ObjectiveRecipe(Section):
     mi_double_softmax: bool = Field(False, description="mi: take the softmax twice, as its public code does")
     orpo_lambda: NotNegative = Field(0.1, description="orpo_distill: weight of the odds-ratio term")
     redi_alpha: NotNegative = Field(0.8, description="redi: weight of the negative's likelihood")
+    dpo_beta: Positive = Field(0.1, description="dpo: how much a log-likelihood ratio counts")
+    dpo_nll: NotNegative = Field(1.0, description="dpo: weight of the positive's own loss")
+    dpo_guard: NotNegative = Field(50.0, description="dpo: DPO-Positive's lambda, against a positive below its start; 0: off")
     negative_from: Literal["start", "difference"] = Field(
         "start", description="difference: a negative is penalised from the first token that no positive shares"
     )

@@ -32,6 +32,7 @@ METHODS: dict[str, dict[str, object]] = {
     "qcrd": {"objective.name": "qcrd"},
     "orpo_distill": {"objective.name": "orpo_distill", "objective.selection": "sampling"},
     "redi": {"objective.name": "redi", "objective.selection": "sampling"},
+    "dpo": {"objective.name": "dpo", "objective.selection": "sampling"},
 }
 # One process a cell, so that the cluster's own scheduling is the parallelism.
 _ALONE = {"train.workers": 1, "train.zero_stage": 0, "train.precision": "fp32"}

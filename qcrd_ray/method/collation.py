@@ -26,6 +26,7 @@ class MicroBatch(NamedTuple):
     ``labels``, ``label_rows``, ``label_real``: ``[labels, tokens]`` padded with -100, and two ``[labels]``.
     ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``from_student``: all rationales, ``[candidates, tokens]`` and four
     ``[candidates]``; a score is nan where no discriminator gave one.
+    ``references``: ``[candidates]``, their summed losses under the start, nan where nobody asked for them.
     ``skips``: ``[candidates]``, how many of a candidate's first tokens its loss leaves out.
     ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded with -1; a question without candidates
     has no row here. ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at random. ``question_labels``:
@@ -41,6 +42,7 @@ class MicroBatch(NamedTuple):
     candidate_rows: Tensor
     scores: Tensor
     weights: Tensor
+    references: Tensor
     from_student: Tensor
     positives: Tensor
     negatives: Tensor
@@ -54,12 +56,18 @@ class MicroBatch(NamedTuple):
 
 
 def collate(
-    examples: Sequence[Example], objective: Objective, *, pad: int, draw: Callable[[Example], tuple[float, float]] | None = None
+    examples: Sequence[Example],
+    objective: Objective,
+    *,
+    pad: int,
+    draw: Callable[[Example], tuple[float, float]] | None = None,
+    to_refer: bool = False,
 ) -> MicroBatch:
     """One micro-batch of ``examples`` (none is allowed) as the objective wants it.
 
     ``pad`` is the tokenizer's padding id. ``draw`` gives a question's two random numbers of this step (none: zeros), which must not depend
-    on the micro-batch it is in. ValueError: an input or target has no token, or a candidate no weight where the objective weighs.
+    on the micro-batch it is in. ValueError: an input or target has no token, or a candidate no weight where the objective weighs, or no
+    reference where it refers (``to_refer``: the batch is there to give them one).
     """
     inputs: list[Tokens] = []
     labels: list[tuple[int, Tokens]] = []
@@ -87,6 +95,8 @@ def collate(
             question_labels.append(label)
     if objective.weighs and any(rationale.weight is None for _, rationale in candidates):
         raise ValueError("a rationale has no weight: score and weigh all candidates before the round's first step")
+    if objective.refers and not to_refer and any(rationale.reference is None for _, rationale in candidates):
+        raise ValueError("a rationale has no reference: score all candidates under the start before the round's first step")
     padded, mask = pad_rows(inputs or [(pad,)], pad)
     return MicroBatch(
         inputs=padded,
@@ -98,6 +108,7 @@ def collate(
         candidate_rows=torch.tensor([row for row, _ in candidates] or [0]),
         scores=torch.tensor([nan if rationale.score is None else rationale.score for _, rationale in candidates] or [nan]),
         weights=torch.tensor([rationale.weight or 0.0 for _, rationale in candidates] or [0.0]),
+        references=torch.tensor([nan if rationale.reference is None else rationale.reference for _, rationale in candidates] or [nan]),
         from_student=torch.tensor([rationale.source == Source.STUDENT for _, rationale in candidates] or [False]),
         positives=members_matrix(positives),
         negatives=members_matrix(negatives),

@@ -19,12 +19,14 @@ class Source(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rationale:
     """One target of the `explain:` task. ``score`` is the discriminator's s in [0, 1], frozen for the round (None: not scored);
-    ``weight`` is what it counts for in the loss (None: not weighed, see :mod:`qcrd_ray.method.weighting`)."""
+    ``weight`` is what it counts for in the loss (None: not weighed, see :mod:`qcrd_ray.method.weighting`); ``reference`` is its summed loss
+    under the student as it was at the start, in nats (None: not asked for, see :mod:`qcrd_ray.method.reference`)."""
 
     tokens: Tokens
     source: Source = Source.TEACHER
     score: float | None = None
     weight: float | None = None
+    reference: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

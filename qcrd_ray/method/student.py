@@ -75,6 +75,13 @@ class StudentStep(nn.Module):
         loss, sums = self.objective.loss(batch, forward, counts)
         return StepOutput(loss, self.objective.vector(sums))
 
+    @torch.no_grad()
+    def candidate_losses(self, batch: MicroBatch) -> Tensor:
+        """The summed loss of each candidate, ``[candidates]``, in nats: eval mode, without gradient."""
+        with evaluating(self.student):
+            hidden = self.student.get_encoder()(input_ids=batch.inputs, attention_mask=batch.input_mask).last_hidden_state
+            return self._targets(batch, hidden, batch.candidates, batch.candidate_rows, batch.skips).nll
+
     def _chosen(self, batch: MicroBatch, hidden: Tensor, chosen: Selection) -> tuple[Targets, Targets]:
         """Losses of the chosen candidates with gradient, ``[questions, chosen]`` a side; an absent one is a target without tokens."""
         indices = torch.cat([side.flatten() for side in chosen])

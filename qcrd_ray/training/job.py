@@ -11,6 +11,16 @@ from qcrd_ray.method.objectives import OBJECTIVES, Objective, ObjectiveConfig, b
 from qcrd_ray.recipe import ObjectiveName, Recipe
 
 
+def objectives_of(recipe: Recipe) -> list[type[Objective]]:
+    """The objectives that a run trains for, one after another: the recipe's own and its baselines."""
+    return [OBJECTIVES[name] for name in dict.fromkeys((recipe.objective.name, *recipe.evaluate.baselines))]
+
+
+def judges(recipe: Recipe, objective: type[Objective]) -> bool:
+    """Whether a discriminator takes part in training for ``objective``."""
+    return objective.weighs and recipe.objective.weights != "none"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """``folder`` is where this training writes; ``home`` holds ``start`` and ``data``, which serve all the trainings in it."""
@@ -33,7 +43,7 @@ class TrainingJob:
     @property
     def judges(self) -> bool:
         """Whether a discriminator takes part."""
-        return OBJECTIVES[self.objective_name].weighs and self.recipe.objective.weights != "none"
+        return judges(self.recipe, OBJECTIVES[self.objective_name])
 
     @property
     def samples_negatives(self) -> bool:
@@ -71,6 +81,9 @@ class TrainingJob:
                 mi_double_softmax=settings.mi_double_softmax,
                 orpo_lambda=settings.orpo_lambda,
                 redi_alpha=settings.redi_alpha,
+                dpo_beta=settings.dpo_beta,
+                dpo_nll=settings.dpo_nll,
+                dpo_guard=settings.dpo_guard,
                 negative_from=settings.negative_from,
             )
         )

@@ -30,6 +30,7 @@ from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import MetricsWriter
 from qcrd_ray.training.negatives import NegativesFolder, Sampler, round_snapshot
+from qcrd_ray.training.reference import Reference
 from qcrd_ray.training.scores import keep_scores
 from qcrd_ray.training.snapshots import Ring, snapshots_kept
 from qcrd_ray.training.student_learner import StudentLearner
@@ -79,6 +80,9 @@ class Worker:
         self.student = StudentLearner(
             recipe, job.objective, job.start, tokenizer=self.tokenizer, total_steps=self.rounds.total_steps, world=world
         )
+        self.reference = None
+        if job.objective.refers:
+            self.reference = Reference(recipe, job.objective, job.start, pad=self.tokenizer.pad_token_id, world=world)
         self.discriminator = None
         if job.judges:
             start = resolve(recipe.discriminator.model) if recipe.discriminator.model else job.start
@@ -168,7 +172,7 @@ class Worker:
             self.metrics.close()
 
     def _questions(self, round: int, clock: Clock, row: dict[str, Any]) -> dict[int, RoundQuestion]:
-        """The round's questions with all that it trains on: student negatives, and weights from the scores after D's steps."""
+        """The round's questions with all that it trains on: student negatives, weights from the scores after D's steps, references."""
         indices = round_questions(self.recipe, self.rounds, round)
         with clock("negatives"):
             negatives = self._student_negatives(round, row) if self.job.samples_negatives else []
@@ -178,6 +182,9 @@ class Worker:
         if self.job.objective.weighs:
             weighed = weigh({index: q.example for index, q in questions.items()}, weights=self.recipe.objective.weights)
             questions = {index: replace(question, example=weighed[index]) for index, question in questions.items()}
+        if self.reference:
+            with clock("reference"):
+                questions = self.reference.score(questions)
         return questions
 
     def _judge(self, questions: dict[int, RoundQuestion], round: int, clock: Clock, row: dict[str, Any]) -> dict[int, RoundQuestion]:

@@ -224,6 +224,22 @@ def test_qcrd_without_a_discriminator_still_contrasts(local_ray, tmp_path):
 
 
 @pytest.mark.long
+def test_dpo_on_two_workers_is_dpo_in_one_process(local_ray, tmp_path):
+    """The start's scores are shared out and added up: every worker must compare with the same ones."""
+    from qcrd_ray.training.trainer import prepare_job
+    from qcrd_ray.training.worker import train_alone
+
+    changes = {**ROUNDS, "train.rounds": 2, "objective.selection": "sampling"}
+    train(tiny_recipe(**changes), write_run(tmp_path / "two"), objective="dpo")
+    job = prepare_job(tiny_recipe(**{**changes, "train.workers": 1, "train.zero_stage": 0}), write_run(tmp_path / "one"), "dpo")
+    job.folder.mkdir()
+    train_alone(job)
+    two, one = (read_metrics(tmp_path / name / "train" / "dpo") for name in ("two", "one"))
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours["student"] == pytest.approx(theirs["student"], abs=1e-3)
+
+
+@pytest.mark.long
 def test_late_negatives_end_with_a_named_cause(local_ray, tmp_path):
     """Guards against a trainer that waits for ever: the sampler never gets its snapshot's negatives out in time."""
     recipe = tiny_recipe(**{**ROUNDS, "negatives.wait_timeout_s": 0.01, "train.max_failures": 0})

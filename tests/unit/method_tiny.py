@@ -36,7 +36,8 @@ def tokens(random: random.Random, length: int) -> tuple[int, ...]:
 
 
 def rationale(random: random.Random, source: Source = Source.TEACHER) -> Rationale:
-    return Rationale(tokens=tokens(random, random.randint(2, 7)), source=source, score=random.random())
+    written = tokens(random, random.randint(2, 7))
+    return Rationale(tokens=written, source=source, score=random.random(), reference=3.5 * len(written))
 
 
 def weighed(examples: list[Example], weights: str = "score") -> list[Example]:
@@ -68,18 +69,20 @@ def given_losses(
     questions: list[tuple[list[float], list[float], list[float], list[float]]],
     objective: Objective,
     draws: tuple[float, float] = (0.0, 0.0),
+    *,
+    start: float = 0.0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor, MicroBatch]:
     """Run an objective on stated losses instead of a network's: (loss, sums, the losses as a leaf with gradient, the batch).
 
-    A question is (l+, s+, l-, s-); the leaf holds all the losses in that order.
+    A question is (l+, s+, l-, s-); the leaf holds all the losses in that order. ``start``: what each of them was at the start.
     """
     examples = weighed(
         [
             Example(
                 predict=(EOS,),
                 explain=(EOS,),
-                positives=tuple(Rationale(tokens=(EOS,), score=score) for score in positive_scores),
-                negatives=tuple(Rationale(tokens=(EOS,), score=score) for score in negative_scores),
+                positives=tuple(Rationale(tokens=(EOS,), score=score, reference=start) for score in positive_scores),
+                negatives=tuple(Rationale(tokens=(EOS,), score=score, reference=start) for score in negative_scores),
             )
             for _, positive_scores, _, negative_scores in questions
         ],

@@ -71,7 +71,19 @@ def test_every_check_is_made_even_where_another_failed(tmp_path):
     assert str(path) in findings["recipe"].text
 
 
-@pytest.mark.parametrize(("workers", "samplers", "count"), [(1, 1, 2), (4, 2, 6)])
-def test_training_asks_for_workers_and_samplers_side_by_side(workers, samplers, count):
-    asked = recipe(train={"workers": workers}, negatives={"samplers": samplers})
+@pytest.mark.parametrize(
+    ("workers", "samplers", "objective", "baselines", "count"),
+    [
+        (1, 1, "qcrd", ["finetune"], 2),
+        (4, 2, "qcrd", ["finetune"], 6),
+        (1, 2, "redi", [], 3),
+        (1, 2, "dpo", ["dss"], 3),
+        (1, 2, "dss", ["finetune"], 1),
+        (1, 2, "finetune", ["orpo_distill"], 3),
+    ],
+)
+def test_training_asks_for_workers_and_samplers_side_by_side(workers, samplers, objective, baselines, count):
+    """Bug guarded: samplers counted for `qcrd` by its name alone, so that another method's waited for a place for ever."""
+    settings = {"objective": {"name": objective}, "evaluate": {"baselines": baselines}}
+    asked = recipe(train={"workers": workers}, negatives={"samplers": samplers}, **settings)
     assert len(doctor.demands(asked, "train")[1]) == count

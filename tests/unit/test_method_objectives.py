@@ -256,13 +256,14 @@ VARIANTS = [
     *(("qcrd", {"selection": scheme}) for scheme in ("maxmin", "sampling", "mean", "weighted_mean")),
     *(("qcrd", {"weights": weights}) for weights in ("normalised", "none")),
     ("qcrd", {"negative_from": "difference"}),
-    ("redi", {"selection": "sampling"}),
+    *((name, {"selection": "sampling"}) for name in ("orpo_distill", "redi", "dpo")),
+    *(("dpo", settings) for settings in ({"dpo_guard": 0.0}, {"negative_from": "difference"})),
 ]
 
 
 def variant_id(variant):
     name, settings = variant
-    return "-".join([name, *settings.values()])
+    return "-".join([name, *map(str, settings.values())])
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=variant_id)
@@ -301,3 +302,21 @@ def test_every_metric_is_a_finite_number(variant):
     _, metrics, gradient = stepped(name, varied_examples(), **settings)
     assert metrics and all(value == value and abs(value) < 1e3 for value in metrics.values()), metrics
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_id)
+def test_a_few_steps_lower_the_loss(variant):
+    """The sign of the whole, for every objective and option: what is minimised gets smaller on the batch that it is minimised on."""
+    name, settings = variant
+    examples, losses = varied_examples(), []
+    objective = build_objective(ObjectiveConfig(name=name, **settings))
+    step = StudentStep(tiny_t5(), objective)
+    optimizer = torch.optim.SGD(step.parameters(), lr=0.005)
+    batch, counts = collate(examples, objective, pad=PAD), total_counts(objective, examples)
+    for _ in range(3):
+        loss = step(batch, counts).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[2] < losses[1] < losses[0], losses

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qcrd_ray.method.objectives.base import Forward, Objective, ObjectiveConfig, Targets, total_counts
 from qcrd_ray.method.objectives.distilling import Distilling, MutualInformation, SingleTask
 from qcrd_ray.method.objectives.finetune import Finetune
-from qcrd_ray.method.objectives.preference import OrpoDistill, Redi
+from qcrd_ray.method.objectives.preference import Dpo, OrpoDistill, Redi
 from qcrd_ray.method.objectives.qcrd import Qcrd
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -16,6 +16,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "mi": MutualInformation,
     "orpo_distill": OrpoDistill,
     "redi": Redi,
+    "dpo": Dpo,
 }
 
 

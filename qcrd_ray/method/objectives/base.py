@@ -25,7 +25,8 @@ class ObjectiveConfig:
 
     ``prediction_mean``: L_pred is a mean over the batch's label tokens (as in Distilling Step-by-Step's code) or over its examples.
     ``weights``: what the discriminator's scores do in the loss (:mod:`qcrd_ray.method.weighting`); "none" is QCRD without a discriminator.
-    ``mi_weight``, ``mi_double_softmax``, ``orpo_lambda``, ``redi_alpha``: of the objectives ``mi``, ``orpo_distill`` and ``redi`` alone.
+    ``mi_weight``, ``mi_double_softmax``, ``orpo_lambda``, ``redi_alpha`` and those that start with ``dpo``: of the objectives ``mi``,
+    ``orpo_distill``, ``redi`` and ``dpo`` alone.
     ``negative_from``: a negative's loss counts all of its tokens, or only those from the first that no positive of its question shares.
     ``negative_without_positive``: a question that has negatives only gets the negative term too, instead of L_pred alone.
     """
@@ -42,6 +43,9 @@ class ObjectiveConfig:
     mi_double_softmax: bool = False
     orpo_lambda: float = 0.1
     redi_alpha: float = 0.8
+    dpo_beta: float = 0.1
+    dpo_nll: float = 1.0
+    dpo_guard: float = 50.0
     negative_from: Literal["start", "difference"] = "start"
     negative_without_positive: bool = False
 
@@ -78,14 +82,16 @@ class Objective(ABC):
     """Base of all objectives. A new one says which rationales it reads, how it chooses, and what it sums.
 
     ``predicts``, ``explains``: which heads it trains; where it explains, its batches carry candidates. ``weighs``: it multiplies by
-    weights, so every candidate must have one. ``contrasts``: it reads negatives, which then have to be sampled. ``pools``: it reads the
-    targets' token peaks. ``means`` defines its metrics: name -> (sum, count); :meth:`loss` returns all of these sums.
+    weights, so every candidate must have one. ``contrasts``: it reads negatives, which then have to be sampled. ``refers``: it compares
+    with the student at the start, so every candidate must have its reference. ``pools``: it reads the targets' token peaks. ``means``
+    defines its metrics: name -> (sum, count); :meth:`loss` returns all of these sums.
     """
 
     predicts: ClassVar[bool] = True
     explains: ClassVar[bool] = False
     weighs: ClassVar[bool] = False
     contrasts: ClassVar[bool] = False
+    refers: ClassVar[bool] = False
     pools: ClassVar[bool] = False
     means: ClassVar[dict[str, tuple[str, str]]] = {"prediction": ("prediction", "predictions")}
 

@@ -7,6 +7,7 @@ Each keeps L_pred and the positive's own loss, and adds a term for the pair: one
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +15,19 @@ from torch import Tensor
 from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.losses import log_odds, weighted_loss
-from qcrd_ray.method.objectives.base import Forward, Objective, ObjectiveConfig
+from qcrd_ray.method.objectives.base import Forward, Objective, ObjectiveConfig, Targets
+
+
+class Side(NamedTuple):
+    """The chosen rationale of each question, ``[questions]``. ``nll``: its loss, the mean over its tokens. ``gain``: log p of the whole of
+    it under the student, minus the same under the start (nan where the objective does not refer to the start).
+
+    Where there is none, a loss of 1 and a gain of 0 stand in, so that nothing infinite is masked away after the fact.
+    """
+
+    nll: Tensor
+    gain: Tensor
+    present: Tensor
 
 
 class Preference(Objective):
@@ -43,31 +56,43 @@ class Preference(Objective):
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
         return (example.positives, example.negatives) if example.positives else ((), ())
 
+    @property
+    def positive_weight(self) -> float:
+        """What the positive's own loss counts for."""
+        return 1.0
+
     @abstractmethod
-    def pair(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """The term of each pair from the two mean losses, ``[questions]``."""
+    def pair(self, positive: Side, negative: Side) -> Tensor:
+        """The term of each pair, ``[questions]``."""
 
     def loss(self, batch: MicroBatch, forward: Forward, counts: Counts) -> tuple[Tensor, dict[str, Tensor]]:
-        label, chosen, positive, negative = forward
-        assert chosen is not None and positive is not None and negative is not None
-        has_positive, has_negative = chosen.positive[:, 0] >= 0, chosen.negative[:, 0] >= 0
-        wanted, unwanted = positive.mean[:, 0], negative.mean[:, 0]
-        # Where there is no negative, a loss of 1 stands in, so that nothing infinite is masked away after the fact.
-        pairs = self.pair(wanted.where(has_positive, 1.0), unwanted.where(has_negative, 1.0)).where(has_negative & has_positive, 0.0)
-        prediction, predictions = self.prediction(batch, label)
-        contrast = (wanted.where(has_positive, 0.0) + pairs).sum()
+        chosen = forward.chosen
+        assert chosen is not None and forward.positive is not None and forward.negative is not None
+        positive, negative = _side(batch, chosen.positive, forward.positive), _side(batch, chosen.negative, forward.negative)
+        pairs = self.pair(positive, negative).where(positive.present & negative.present, 0.0)
+        prediction, predictions = self.prediction(batch, forward.label)
+        own = positive.nll.where(positive.present, 0.0)
+        contrast = (self.positive_weight * own + pairs).sum()
         alphas = (self.config.alpha_pred, self.config.alpha_cl, 0.0)
         loss = weighted_loss(prediction / max(1, counts.prediction), contrast / max(1, counts.contrast), alphas=alphas)
         return loss, {
             "prediction": prediction,
             "predictions": predictions,
-            "positive_nll": wanted.where(has_positive, 0.0).sum(),
-            "positives": has_positive.sum(),
-            "negative_nll": unwanted.where(has_negative, 0.0).sum(),
-            "negatives": has_negative.sum(),
+            "positive_nll": own.sum(),
+            "positives": positive.present.sum(),
+            "negative_nll": negative.nll.where(negative.present, 0.0).sum(),
+            "negatives": negative.present.sum(),
             "pair": pairs.sum(),
-            "negative_from_student": (has_negative & batch.from_student[chosen.negative[:, 0]]).sum(),
+            "positive_gain": positive.gain.sum(),
+            "negative_gain": negative.gain.sum(),
+            "negative_from_student": (negative.present & batch.from_student[chosen.negative[:, 0]]).sum(),
         }
+
+
+def _side(batch: MicroBatch, chosen: Tensor, targets: Targets) -> Side:
+    present = chosen[:, 0] >= 0
+    gain = batch.references[chosen[:, 0]] - targets.nll[:, 0]
+    return Side(targets.mean[:, 0].where(present, 1.0), gain.where(present, 0.0), present)
 
 
 class OrpoDistill(Preference):
@@ -76,12 +101,39 @@ class OrpoDistill(Preference):
     Odds are of the mean token likelihood exp(-l), as in ORPO (Hong et al. 2024, arXiv 2403.07691), whose lambda = 0.1 is the default.
     """
 
-    def pair(self, positive: Tensor, negative: Tensor) -> Tensor:
-        return self.config.orpo_lambda * F.softplus(log_odds(negative) - log_odds(positive))
+    def pair(self, positive: Side, negative: Side) -> Tensor:
+        return self.config.orpo_lambda * F.softplus(log_odds(negative.nll) - log_odds(positive.nll))
 
 
 class Redi(Preference):
     """``redi`` (arXiv 2505.24850): pair = -alpha * l of the negative, alpha = 0.8: its likelihood is pushed down without a bound."""
 
-    def pair(self, positive: Tensor, negative: Tensor) -> Tensor:
-        return -self.config.redi_alpha * negative
+    def pair(self, positive: Side, negative: Side) -> Tensor:
+        return -self.config.redi_alpha * negative.nll
+
+
+class Dpo(Preference):
+    """``dpo``: DPO + NLL, with the guard of DPOP. g = log p under the student - log p under the start, sums over a rationale's tokens:
+
+        dpo_nll * l^pos - log sigmoid(dpo_beta * (g^pos - g^neg - dpo_guard * relu(-g^pos)))
+
+    DPO is Rafailov et al. 2023 (arXiv 2305.18290). The positive's own loss beside it is Pang et al. 2024 (Iterative Reasoning Preference
+    Optimization, arXiv 2404.19733), whose beta = 0.1 and weight 1 are the defaults; its reference moves with each iteration, ours stays
+    the start. The guard is Pal et al. 2024 (DPO-Positive, arXiv 2402.13228), whose lambda = 50 is the default: DPO asks for a difference
+    alone, and may lower both; the guard takes a positive that falls below its start for a pair that is far from right. 0 is off.
+    """
+
+    refers = True
+    means = {  # noqa: RUF012 (a ClassVar of the base)
+        **Preference.means,
+        "positive_gain": ("positive_gain", "positives"),
+        "negative_gain": ("negative_gain", "negatives"),
+    }
+
+    @property
+    def positive_weight(self) -> float:
+        return self.config.dpo_nll
+
+    def pair(self, positive: Side, negative: Side) -> Tensor:
+        margin = positive.gain - negative.gain - self.config.dpo_guard * F.relu(-positive.gain)
+        return F.softplus(-self.config.dpo_beta * margin)
