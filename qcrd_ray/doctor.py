@@ -21,6 +21,7 @@ from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import OpenAITeacher, Recipe
 from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.run_folder import RunFolder, installed_version
+from qcrd_ray.training import made
 from qcrd_ray.training.job import objectives_of
 
 SPLITS = ("train", "validation", "test", "held_out")
@@ -198,6 +199,7 @@ RECIPE_CHECKS: dict[str, Callable[[Recipe], str]] = {
     "questions": check_questions,
     "teacher": check_teacher,
     "student": check_student,
+    "negatives": made.check_task,
     "endpoint": check_endpoint,
     "run folder": check_run_folder,
     "tracking": lambda recipe: tracking.check(recipe.tracking),

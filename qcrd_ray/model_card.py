@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qcrd_ray import __version__
+from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe, RecordedTeacher, Split
 from qcrd_ray.result_table import markdown_table
 from qcrd_ray.run_folder import RunFolder
@@ -133,7 +134,10 @@ def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
             f"{value:g}" for value in (objective.alpha_pred, objective.alpha_cl, objective.beta, objective.delta)
         )
         settings["selection, weights"] = f"{objective.selection}, {objective.weights}"
+    if OBJECTIVES[objective.name].contrasts:
         settings["student negatives"] = f"lag {recipe.lag} rounds, temperature {negatives.temperature:g}" if negatives.student else "none"
+        if negatives.corrupted or negatives.evolved:
+            settings["negatives made of positives, a question"] = f"{negatives.corrupted} corrupted, {negatives.evolved} evolved"
     result = json.loads((folder.training(objective.name) / "result.json").read_text())
     settings["checkpoint"] = f"round {result['best_round']} of {result['rounds']}, the best on validation by {result['chosen_by']}"
     return settings

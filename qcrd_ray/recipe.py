@@ -16,6 +16,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1, strict=True)]  # strict: `true` is no 1
+NotNegativeCount = Annotated[int, Field(ge=0, strict=True)]
 KINDS = ("word_problems", "arithmetic", "multiple_choice", "nli", "short_text")
 ObjectiveName = Literal["qcrd", "finetune", "single_task", "dss", "mi", "orpo_distill", "redi", "dpo"]
 
@@ -314,16 +315,21 @@ class ObjectiveRecipe(Section):
 
 
 class NegativesRecipe(Section):
-    """Where negatives come from: the teacher's minority, and the student of `lag` rounds ago."""
+    """Where negatives come from: the teacher's minority, and the student of `lag` rounds ago; beyond the paper, positives with other
+    numbers."""
 
     teacher: bool = True
     student: bool = True
+    corrupted: NotNegativeCount = Field(0, description="how many a question: positives with one wrong step (after PORT, arXiv 2406.16061)")
+    evolved: NotNegativeCount = Field(0, description="how many a question: positives for other numbers (after ECD, arXiv 2410.07513)")
     lag: Count | Literal["auto"] = Field("auto", description="rounds; auto = min(5, rounds // 5), at least 1")
     before_lag: Literal["oldest", "none"] = "oldest"
     per_question: Count = 1
     temperature: Positive = 1.5
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    drop_right: bool = Field(False, description="drop student samples whose answer equals the label; the paper keeps them")
+    right: Literal["keep", "drop", "positive"] = Field(
+        "keep", description="student samples whose answer equals the label: negatives all the same (the paper), left out, or positives"
+    )
     samplers: Count = 1
     cpus_per_sampler: NotNegative = 1.0
     gpus_per_sampler: NotNegative = 0.0
@@ -432,7 +438,7 @@ class Variant(Section):
     """A method of one's own for `qcrd compare`: another one with some keys changed."""
 
     like: str = Field("qcrd", description="the method it starts from")
-    set: dict[str, Any] = Field({}, description="dotted keys of this recipe: {negatives.drop_right: true}")
+    set: dict[str, Any] = Field({}, description="dotted keys of this recipe: {negatives.right: drop}")
 
 
 class CompareRecipe(Section):

@@ -106,6 +106,8 @@ class ScoredAs(StrEnum):
     TEACHER_POSITIVE = "teacher_positive"  # agrees with the vote
     TEACHER_MINORITY = "teacher_minority"  # the teacher's, and disagrees with it
     STUDENT = "student"  # an older snapshot of the student wrote it
+    CORRUPTED = "corrupted"  # a positive with a wrong step
+    EVOLVED = "evolved"  # a positive for the same question with other numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ METHODS: dict[str, dict[str, object]] = {
         "objective.selection": "sampling",
         "negatives.student": False,
         "negatives.teacher": False,
+        "negatives.corrupted": 0,
+        "negatives.evolved": 0,
     },
     "qcrd_no_judge": {"objective.name": "qcrd", "objective.weights": "none"},
     "qcrd": {"objective.name": "qcrd"},

@@ -18,14 +18,16 @@ from qcrd_ray.method.losses import IGNORED
 if TYPE_CHECKING:
     from qcrd_ray.method.objectives import Objective
 
+SOURCES = tuple(Source)
+
 
 class MicroBatch(NamedTuple):
     """The questions that a worker takes at a time. A target names the input that it belongs to by that input's row.
 
     ``inputs``, ``input_mask``: ``[inputs, tokens]``, the `predict:` inputs and, for questions with candidates, the `explain:` inputs.
     ``labels``, ``label_rows``, ``label_real``: ``[labels, tokens]`` padded with -100, and two ``[labels]``.
-    ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``from_student``: all rationales, ``[candidates, tokens]`` and four
-    ``[candidates]``; a score is nan where no discriminator gave one.
+    ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``sources``: all rationales, ``[candidates, tokens]`` and four
+    ``[candidates]``; a score is nan where no discriminator gave one, a source is its place in :data:`SOURCES`.
     ``references``: ``[candidates]``, their summed losses under the start, nan where nobody asked for them.
     ``skips``: ``[candidates]``, how many of a candidate's first tokens its loss leaves out.
     ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded with -1; a question without candidates
@@ -43,7 +45,7 @@ class MicroBatch(NamedTuple):
     scores: Tensor
     weights: Tensor
     references: Tensor
-    from_student: Tensor
+    sources: Tensor
     positives: Tensor
     negatives: Tensor
     draws: Tensor
@@ -109,7 +111,7 @@ def collate(
         scores=torch.tensor([nan if rationale.score is None else rationale.score for _, rationale in candidates] or [nan]),
         weights=torch.tensor([rationale.weight or 0.0 for _, rationale in candidates] or [0.0]),
         references=torch.tensor([nan if rationale.reference is None else rationale.reference for _, rationale in candidates] or [nan]),
-        from_student=torch.tensor([rationale.source == Source.STUDENT for _, rationale in candidates] or [False]),
+        sources=torch.tensor([SOURCES.index(rationale.source) for _, rationale in candidates] or [0]),
         positives=members_matrix(positives),
         negatives=members_matrix(negatives),
         draws=torch.tensor(draws, dtype=torch.float64).view(-1, 2),

@@ -10,10 +10,12 @@ Tokens = tuple[int, ...]
 
 
 class Source(StrEnum):
-    """Who wrote a rationale."""
+    """Where a rationale comes from."""
 
     TEACHER = "teacher"
-    STUDENT = "student"
+    STUDENT = "student"  # an older snapshot of it
+    CORRUPTED = "corrupted"  # a positive with a wrong step and what follows from it
+    EVOLVED = "evolved"  # a positive as it would answer the same question with other numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

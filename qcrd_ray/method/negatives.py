@@ -32,19 +32,19 @@ class Merged(NamedTuple):
 
 def merge(
     positives: Iterable[Rationale],
-    teacher_negatives: Iterable[Rationale],
-    student_negatives: Iterable[Rationale] = (),
+    negatives: Iterable[Rationale],
+    others: Iterable[Rationale] = (),
     *,
     drop_equal_to_positive: bool = False,
 ) -> Merged:
-    """Keep each text once a side, first come first, the teacher's before the student's; blank ones never.
+    """Keep each text once a side, first come first, ``negatives``, the teacher's, before the ``others``; blank ones never.
 
     ``drop_equal_to_positive`` drops a negative that is word for word a positive (METHOD.md section 4: such pairs sink together); the paper
     says nothing of it, so the default keeps it.
     """
     dropped: Counter[str] = Counter()
     kept_positives = _distinct(positives, dropped)
-    kept_negatives = _distinct([*teacher_negatives, *student_negatives], dropped)
+    kept_negatives = _distinct([*negatives, *others], dropped)
     if drop_equal_to_positive:
         known = {rationale.tokens for rationale in kept_positives}
         remaining = [rationale for rationale in kept_negatives if rationale.tokens not in known]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 from datasets import Dataset
@@ -19,6 +21,8 @@ from qcrd_ray.method.tokenising import tokenise
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import Question, StudentNegative
 from qcrd_ray.tasks.base import Task
+
+_READ_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +39,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundQuestion:
-    """A question as one round knows it: its example with the student's negatives, the text of each of its rationales, and which of the
-    student's end in the right answer (None: in none, or there is no label)."""
+    """A question as one round knows it: its example with what the student wrote and what was made, the text of each of its rationales,
+    and which of the student's end in the right answer (None: in none, or there is no label)."""
 
     row: Row
     example: Example
@@ -56,6 +60,11 @@ class TrainingSet:
     def read(self, indices: Sequence[int]) -> dict[int, Row]:
         columns = self._rows[list(indices)]
         return {index: _row({name: column[i] for name, column in columns.items()}) for i, index in enumerate(indices)}
+
+    def rows(self) -> Iterator[Row]:
+        """All rows in their order, some at a time."""
+        for first in range(0, len(self), _READ_AT_ONCE):
+            yield from self.read(range(first, min(first + _READ_AT_ONCE, len(self)))).values()
 
     @cached_property
     def words(self) -> list[str]:
@@ -81,30 +90,59 @@ def round_questions(recipe: Recipe, rounds: Rounds, round: int) -> list[int]:
 
 
 def assemble(
-    rows: Mapping[int, Row], negatives: Iterable[StudentNegative], *, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    rows: Mapping[int, Row],
+    negatives: Iterable[StudentNegative],
+    *,
+    made: Mapping[int, Sequence[tuple[str, Source]]] | None = None,
+    right: Literal["keep", "drop", "positive"] = "keep",
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
 ) -> dict[int, RoundQuestion]:
-    """Each row together with what older snapshots wrote about it, every text once a side."""
+    """Each row together with what older snapshots wrote about it and what was ``made`` of its positives, every text once a side.
+
+    ``right``: what a student's sample that ends in the right answer is: a negative like the others, nothing, or a positive.
+    """
     written: dict[str, dict[str, StudentNegative]] = {}
     for negative in negatives:
-        if negative.text.strip():
+        if negative.text.strip() and not (right == "drop" and negative.right):
             written.setdefault(negative.question_id, {}).setdefault(negative.text.strip(), negative)
-    texts = sorted({text for several in written.values() for text in several})
+    made = made or {}
+    texts = sorted({text for several in (*written.values(), *map(dict, made.values())) for text in several})
     tokens = dict(zip(texts, tokenise(tokenizer, texts, max_tokens=max_tokens).rows, strict=True))
     assembled = {}
     for index, row in rows.items():
         own = written.get(row.question.id, {})
-        example = row.example
-        merged = merge(example.positives, example.negatives, [Rationale(tokens=tokens[text], source=Source.STUDENT) for text in own])
-        of_tokens = {tokens[text]: text for text in own}
-        of_tokens |= {r.tokens: text for r, text in zip(example.negatives, row.negatives, strict=True)}
-        of_tokens |= {r.tokens: text for r, text in zip(example.positives, row.positives, strict=True)}
+        rewritten = dict(made.get(index, ()))
+        praised = {text for text, negative in own.items() if right == "positive" and negative.right}
+        known = {rationale.tokens for rationale in row.example.positives}  # a cut text can lose what made it wrong
+        merged = merge(
+            [*row.example.positives, *(Rationale(tokens=tokens[text], source=Source.STUDENT) for text in own if text in praised)],
+            row.example.negatives,
+            [
+                *(Rationale(tokens=tokens[text], source=Source.STUDENT) for text in own if text not in praised),
+                *(Rationale(tokens=tokens[text], source=source) for text, source in rewritten.items() if tokens[text] not in known),
+            ],
+            drop_equal_to_positive=right == "positive",  # by another label than the vote, what the minority says can be right
+        )
+        of_tokens = {tokens[text]: text for text in (*rewritten, *own)}
+        of_tokens |= {r.tokens: text for r, text in zip(row.example.negatives, row.negatives, strict=True)}
+        of_tokens |= {r.tokens: text for r, text in zip(row.example.positives, row.positives, strict=True)}
         assembled[index] = RoundQuestion(
             row=row,
-            example=replace(example, positives=merged.positives, negatives=merged.negatives),
+            example=replace(row.example, positives=merged.positives, negatives=merged.negatives),
             texts=of_tokens,
             right={tokens[text]: negative.right for text, negative in own.items()},
         )
     return assembled
+
+
+def candidates(questions: Iterable[RoundQuestion]) -> dict[str, int]:
+    """How many negatives each source gives a round, and how many of the student's samples are positives in it, for the log."""
+    negatives, praised = Counter({source: 0 for source in Source}), 0
+    for question in questions:
+        negatives.update(rationale.source for rationale in question.example.negatives)
+        praised += sum(rationale.source == Source.STUDENT for rationale in question.example.positives)
+    return {**{f"from_{source}": count for source, count in negatives.items()}, "student_positives": praised}
 
 
 def read_validation(file: Path, task: Task, *, limit: int | None) -> list[Question]:

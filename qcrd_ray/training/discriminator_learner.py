@@ -137,16 +137,25 @@ def score_metrics(questions: Sequence[RoundQuestion]) -> dict[str, float]:
     def flat(rows):
         return list(chain.from_iterable(rows))
 
-    positive = [[r.score for r in q.example.positives] for q in questions]
-    teacher = [[r.score for r in q.example.negatives if r.source == Source.TEACHER] for q in questions]
-    student = [[(r.score, q.right.get(r.tokens)) for r in q.example.negatives if r.source == Source.STUDENT] for q in questions]
-    judged = [pair for pair in flat(student) if pair[1] is not None]
+    def negatives(source: Source) -> list[list[float]]:
+        return [[r.score for r in q.example.negatives if r.source == source] for q in questions]
+
+    positive = [[r.score for r in q.example.positives if r.source == Source.TEACHER] for q in questions]
+    teacher = negatives(Source.TEACHER)
+    own = [
+        (r.score, q.right.get(r.tokens))
+        for q in questions
+        for r in (*q.example.positives, *q.example.negatives)
+        if r.source == Source.STUDENT
+    ]
     everything = [(r.score, len(r.tokens)) for q in questions for r in (*q.example.positives, *q.example.negatives)]
     found = {
         "auc_teacher": auc(flat(positive), flat(teacher)),
         "auc_teacher_within_question": within_question_auc(positive, teacher),
-        "auc_teacher_against_student": auc(flat(positive), [score for score, _ in flat(student)]),
-        "auc_student": auc([score for score, right in judged if right], [score for score, right in judged if not right]),
+        "auc_teacher_against_student": auc(flat(positive), [score for score, _ in own]),
+        "auc_student": auc([score for score, right in own if right], [score for score, right in own if right is False]),
+        "auc_corrupted": auc(flat(positive), flat(negatives(Source.CORRUPTED))),
+        "auc_evolved": auc(flat(positive), flat(negatives(Source.EVOLVED))),
         "score_length_correlation": length_correlation(*(list(column) for column in zip(*everything, strict=True))) if everything else None,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -21,6 +21,7 @@ from qcrd_ray.training.data import RoundQuestion
 
 SCORES = "scores"
 KEPT_QUESTIONS = 200
+_SCORED_AS = {source: ScoredAs.TEACHER_MINORITY if source == Source.TEACHER else ScoredAs(source.value) for source in Source}
 
 
 def keep_scores(folder: Path, round: int, questions: Sequence[RoundQuestion], *, seed: int) -> None:
@@ -46,10 +47,10 @@ def _scored(question: RoundQuestion) -> Iterator[ScoredRationale]:
             scored_as=scored_as,
             text=question.texts[rationale.tokens],
             score=rationale.score,
-            right=question.right.get(rationale.tokens) if scored_as == ScoredAs.STUDENT else None,
+            right=question.right.get(rationale.tokens) if rationale.source == Source.STUDENT else None,
         )
 
     for rationale in question.example.positives:
-        yield scored(rationale, ScoredAs.TEACHER_POSITIVE)
+        yield scored(rationale, ScoredAs.STUDENT if rationale.source == Source.STUDENT else ScoredAs.TEACHER_POSITIVE)
     for rationale in question.example.negatives:
-        yield scored(rationale, ScoredAs.STUDENT if rationale.source == Source.STUDENT else ScoredAs.TEACHER_MINORITY)
+        yield scored(rationale, _SCORED_AS[rationale.source])

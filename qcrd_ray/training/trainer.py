@@ -22,6 +22,7 @@ from ray.train.torch import TorchTrainer
 from qcrd_ray.cluster import Bundle, require
 from qcrd_ray.errors import UserError
 from qcrd_ray.live_metrics import TrainingMetrics
+from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.progress import Report, silent
 from qcrd_ray.questions import read_split
 from qcrd_ray.recipe import Recipe
@@ -29,8 +30,9 @@ from qcrd_ray.run_folder import RunFolder, write_text
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.checkpoints import CHECKPOINTS, KEPT
-from qcrd_ray.training.data import read_validation, rounds_of
+from qcrd_ray.training.data import TrainingSet, read_validation, rounds_of
 from qcrd_ray.training.job import ObjectiveName, TrainingJob
+from qcrd_ray.training.made import check_rows, check_task
 from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
 from qcrd_ray.training.negatives import Sampler, start_samplers
 from qcrd_ray.training.prepare import prepare, target_texts
@@ -103,6 +105,9 @@ def prepare_job(
             f"no training question has both a {recipe.objective.labels} answer and a sample that could be read: single_task has nothing to "
             "train on (objective.labels)"
         )
+    if OBJECTIVES[objective].contrasts:
+        check_task(recipe)
+        check_rows(recipe, task, TrainingSet(home / "data" / "train.arrow").rows)
     return TrainingJob(
         recipe=recipe, objective_name=objective, home=home, folder=home / objective, validation=validation, manifest=manifest
     )
@@ -134,6 +139,7 @@ def summarise(job: TrainingJob) -> dict[str, Any]:
         "steps": rows[-1]["step"],
         "questions_seen": rows[-1]["step"] * job.recipe.train.batch_size,
         "data": {name: value for name, value in job.manifest.items() if name != "source"},
+        "negatives": {name: value for name, value in rows[-1].get("negatives", {}).items() if name.startswith("from_")},
         "seconds": seconds,
     }
 

@@ -25,9 +25,10 @@ from qcrd_ray.model_folder import pick_device, resolve
 from qcrd_ray.records import StudentNegative
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.checkpoints import load_checkpoint, save_checkpoint
-from qcrd_ray.training.data import RoundQuestion, TrainingSet, assemble, read_validation, round_questions, rounds_of, step_batch
+from qcrd_ray.training.data import RoundQuestion, TrainingSet, assemble, candidates, read_validation, round_questions, rounds_of, step_batch
 from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
 from qcrd_ray.training.job import TrainingJob
+from qcrd_ray.training.made import PRETRAINING, make_negatives
 from qcrd_ray.training.metrics import MetricsWriter
 from qcrd_ray.training.negatives import NegativesFolder, Sampler, round_snapshot
 from qcrd_ray.training.reference import Reference
@@ -134,7 +135,7 @@ class Worker:
             size = min(total, steps * self.recipe.discriminator.batch_size)
             order = keyed_seed(self.recipe.seed, "pretraining questions")
             indices = global_batch(seed=order, step=0, questions=total, batch_size=size)
-            questions = list(self._assemble(sorted(indices), []).values())
+            questions = list(self._assemble(sorted(indices), [], round=PRETRAINING).values())
             self.pretraining = self.discriminator.train(questions, steps=steps, phase="pretraining")
 
     def round(self, round: int) -> None:
@@ -176,7 +177,9 @@ class Worker:
         indices = round_questions(self.recipe, self.rounds, round)
         with clock("negatives"):
             negatives = self._student_negatives(round, row) if self.job.samples_negatives else []
-            questions = self._assemble(indices, negatives)
+            questions = self._assemble(indices, negatives, round=round)
+        if self.job.objective.contrasts:
+            row["negatives"] = row.get("negatives", {}) | candidates(questions.values())
         if self.discriminator:
             questions = self._judge(questions, round, clock, row)
         if self.job.objective.weighs:
@@ -201,9 +204,13 @@ class Worker:
             row["discriminator"] |= {f"pretraining_{name}": value for name, value in self.pretraining.items()}
         return questions
 
-    def _assemble(self, indices: list[int], negatives: list[StudentNegative]) -> dict[int, RoundQuestion]:
+    def _assemble(self, indices: list[int], negatives: list[StudentNegative], *, round: int) -> dict[int, RoundQuestion]:
         rows = self.training_set.read(indices)
-        return assemble(rows, negatives, tokenizer=self.tokenizer, max_tokens=self.recipe.student.max_target_tokens)
+        made = {}
+        if self.job.objective.contrasts:
+            made = {index: make_negatives(self.recipe, self.task, row, round=round) for index, row in rows.items()}
+        limit = self.recipe.student.max_target_tokens
+        return assemble(rows, negatives, made=made, right=self.recipe.negatives.right, tokenizer=self.tokenizer, max_tokens=limit)
 
     def _student_negatives(self, round: int, row: dict[str, Any]) -> list[StudentNegative]:
         snapshot = round_snapshot(self.recipe, round)
@@ -222,7 +229,7 @@ class Worker:
             "unparsed_share": sum(negative.answer is None for negative in written) / len(written) if written else 0.0,
             "waited_s": round_s(waited),
         }
-        return [negative for negative in written if not (self.recipe.negatives.drop_right and negative.right)]
+        return written
 
     def _tokens(self, example: Example) -> int:
         """Tokens that a step reads for one question: inputs, label, and every candidate."""

@@ -78,8 +78,8 @@ def test_a_training_leaves_student_discriminator_metrics_and_result(reference):
     assert [row["negatives"]["snapshot"] for row in rows] == [0, 0, 1], "lag 1, the oldest before it"
     assert rows[-1]["student"]["prediction"] < rows[0]["student"]["prediction"], "it learns"
     assert list((home / "tensorboard").glob("events.*"))
-    scores = read_scores(home)
-    assert list(scores) == [0, 1, 2] and {scored.scored_as for scored in scores[2]} == set(ScoredAs)
+    scores, made = read_scores(home), {ScoredAs.CORRUPTED, ScoredAs.EVOLVED}
+    assert list(scores) == [0, 1, 2] and {scored.scored_as for scored in scores[2]} == set(ScoredAs) - made
     assert not (home / "checkpoints").exists() and len(list((home / "snapshots").iterdir())) == 2, "shards go, the ring holds lag + 1"
 
 

@@ -96,7 +96,7 @@ def recipe(tmp_path):
         "name: small\nrun: runs/small\ntask: {kind: word_problems}\n"
         "data: {train: {generate: 9}, validation: {generate: 9}, test: {generate: 9}}\n"
         "teacher: {source: serve, model: demo}\nstudent: {model: demo}\n"
-        "compare:\n  variants:\n    kinder: {set: {negatives.drop_right: true}}\n    kindest: {like: kinder, set: {objective.beta: 0.1}}\n"
+        "compare:\n  variants:\n    kinder: {set: {negatives.right: drop}}\n    kindest: {like: kinder, set: {objective.beta: 0.1}}\n"
     )
     return path
 
@@ -107,14 +107,15 @@ def test_a_method_is_its_keys(recipe):
     assert methods["finetune"].objective.name == "finetune" and methods["mi"].objective.name == "mi"
     assert methods["dss_voted"].objective.beta == 0 and not methods["dss_voted"].negatives.student
     assert methods["qcrd_no_judge"].objective.weights == "none" and methods["qcrd"].objective.weights == "score"
-    assert methods["kindest"].negatives.drop_right and methods["kindest"].objective.beta == 0.1 and not methods["qcrd"].negatives.drop_right
+    assert methods["kindest"].negatives.right == "drop" and methods["kindest"].objective.beta == 0.1
+    assert methods["qcrd"].negatives.right == "keep"
     assert all(r.train.workers == 1 and r.seed == 7 for r in methods.values())
 
 
 def test_the_benchs_recipe_reads_with_all_its_methods():
     bench = Path(__file__).resolve().parents[2] / "jobs/recipes/compare_word_problems.yaml"
     methods = {m.name: m.recipe for m in read_methods(bench, [], [*METHODS, "qcrd_drop_right", "qcrd_no_judge_sampling"])}
-    assert methods["qcrd_drop_right"].negatives.drop_right and methods["qcrd_no_judge_sampling"].objective.selection == "sampling"
+    assert methods["qcrd_drop_right"].negatives.right == "drop" and methods["qcrd_no_judge_sampling"].objective.selection == "sampling"
 
 
 def test_a_method_twice_has_other_seeds(recipe):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from training_tiny import tiny_recipe, write_run
 
+from qcrd_ray.method.examples import Source
+from qcrd_ray.records import ScoredAs
 from qcrd_ray.training.metrics import read_metrics
+from qcrd_ray.training.scores import read_scores
 from qcrd_ray.training.trainer import prepare_job
 from qcrd_ray.training.worker import train_alone
 
@@ -27,3 +31,24 @@ def test_dpo_learns_against_its_start(tmp_path):
     assert last["positive_gain"] > first["positive_gain"] > 0 and last["pair"] < first["pair"] < 0.75
     assert last["positive_gain"] > last["negative_gain"]
     assert last["positive_nll"] < first["positive_nll"]
+
+
+def test_made_negatives_reach_the_loss_and_are_told_apart(tmp_path):
+    """Every source in one training: counted, chosen from, scored; the discriminator sees them in its pretraining as well."""
+    rows = trained(tmp_path, "qcrd", **{"negatives.corrupted": 1, "negatives.evolved": 1, "negatives.right": "positive"})
+    for row in rows:
+        assert all(row["negatives"][f"from_{source}"] > 0 for source in Source)
+        shares = [row["student"][f"negative_from_{source}"] for source in Source]
+        assert sum(shares) == pytest.approx(1.0, abs=1e-6)
+        assert {f"score_{source}_negative" for source in Source} <= row["student"].keys()
+        assert {"auc_corrupted", "auc_evolved"} <= row["discriminator"].keys()
+    kept = read_scores(tmp_path / "train" / "qcrd")[1]
+    assert {scored.scored_as for scored in kept} == set(ScoredAs)
+
+
+def test_no_negatives_at_all_is_no_mistake(tmp_path):
+    """`negatives` with every source off: the contrastive term is the positives' own loss."""
+    off = {"negatives.teacher": False, "negatives.student": False, "objective.weights": "none"}
+    for row in trained(tmp_path, "qcrd", **off):
+        assert row["negatives"] == {**{f"from_{source}": 0 for source in Source}, "student_positives": 0}
+        assert "negative_nll" not in row["student"] and row["student"]["two_sided"] == 0

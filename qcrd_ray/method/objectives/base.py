@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from qcrd_ray.method.collation import MicroBatch
+from qcrd_ray.method.collation import SOURCES, MicroBatch
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.selection import BY_LOSS, Scheme, Selection, select
 from qcrd_ray.method.weighting import Weights
@@ -48,6 +48,10 @@ class ObjectiveConfig:
     dpo_guard: float = 50.0
     negative_from: Literal["start", "difference"] = "start"
     negative_without_positive: bool = False
+
+
+NEGATIVE_FROM = {f"negative_from_{source}": (f"negative_from_{source}", "negatives") for source in SOURCES}
+"""The metrics that say where the chosen negatives come from; :func:`negative_from` gives their sums."""
 
 
 class Targets(NamedTuple):
@@ -147,6 +151,17 @@ class Objective(ABC):
         if self.config.prediction_mean == "tokens":
             return (label.nll * batch.label_real).sum(), (label.tokens * batch.label_real).sum()
         return (label.mean * batch.label_real).sum(), batch.label_real.sum()
+
+
+def share(values: Tensor, present: Tensor) -> Tensor:
+    """Each question's mean of ``values`` over its chosen candidates, summed over questions: both ``[questions, chosen]``."""
+    return (values.float().where(present, 0.0).sum(dim=1) / present.sum(dim=1).clamp(min=1)).sum()
+
+
+def negative_from(batch: MicroBatch, chosen: Tensor) -> dict[str, Tensor]:
+    """How much of the ``chosen`` negatives ``[questions, chosen]`` each source gave, a question counting 1."""
+    sources = batch.sources[chosen]
+    return {name: share(sources == place, chosen >= 0) for place, name in enumerate(NEGATIVE_FROM)}
 
 
 def total_counts(objective: Objective, examples: Iterable[Example]) -> Counts:

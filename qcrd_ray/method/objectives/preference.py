@@ -15,7 +15,7 @@ from torch import Tensor
 from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.losses import log_odds, weighted_loss
-from qcrd_ray.method.objectives.base import Forward, Objective, ObjectiveConfig, Targets
+from qcrd_ray.method.objectives.base import NEGATIVE_FROM, Forward, Objective, ObjectiveConfig, Targets, negative_from
 
 
 class Side(NamedTuple):
@@ -45,7 +45,7 @@ class Preference(Objective):
         "positive_nll": ("positive_nll", "positives"),
         "negative_nll": ("negative_nll", "negatives"),
         "pair": ("pair", "negatives"),
-        "negative_from_student": ("negative_from_student", "negatives"),
+        **NEGATIVE_FROM,
     }
 
     def __init__(self, config: ObjectiveConfig) -> None:
@@ -85,7 +85,7 @@ class Preference(Objective):
             "pair": pairs.sum(),
             "positive_gain": positive.gain.sum(),
             "negative_gain": negative.gain.sum(),
-            "negative_from_student": (negative.present & batch.from_student[chosen.negative[:, 0]]).sum(),
+            **negative_from(batch, chosen.negative),
         }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from qcrd_ray.method.collation import MicroBatch
+from qcrd_ray.method.collation import SOURCES, MicroBatch
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.losses import contrastive_term, negative_term, positive_term, weighted_loss
-from qcrd_ray.method.objectives.base import Forward, Objective
+from qcrd_ray.method.objectives.base import NEGATIVE_FROM, Forward, Objective, negative_from, share
 from qcrd_ray.method.selection import average
 
 
@@ -29,11 +29,10 @@ class Qcrd(Objective):
         "positive_nll": ("positive_nll", "positives"),
         "negative_nll": ("negative_nll", "negatives"),
         "active_fraction": ("active", "negatives"),
-        "negative_from_student": ("negative_from_student", "negatives"),
+        **NEGATIVE_FROM,
         "two_sided": ("two_sided", "contrasted"),
         "score_positive": ("positive_score", "positive_candidates"),
-        "score_teacher_negative": ("teacher_negative_score", "teacher_negative_candidates"),
-        "score_student_negative": ("student_negative_score", "student_negative_candidates"),
+        **{f"score_{source}_negative": (f"{source}_negative_score", f"{source}_negative_candidates") for source in SOURCES},
     }
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
@@ -63,12 +62,12 @@ class Qcrd(Objective):
             "contrasted": (has_positive | has_negative).sum(),
             "l_pos": l_pos.sum(),
             "positives": has_positive.sum(),
-            "positive_nll": _share(positive.mean, is_positive),
+            "positive_nll": share(positive.mean, is_positive),
             "l_neg": l_neg.sum(),
             "negatives": has_negative.sum(),
-            "negative_nll": _share(negative.mean, is_negative),
-            "active": _share(negative.mean < config.delta, is_negative),  # their hinge has a gradient
-            "negative_from_student": _share(batch.from_student[chosen.negative], is_negative),
+            "negative_nll": share(negative.mean, is_negative),
+            "active": share(negative.mean < config.delta, is_negative),  # their hinge has a gradient
+            **negative_from(batch, chosen.negative),
             "two_sided": (has_positive & has_negative).sum(),
             **_score_sums(batch),
         }
@@ -80,16 +79,11 @@ class Qcrd(Objective):
         return means | {"loss": weighted_loss(means.get("prediction", 0.0), means.get("contrast", 0.0), alphas=alphas)}
 
 
-def _share(values: Tensor, present: Tensor) -> Tensor:
-    """Each question's mean of ``values`` over its chosen candidates, summed over questions: both ``[questions, chosen]``."""
-    return (values.float().where(present, 0.0).sum(dim=1) / present.sum(dim=1).clamp(min=1)).sum()
-
-
 def _score_sums(batch: MicroBatch) -> dict[str, Tensor]:
     """Sums and counts of the scores of all candidates that have one, by what and whose they are."""
     positive, negative = batch.positives[batch.positives >= 0], batch.negatives[batch.negatives >= 0]
-    student = batch.from_student[negative]
-    groups = {"positive": positive, "teacher_negative": negative[~student], "student_negative": negative[student]}
+    groups = {"positive": positive}
+    groups |= {f"{source}_negative": negative[batch.sources[negative] == place] for place, source in enumerate(SOURCES)}
     groups = {name: members[~batch.scores[members].isnan()] for name, members in groups.items()}
     sums = {f"{name}_score": batch.scores[members].sum() for name, members in groups.items()}
     return sums | {f"{name}_candidates": batch.scores.new_tensor(len(members)) for name, members in groups.items()}

@@ -14,6 +14,8 @@ _WHO = {
     ScoredAs.TEACHER_POSITIVE: "teacher, agrees with the vote",
     ScoredAs.TEACHER_MINORITY: "teacher, disagrees with the vote",
     ScoredAs.STUDENT: "an older student",
+    ScoredAs.CORRUPTED: "the teacher, with a wrong step made",
+    ScoredAs.EVOLVED: "the teacher, with other numbers put in",
 }
 
 

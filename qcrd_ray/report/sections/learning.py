@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qcrd_ray.method.examples import Source
 from qcrd_ray.records import ScoredAs
-from qcrd_ray.report.axes import Axis, over, shares
+from qcrd_ray.report.axes import Axis, number, over, shares
 from qcrd_ray.report.blocks import charts, figure, missing, section, table
 from qcrd_ray.report.charts import Box, Series, box_chart, legend, line_chart
 from qcrd_ray.report.facts.learning import Training, score_boxes
@@ -14,7 +15,9 @@ from qcrd_ray.report.markup import Markup, tag
 _SOURCES = {
     ScoredAs.TEACHER_POSITIVE: "teacher positives",
     ScoredAs.TEACHER_MINORITY: "teacher minority",
-    ScoredAs.STUDENT: "student negatives",
+    ScoredAs.STUDENT: "student samples",
+    ScoredAs.CORRUPTED: "corrupted positives",
+    ScoredAs.EVOLVED: "evolved positives",
 }
 _TERMS = {
     "loss": "all terms",
@@ -24,12 +27,14 @@ _TERMS = {
     "l_pos": "positive term",
     "l_neg": "negative term",
 }
-_MEANS = ("score_positive", "score_teacher_negative", "score_student_negative")
+_MEANS = ("score_positive", *(f"score_{source}_negative" for source in Source))
 _AUCS = {
     "auc_teacher": "teacher: positives over minority",
     "auc_teacher_within_question": "the same, within each question",
     "auc_student": "student: right over wrong",
     "auc_teacher_against_student": "teacher positives over student",
+    "auc_corrupted": "teacher positives over corrupted",
+    "auc_evolved": "teacher positives over evolved",
 }
 
 
@@ -41,7 +46,7 @@ def learning_section(trainings: Sequence[Training], name: str) -> Markup:
     others = [training for training in trainings if training is not own]
     unfinished = [training.objective for training in trainings if training.result is None]
     validation = [_validation(own, others, head) for head in ("rationale", "label")]
-    judged = [_active(own), _scores_by_round(own), _score_boxes(own), _aucs(own)]
+    judged = [_active(own), _chosen(own), _scores_by_round(own), _score_boxes(own), _aucs(own)]
     shown = [_losses(own), _prediction(own, others), *validation, *judged]
     return section(
         "learning",
@@ -93,13 +98,21 @@ def _prediction(own: Training, others: Sequence[Training]) -> Markup | None:
 def _active(own: Training) -> Markup | None:
     series = [
         Series(name="negatives with a gradient", points=own.curve("student", "active_fraction")),
-        Series(name="negatives from the student", points=own.curve("student", "negative_from_student")),
         Series(name="student samples that are right", points=own.curve("negatives", "right_share")),
     ]
     note = (
         "A negative is active while the student finds it likelier than the margin delta allows; at 0 % the term teaches nothing any more."
     )
     return lines("Share of negatives that are active", series, shares("share"), note=note)
+
+
+def _chosen(own: Training) -> Markup | None:
+    made = {source: own.curve("negatives", f"from_{source}") for source in Source}
+    made = {source: points for source, points in made.items() if any(count for _, count in points)}
+    series = [Series(name=source, points=own.curve("student", f"negative_from_{source}")) for source in made]
+    told = ", ".join(f"{number(points[-1][1])} {source}" for source, points in made.items())
+    note = f"Of the negatives that the steps chose. In the last round there were to choose from: {told}."
+    return lines("Chosen negatives by source", series, shares("share"), note=note)
 
 
 def _scores_by_round(own: Training) -> Markup | None:
@@ -119,10 +132,11 @@ def _score_boxes(own: Training) -> Markup | None:
             else None
         )
     kinds = list(ScoredAs)
-    names = {ScoredAs.TEACHER_POSITIVE: "pos.", ScoredAs.TEACHER_MINORITY: "min."}
+    names = {ScoredAs.TEACHER_POSITIVE: "pos.", ScoredAs.TEACHER_MINORITY: "min.", ScoredAs.CORRUPTED: "corr.", ScoredAs.EVOLVED: "ev."}
     drawn = [
         Box(name=names.get(box.scored_as, f"{box.round}"), kind=kinds.index(box.scored_as), percentiles=box.percentiles) for box in boxes
     ]
+    told = list(_SOURCES.values())[: max(box.kind for box in drawn) + 1]
     title = "Quality scores by source"
     note = (
         "The paper's figure 6: teacher positives (pos.) and minority (min.) as the last round scored them, student negatives by round. "
@@ -134,7 +148,7 @@ def _score_boxes(own: Training) -> Markup | None:
     cells = [
         (_SOURCES[box.scored_as], box.round or "last", f"{box.count:,}", *(f"{value:.3f}" for value in box.percentiles)) for box in boxes
     ]
-    return figure(title, drawing, legend=legend(list(_SOURCES.values()), lines=False), note=note, numbers=table(head, cells))
+    return figure(title, drawing, legend=legend(told, lines=False), note=note, numbers=table(head, cells))
 
 
 def _judged(own: Training) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import OpenAITeacher, Recipe, RecordedTeacher, Split
 from qcrd_ray.report.axes import number
 from qcrd_ray.report.blocks import facts, missing, model_name, section
@@ -75,18 +76,22 @@ def _student(recipe: Recipe) -> str:
 
 def _objective(recipe: Recipe) -> str:
     objective, negatives = recipe.objective, recipe.negatives
-    if objective.name != "qcrd":
+    if not OBJECTIVES[objective.name].contrasts:
         return objective.name
-    numbers = f"alpha_pred {objective.alpha_pred:g}, alpha_cl {objective.alpha_cl:g}, beta {objective.beta:g}, delta {objective.delta:g}"
+    numbers = f"alpha_pred {objective.alpha_pred:g}, alpha_cl {objective.alpha_cl:g}"
+    if objective.name == "qcrd":
+        numbers += f", beta {objective.beta:g}, delta {objective.delta:g}"
     sources = [
         name
         for name, used in (
             ("the teacher's minority", negatives.teacher),
             (f"snapshots of the student (lag {recipe.lag})", negatives.student),
+            ("positives with a wrong step", negatives.corrupted),
+            ("positives for other numbers", negatives.evolved),
         )
         if used
     ]
-    return f"qcrd ({numbers}); negatives from {' and '.join(sources) or 'nowhere'}"
+    return f"{objective.name} ({numbers}); negatives from {' and '.join(sources) or 'nowhere'}"
 
 
 def _source(split: Split) -> str:

@@ -1,0 +1,106 @@
+"""Wrong rationales made of right ones by their numbers: as fluent as these, in the same words.
+
+Both kinds follow the steps "a op b = c" of a text and compute each result anew from what the text said before it.
+
+- :func:`corrupted`, after PORT (arXiv 2406.16061), which changes digits of a right rationale: here a digit of one step's result, and what
+  follows is computed from it. One step is wrong, and so is the answer that it leads to.
+- :func:`evolved`, after ECD (arXiv 2410.07513), where an instruction is changed and the answer to the old one is a fluent wrong answer to
+  the new one. The changed question would be a new example, and nobody has labelled it, so we read it the other way round: digits of the
+  question's own numbers are changed, and the rationale of that other question is a fluent wrong one for this question. Every step of it
+  is right; it answers something else.
+
+Neither is wrong for certain: an error can cancel out, so whoever calls compares the answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
+from random import Random
+
+from qcrd_ray.tasks.numbers import spell
+from qcrd_ray.tasks.steps import holds
+
+_PLAIN = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
+_NUMBER = re.compile(rf"(?<![\w.,]){_PLAIN}(?![\w]|\.[0-9])")
+_STEP = re.compile(rf"(?<![\w.,])(?P<a>{_PLAIN})\s*(?P<op>[-+*/x×÷])\s*\$?(?P<b>{_PLAIN})\s*=\s*\$?(?P<c>{_PLAIN})(?![\w]|\.[0-9])")
+
+
+def corrupted(text: str, answer: Fraction | None, random: Random) -> str | None:
+    """``text`` with one wrong step and what follows from it. Where its steps cannot be followed, ``answer`` is changed wherever it stands.
+
+    None: it cannot be done with what was drawn; another draw may do it.
+    """
+    steps = _followed(text)
+    if steps:
+        return _rewritten(text, steps, {}, slip=random.randrange(len(steps)), random=random)
+    changed = None if answer is None else _digit_changed(answer, random)
+    return None if changed is None else _rewritten(text, (), {answer: changed}, slip=None, random=random)
+
+
+def evolved(text: str, given: Collection[Fraction], random: Random) -> str | None:
+    """``text`` as it would answer the same question with other numbers; ``given`` are the question's. None: as for :func:`corrupted`."""
+    used: list[Fraction] = []
+    results: set[Fraction] = set()
+    steps = _followed(text)
+    for step in steps:
+        used += [v for v in map(_value, step.group("a", "b")) if v in given and v not in results and v not in used]
+        results.add(_value(step["c"]))
+    if not used:
+        return None
+    changes = {value: _digit_changed(value, random) for value in random.sample(used, random.randint(1, len(used)))}
+    return None if None in changes.values() else _rewritten(text, steps, changes, slip=None, random=random)
+
+
+def _followed(text: str) -> list[re.Match[str]]:
+    """The text's steps; none where one of them is wrong, or an equation has another form: nothing can be computed from it."""
+    steps = list(_STEP.finditer(text))
+    right = all(holds(_value(step["a"]), step["op"], _value(step["b"]), _value(step["c"])) for step in steps)
+    return steps if right and len(steps) == text.count("=") else []
+
+
+def _rewritten(
+    text: str, steps: Sequence[re.Match[str]], changes: Mapping[Fraction, Fraction], *, slip: int | None, random: Random
+) -> str | None:
+    """``text`` with the numbers of ``changes`` replaced, the steps' results computed anew, and a digit of step ``slip`` 's result wrong.
+
+    A result stands for its number from there on. None: a result is below 0, or no whole number any more.
+    """
+    results = {step.start("c"): (i, step) for i, step in enumerate(steps)}
+    now, written, end = dict(changes), [], 0
+    for number in _NUMBER.finditer(text):
+        old = _value(number[0])
+        if number.start() in results:
+            i, step = results[number.start()]
+            a, b = (now.get(value, value) for value in map(_value, step.group("a", "b")))
+            new = _result(a, step["op"], b)
+            new = _digit_changed(new, random) if i == slip and new is not None else new
+            if new is None or new < 0 or (old.denominator == 1 and new.denominator != 1):
+                return None
+            now[old] = new
+        new = now.get(old, old)
+        written += [text[end : number.start()], number[0] if new == old else spell(new)]
+        end = number.end()
+    return "".join([*written, text[end:]])
+
+
+def _result(a: Fraction, operation: str, b: Fraction) -> Fraction | None:
+    if operation in "/÷":
+        return a / b if b else None
+    return a + b if operation == "+" else a - b if operation == "-" else a * b
+
+
+def _digit_changed(value: Fraction, random: Random) -> Fraction | None:
+    """The number with one digit changed, as long as before; None: it is written with a fraction bar."""
+    text = spell(value)
+    if "/" in text:
+        return None
+    place = random.choice([i for i, character in enumerate(text) if character.isdigit()])
+    first = len(text) > 1 and place == 0
+    digit = random.choice([d for d in "0123456789"[first:] if d != text[place]])
+    return Fraction(text[:place] + digit + text[place + 1 :])
+
+
+def _value(number: str) -> Fraction:
+    return Fraction(number.replace(",", ""))
