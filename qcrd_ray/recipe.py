@@ -271,6 +271,10 @@ class DiscriminatorRecipe(Section):
     loss: Literal["paper", "cross_entropy", "bradley_terry"] = Field(
         "paper", description="paper: equation (2); the others are proper scores"
     )
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = Field(
+        0.0, description="cross_entropy: its targets are this far from 1 and 0, against scores that are all too sure"
+    )
+    replay: NotNegativeCount = Field(0, description="D's steps of a round read the student samples of as many older rounds as well")
     pretrain_steps: Annotated[int, Field(ge=0)] = 500
     steps_per_round: Annotated[int, Field(ge=0)] = 20
     batch_size: Count = Field(32, description="questions per step, over all workers")
@@ -279,6 +283,12 @@ class DiscriminatorRecipe(Section):
     clip: Positive = 1.0
     mask_share: Share = Field(0.15, description="words masked in an augmented negative")
     replace_share: Share = Field(0.15, description="words replaced in an augmented negative")
+
+    @model_validator(mode="after")
+    def _targets(self):
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(f"label_smoothing: only the loss cross_entropy has targets to smooth, and this is {self.loss}; set it to 0")
+        return self
 
 
 class ObjectiveRecipe(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -71,10 +72,11 @@ class DiscriminatorStep(nn.Module):
 
     sums = ("discriminator", "two_sided", "positive_score", "positives", "negative_score", "negatives")
 
-    def __init__(self, discriminator: Discriminator, *, loss: DiscriminatorLoss = "paper") -> None:
+    def __init__(self, discriminator: Discriminator, *, loss: DiscriminatorLoss = "paper", smoothing: float = 0.0) -> None:
+        assert not smoothing or loss == "cross_entropy", "the other losses have no targets"
         super().__init__()
         self.discriminator = discriminator
-        self.loss = loss
+        self.terms = partial(cross_entropy_terms, smoothing=smoothing) if smoothing else LOSSES[loss]
 
     def forward(self, batch: DiscriminatorBatch, two_sided: int) -> StepOutput:
         """``two_sided`` is the number of two-sided questions in the global batch."""
@@ -82,7 +84,7 @@ class DiscriminatorStep(nn.Module):
         (positive, is_positive), (negative, is_negative) = [
             (logits[side.clamp(min=0)], side >= 0) for side in (batch.positives, batch.negatives)
         ]
-        total = LOSSES[self.loss](positive, negative, is_positive, is_negative).sum() + logits.sum() * 0.0
+        total = self.terms(positive, negative, is_positive, is_negative).sum() + logits.sum() * 0.0
         sums = [total, logits.new_tensor(len(batch.positives)), *_score_sum(positive, is_positive), *_score_sum(negative, is_negative)]
         return StepOutput(total / max(1, two_sided), torch.stack([value.detach().float() for value in sums]))
 

@@ -81,13 +81,17 @@ def discriminator_terms(positive: Tensor, negative: Tensor, positive_mask: Tenso
     return negative.logsumexp(dim=1) - positive.logsumexp(dim=1)
 
 
-def cross_entropy_terms(positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
+def cross_entropy_terms(
+    positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor, *, smoothing: float = 0.0
+) -> Tensor:
     """Binary cross-entropy on *logits*, each side's mean weighing half, for each question that has both kinds: ``[two-sided questions]``.
 
     A proper score, unlike equation (2): a rationale that is right 70 % of the time goes to 0.70 where both sides are as frequent. Nats.
+    ``smoothing`` makes 1 - smoothing and smoothing of the targets 1 and 0 (Szegedy et al. 2016, arXiv 1512.00567).
     """
     two_sided = positive_mask.any(dim=1) & negative_mask.any(dim=1)
-    sides = ((F.softplus(-positive), positive_mask), (F.softplus(negative), negative_mask))
+    # -log sigmoid(z) = softplus(-z), and softplus(z) = softplus(-z) + z.
+    sides = ((F.softplus(-positive) + smoothing * positive, positive_mask), (F.softplus(negative) - smoothing * negative, negative_mask))
     means = [(values.where(mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1))[two_sided] for values, mask in sides]
     return (means[0] + means[1]) / 2
 

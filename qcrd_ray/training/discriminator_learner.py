@@ -34,7 +34,7 @@ class DiscriminatorLearner:
         self.recipe, self.config, self.tokenizer, self.words, self.world = recipe, recipe.discriminator, tokenizer, words, world
         torch.manual_seed(keyed_seed(recipe.seed, "discriminator"))  # its linear layers start random
         discriminator = Discriminator.from_pretrained(start, hidden=self.config.hidden, dropout=self.config.dropout)
-        step = DiscriminatorStep(discriminator, loss=self.config.loss)
+        step = DiscriminatorStep(discriminator, loss=self.config.loss, smoothing=self.config.label_smoothing)
         self.engine = start_engine(step, discriminator_config(self.config, recipe.train), world=world)
         self.learning_rate = self.config.learning_rate
         self.mask = mask_word(tokenizer)

@@ -31,7 +31,7 @@ from qcrd_ray.tasks import build_task
 from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.checkpoints import CHECKPOINTS, KEPT
 from qcrd_ray.training.data import TrainingSet, read_validation, rounds_of
-from qcrd_ray.training.job import ObjectiveName, TrainingJob
+from qcrd_ray.training.job import ObjectiveName, TrainingJob, judges
 from qcrd_ray.training.made import check_rows, check_task
 from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
 from qcrd_ray.training.negatives import Sampler, start_samplers
@@ -106,6 +106,8 @@ def prepare_job(
             "train on (objective.labels)"
         )
     if OBJECTIVES[objective].contrasts:
+        if judges(recipe, OBJECTIVES[objective]) and recipe.discriminator.replay and not recipe.negatives.student:
+            raise UserError("discriminator.replay: negatives.student is off, so there are no older student samples to replay; set it to 0")
         check_task(recipe)
         check_rows(recipe, task, TrainingSet(home / "data" / "train.arrow").rows)
     return TrainingJob(

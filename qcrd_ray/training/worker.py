@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from qcrd_ray.model_folder import pick_device, resolve
 from qcrd_ray.records import StudentNegative
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.checkpoints import load_checkpoint, save_checkpoint
+from qcrd_ray.training.clock import Clock, round_s
 from qcrd_ray.training.data import RoundQuestion, TrainingSet, assemble, candidates, read_validation, round_questions, rounds_of, step_batch
 from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
 from qcrd_ray.training.job import TrainingJob
@@ -181,7 +180,7 @@ class Worker:
         if self.job.objective.contrasts:
             row["negatives"] = row.get("negatives", {}) | candidates(questions.values())
         if self.discriminator:
-            questions = self._judge(questions, round, clock, row)
+            questions = self._judge(questions, negatives, round, clock, row)
         if self.job.objective.weighs:
             weighed = weigh({index: q.example for index, q in questions.items()}, weights=self.recipe.objective.weights)
             questions = {index: replace(question, example=weighed[index]) for index, question in questions.items()}
@@ -190,11 +189,16 @@ class Worker:
                 questions = self.reference.score(questions)
         return questions
 
-    def _judge(self, questions: dict[int, RoundQuestion], round: int, clock: Clock, row: dict[str, Any]) -> dict[int, RoundQuestion]:
-        """D's steps of the round, and then its scores on every rationale."""
+    def _judge(
+        self, questions: dict[int, RoundQuestion], negatives: list[StudentNegative], round: int, clock: Clock, row: dict[str, Any]
+    ) -> dict[int, RoundQuestion]:
+        """D's steps of the round, with the student samples of older rounds where they are replayed; then its scores on every rationale."""
         with clock("discriminator"):
+            read = questions
+            if older := self._replayed(round):
+                read = self._assemble(list(questions), [*negatives, *older], round=round)
             steps = self.recipe.discriminator.steps_per_round
-            trained = self.discriminator.train(list(questions.values()), steps=steps, phase=f"round {round}", decays=round)
+            trained = self.discriminator.train(list(read.values()), steps=steps, phase=f"round {round}", decays=round)
         with clock("scoring"):
             questions = self.discriminator.score(questions)
             if self.world.rank == 0:
@@ -230,6 +234,11 @@ class Worker:
             "waited_s": round_s(waited),
         }
         return written
+
+    def _replayed(self, round: int) -> list[StudentNegative]:
+        """The student negatives of the `discriminator.replay` rounds before this one."""
+        rounds = range(max(0, round - self.recipe.discriminator.replay), round) if self.job.samples_negatives else ()
+        return [negative for past in rounds if round_snapshot(self.recipe, past) is not None for negative in self.negatives.read(past)]
 
     def _tokens(self, example: Example) -> int:
         """Tokens that a step reads for one question: inputs, label, and every candidate."""
@@ -267,20 +276,3 @@ class Worker:
         if self.metrics and time.monotonic() >= self._progress_due:
             self._progress_due = time.monotonic() + _PROGRESS_EVERY_S
             self.metrics.progress(step, f"round {round + 1}/{self.rounds.count}")
-
-
-class Clock:
-    """Seconds by part of a round."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        start = time.monotonic()
-        yield
-        self.seconds[part] = round_s(self.seconds.get(part, 0.0) + time.monotonic() - start)
-
-
-def round_s(seconds: float) -> float:
-    return round(seconds, 3)

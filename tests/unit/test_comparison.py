@@ -16,6 +16,7 @@ from qcrd_ray.comparison.statistics import holm, summarise
 from qcrd_ray.comparison.table import markdown
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import Prediction
+from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.tasks.steps import check_steps
 
 
@@ -114,7 +115,8 @@ def test_a_method_is_its_keys(recipe):
 
 def test_the_benchs_recipe_reads_with_all_its_methods():
     bench = Path(__file__).resolve().parents[2] / "jobs/recipes/compare_word_problems.yaml"
-    methods = {m.name: m.recipe for m in read_methods(bench, [], [*METHODS, "qcrd_drop_right", "qcrd_no_judge_sampling"])}
+    methods = {m.name: m.recipe for m in read_methods(bench, [], [*METHODS, *load_recipe(bench).compare.variants])}
+    assert methods["qcrd_corrupted"].negatives.corrupted == methods["qcrd_evolved"].negatives.evolved == 1
     assert methods["qcrd_drop_right"].negatives.right == "drop" and methods["qcrd_no_judge_sampling"].objective.selection == "sampling"
 
 

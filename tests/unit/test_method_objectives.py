@@ -125,6 +125,18 @@ def test_cross_entropy_and_bradley_terry_closed_forms():
     assert bradley_terry_terms(*ONE).tolist() == pytest.approx([-log(0.9)], abs=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
+def test_smoothed_targets_are_where_the_loss_is_least(smoothing):
+    """A score of 1 - smoothing for a positive and smoothing for a negative; beyond them the loss rises again."""
+    z = torch.linspace(-6, 6, 2401)[:, None].requires_grad_()
+    there = torch.ones_like(z).bool()
+    values = cross_entropy_terms(z, -z, there, there, smoothing=smoothing)
+    assert values.argmin().item() == pytest.approx(2400 if not smoothing else 1200 + 200 * log((1 - smoothing) / smoothing), abs=1)
+    score = 0.75
+    smoothed = -(1 - smoothing) * log(score) - smoothing * log(1 - score)
+    assert cross_entropy_terms(*ONE, smoothing=smoothing).tolist() == pytest.approx([smoothed], abs=1e-6)
+
+
 @pytest.mark.parametrize("terms", [cross_entropy_terms, bradley_terry_terms])
 def test_proper_losses_push_the_right_way_drop_one_sided_questions_and_ignore_padding(terms):
     positive = torch.tensor([[0.3, 9.0], [0.0, 0.0], [2.0, 1.0]], requires_grad=True)

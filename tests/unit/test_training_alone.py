@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from training_tiny import tiny_recipe, write_run
 
+from qcrd_ray.errors import UserError
 from qcrd_ray.method.examples import Source
 from qcrd_ray.records import ScoredAs
 from qcrd_ray.training.metrics import read_metrics
@@ -17,7 +18,7 @@ ROUNDS = {"train.rounds": 2, "train.round.size": 4, "train.workers": 1, "train.z
 
 def trained(root, objective: str, **changes) -> list[dict]:
     """The rows of metrics of a training of ``objective``."""
-    job = prepare_job(tiny_recipe(**ROUNDS, **changes), write_run(root), objective)
+    job = prepare_job(tiny_recipe(**{**ROUNDS, **changes}), write_run(root), objective)
     job.folder.mkdir()
     train_alone(job)
     return read_metrics(job.folder)
@@ -52,3 +53,21 @@ def test_no_negatives_at_all_is_no_mistake(tmp_path):
     for row in trained(tmp_path, "qcrd", **off):
         assert row["negatives"] == {**{f"from_{source}": 0 for source in Source}, "student_positives": 0}
         assert "negative_nll" not in row["student"] and row["student"]["two_sided"] == 0
+
+
+def test_older_samples_are_replayed_to_the_discriminator_alone(tmp_path):
+    """D sees two rounds' samples in round 2 and says so; what the student learns from is the round's own."""
+    settings = {"discriminator.loss": "cross_entropy", "discriminator.label_smoothing": 0.1, "train.rounds": 3, "negatives.lag": 1}
+    plain, replayed = (
+        trained(tmp_path / name, "qcrd", **settings, **more) for name, more in (("a", {}), ("b", {"discriminator.replay": 1}))
+    )
+    assert replayed[0]["discriminator"] == plain[0]["discriminator"], "no older round yet"
+    assert replayed[2]["discriminator"]["loss"] != plain[2]["discriminator"]["loss"]
+    assert [row["negatives"]["sampled"] for row in replayed] == [row["negatives"]["sampled"] for row in plain]
+
+
+def test_what_cannot_be_replayed_or_smoothed_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"discriminator.replay: negatives.student is off"):
+        trained(tmp_path, "qcrd", **{"discriminator.replay": 1, "negatives.student": False})
+    with pytest.raises(ValueError, match=r"label_smoothing: only the loss cross_entropy"):
+        tiny_recipe(**{"discriminator.label_smoothing": 0.1})
