@@ -108,17 +108,17 @@ def check_shared_folder(recipe: Recipe) -> str:
     probe = nearest / f".seen-by-all-{word}"
     try:
         probe.write_text(word)
-        blind = [node for node, sees in zip(nodes, _on(nodes, _sees, str(probe), word), strict=True) if not sees]
+        answers = _on(nodes, _sees, str(probe), word)
     except OSError as error:
         raise UserError(f"run: cannot write in {nearest}: {error.strerror}; name a folder that you may write in") from error
     finally:
         probe.unlink(missing_ok=True)
-    if blind:
+    if blind := [node for node, sees in answers if not sees]:
         raise UserError(
             f"run: {nearest} is another folder on {', '.join(map(_name, blind))} than on the node that runs this. Mount one storage under "
             "that path on every node (NFS, FSx, Filestore), or name a folder that is shared with run (for a URI: with QCRD_WORK)"
         )
-    return f"{nearest} is the same folder on all {len(nodes)} live nodes"
+    return f"{nearest} is the same folder on all {len(answers)} live nodes"
 
 
 def _check_serve_port(serve: ServingRecipe) -> str:
@@ -128,14 +128,15 @@ def _check_serve_port(serve: ServingRecipe) -> str:
     except ValueError:  # it does not
         pass
     head = [node for node in _live_nodes() if "node:__internal_head__" in node["Resources"]]
-    [error] = _on(head, _bind, serve.host, serve.port)
+    [(_, error)] = _on(head, _bind, serve.host, serve.port)
     if error:
         raise UserError(f"serve.port: {serve.host}:{serve.port} is not free on {_name(head[0])} ({error}); give another port")
     return f"{serve.host}:{serve.port} is free on {_name(head[0])}"
 
 
-def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[Any]:
-    """``function(*arguments)`` on each node, without taking anything of what it has."""
+def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tuple[dict, Any]]:
+    """``function(*arguments)`` on each node, without taking anything of what it has: each node with its answer. A node that has left
+    meanwhile, as idle ones of an autoscaling cluster do, is left out."""
     task = ray.remote(num_cpus=0)(function)
     calls = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*arguments) for node in nodes
@@ -143,8 +144,10 @@ def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[Any]
     answers = []
     for node, call in zip(nodes, calls, strict=True):
         try:
-            answers.append(ray.get(call, timeout=ANSWER_S))
+            answers.append((node, ray.get(call, timeout=ANSWER_S)))
         except (GetTimeoutError, RayError) as error:
+            if node["NodeID"] not in {alive["NodeID"] for alive in _live_nodes()}:
+                continue
             told = f"within {ANSWER_S:g} s" if isinstance(error, GetTimeoutError) else f"but with {str(error).splitlines()[0]}"
             raise UserError(f"cluster: node {_name(node)} does not answer {told}; look at it with `ray status`, or take it out") from error
     return answers

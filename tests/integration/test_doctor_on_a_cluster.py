@@ -51,5 +51,9 @@ def test_a_node_that_sees_another_folder_is_found(tmp_path):
     """The part that runs on each node, on the one node there is; several hosts are asked in tests/cluster."""
     nodes = cluster_checks._live_nodes()
     (tmp_path / "probe").write_text("word")
-    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "probe"), "word") == [True]
-    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "gone"), "word") == [False]
+    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "probe"), "word") == [(nodes[0], True)]
+    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "gone"), "word") == [(nodes[0], False)]
+    left = nodes[0] | {"NodeID": "ab" * 28}
+    assert cluster_checks._on([left, *nodes], cluster_checks._sees, str(tmp_path / "probe"), "word") == [(nodes[0], True)], (
+        "bug guarded: a run that is refused because the autoscaler has let an idle node go meanwhile"
+    )
