@@ -1,8 +1,8 @@
-"""The student, and one training step of it: encode each question once, score all rationales, train on the chosen ones.
+"""The student, and one training step of it: read each question once, score all rationales, train on the chosen ones.
 
-All K rationales of a question share one encoder pass. They are scored without gradient, and only the selected positive and negative are
-run with it (exact without dropout, METHOD.md 2b). The scoring pass sees the encoding that will be trained on, dropout and all, through
-a decoder in eval mode: a question's candidates are compared under equal conditions.
+All K rationales of a question share one reading of it (:mod:`qcrd_ray.method.reading`). They are scored without gradient, and only the
+selected positive and negative are run with it (exact without dropout, METHOD.md 2b). The scoring pass sees the reading that will be
+trained on, dropout and all, through a decoder in eval mode: a question's candidates are compared under equal conditions.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
 
 from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts
 from qcrd_ray.method.losses import IGNORED, target_nll, token_peaks
 from qcrd_ray.method.objectives import Forward, Objective, Targets
+from qcrd_ray.method.reading import Reading, read
 from qcrd_ray.method.selection import Selection
+
+DROPOUTS = ("dropout_rate", "dropout", "attention_dropout", "activation_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 
 class StepOutput(NamedTuple):
@@ -32,20 +34,28 @@ class StepOutput(NamedTuple):
 
 
 def load_student(path: str | Path, *, dropout: float | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
-    """An encoder-decoder from a folder or the hub, in float32. ``dropout`` (None: the model's own) replaces all of its rates.
+    """An encoder-decoder or a decoder-only model from a folder or the hub, in float32. ``dropout`` (None: the model's own) replaces all
+    of its rates.
 
-    From safetensors only: reading a pickled checkpoint can run foreign code. ValueError: the model is no encoder-decoder.
+    From safetensors only: reading a pickled checkpoint can run foreign code. ValueError: the model is of neither kind.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    if not config.is_encoder_decoder:
-        raise ValueError(f"{path}: a {config.model_type} model is no encoder-decoder; the student must be of the T5 family")
+    auto = auto_class(config)
+    if auto is None:
+        raise ValueError(f"{path}: a {config.model_type} model writes no text; a student is an encoder-decoder or a causal language model")
     if dropout is not None:
-        for name in ("dropout_rate", "dropout", "attention_dropout", "activation_dropout"):
+        for name in DROPOUTS:
             if hasattr(config, name):
                 setattr(config, name, dropout)
-    return AutoModelForSeq2SeqLM.from_pretrained(
-        path, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
-    )
+    return auto.from_pretrained(path, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code)
+
+
+def auto_class(config: PretrainedConfig) -> type[AutoModelForSeq2SeqLM | AutoModelForCausalLM] | None:
+    """What loads a student of this configuration; None: it is of neither kind."""
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
+    return AutoModelForCausalLM if is_causal else None
 
 
 class StudentStep(nn.Module):
@@ -63,15 +73,15 @@ class StudentStep(nn.Module):
 
     def forward(self, batch: MicroBatch, counts: Counts) -> StepOutput:
         """``counts`` are those of the global batch (``objectives.total_counts``), not of ``batch``."""
-        hidden = self.student.get_encoder()(input_ids=batch.inputs, attention_mask=batch.input_mask).last_hidden_state
-        forward = Forward(self._targets(batch, hidden, batch.labels, batch.label_rows))
+        reading = read(self.student, batch.inputs, batch.input_mask)
+        forward = Forward(self._targets(reading, batch.labels, batch.label_rows))
         if self.objective.explains:
             nll = None
             if self.objective.chooses_by_loss:
                 with torch.no_grad(), evaluating(self.student):
-                    nll = self._targets(batch, hidden.detach(), batch.candidates, batch.candidate_rows, batch.skips).mean
+                    nll = self._targets(reading, batch.candidates, batch.candidate_rows, batch.skips).mean
             chosen = self.objective.select(nll, batch)
-            forward = Forward(forward.label, chosen, *self._chosen(batch, hidden, chosen))
+            forward = Forward(forward.label, chosen, *self._chosen(batch, reading, chosen))
         loss, sums = self.objective.loss(batch, forward, counts)
         return StepOutput(loss, self.objective.vector(sums))
 
@@ -79,15 +89,15 @@ class StudentStep(nn.Module):
     def candidate_losses(self, batch: MicroBatch) -> Tensor:
         """The summed loss of each candidate, ``[candidates]``, in nats: eval mode, without gradient."""
         with evaluating(self.student):
-            hidden = self.student.get_encoder()(input_ids=batch.inputs, attention_mask=batch.input_mask).last_hidden_state
-            return self._targets(batch, hidden, batch.candidates, batch.candidate_rows, batch.skips).nll
+            reading = read(self.student, batch.inputs, batch.input_mask)
+            return self._targets(reading, batch.candidates, batch.candidate_rows, batch.skips).nll
 
-    def _chosen(self, batch: MicroBatch, hidden: Tensor, chosen: Selection) -> tuple[Targets, Targets]:
+    def _chosen(self, batch: MicroBatch, reading: Reading, chosen: Selection) -> tuple[Targets, Targets]:
         """Losses of the chosen candidates with gradient, ``[questions, chosen]`` a side; an absent one is a target without tokens."""
         indices = torch.cat([side.flatten() for side in chosen])
         present = indices >= 0
         rows = indices[present] if present.any() else indices.new_zeros(1)
-        targets = self._targets(batch, hidden, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows])
+        targets = self._targets(reading, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows])
         places = present.nonzero()[:, 0]
         sizes = [side.numel() for side in chosen]
         columns = []
@@ -99,17 +109,11 @@ class StudentStep(nn.Module):
             columns.append([part.view(*side.shape, *values.shape[1:]) for part, side in zip(spread.split(sizes), chosen, strict=True)])
         return tuple(Targets(*side) for side in zip(*columns, strict=True))
 
-    def _targets(self, batch: MicroBatch, hidden: Tensor, labels: Tensor, rows: Tensor, skips: Tensor | None = None) -> Targets:
+    def _targets(self, reading: Reading, labels: Tensor, rows: Tensor, skips: Tensor | None = None) -> Targets:
         """One decoder pass: the losses of ``labels`` ``[targets, tokens]`` given the inputs in ``rows`` ``[targets]``; the first ``skips``
         ``[targets]`` tokens of each are read, and not counted."""
-        width = int((labels != IGNORED).sum(dim=1).max())
-        labels = labels[:, :width]
-        logits = self.student(
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden[rows]),
-            attention_mask=batch.input_mask[rows],
-            decoder_input_ids=self.student.prepare_decoder_input_ids_from_labels(labels),
-            use_cache=False,
-        ).logits
+        labels = labels[:, : int((labels != IGNORED).sum(dim=1).max())]
+        logits = reading.logits(labels, rows)
         if skips is not None:
             labels = labels.masked_fill(torch.arange(labels.shape[1], device=labels.device) < skips[:, None], IGNORED)
         peaks = token_peaks(logits, labels) if self.objective.pools else None

@@ -5,7 +5,18 @@ from __future__ import annotations
 import random
 
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from torch.nn import functional as F
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from qcrd_ray.method.collation import MicroBatch, collate
 from qcrd_ray.method.examples import Counts, Example, Rationale, Source
@@ -29,6 +40,54 @@ def tiny_t5(*, dropout: float = 0.0, seed: int = 0) -> T5ForConditionalGeneratio
         decoder_start_token_id=PAD,
     )
     return T5ForConditionalGeneration(config).train()
+
+
+def tiny_llama(*, dropout: float = 0.0, seed: int = 0, **changes) -> LlamaForCausalLM:
+    """A Llama of some 10,000 weights, with grouped queries, in train mode."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(**_DECODER, attention_dropout=dropout, **changes)).train()
+
+
+def tiny_qwen3(*, dropout: float = 0.0, seed: int = 0) -> Qwen3ForCausalLM:
+    """The same with norms on queries and keys, and tied embeddings."""
+    torch.manual_seed(seed)
+    return Qwen3ForCausalLM(Qwen3Config(**_DECODER, attention_dropout=dropout, tie_word_embeddings=True)).train()
+
+
+def tiny_gpt2(*, dropout: float = 0.0, seed: int = 0) -> GPT2LMHeadModel:
+    """Learnt absolute positions, which show a position counted wrongly where rotary ones would hide a shift."""
+    torch.manual_seed(seed)
+    rates = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+    ends = {"bos_token_id": EOS, "eos_token_id": EOS}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=24, n_layer=2, n_head=4, n_positions=64, **rates, **ends)).train()
+
+
+_DECODER = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 6,
+    "initializer_range": 0.2,  # the usual 0.02 makes so small a model say the same of everything
+    "bos_token_id": EOS,
+    "eos_token_id": EOS,
+    "pad_token_id": None,
+}
+KINDS = {"t5": tiny_t5, "llama": tiny_llama, "qwen3": tiny_qwen3}
+
+
+def plain_logits(model: PreTrainedModel, source: tuple[int, ...], target: tuple[int, ...]) -> torch.Tensor:
+    """What a model says of one unpadded target, ``[tokens, vocabulary]``, by a call that shares nothing with another."""
+    if model.config.is_encoder_decoder:
+        return model(input_ids=torch.tensor([source]), labels=torch.tensor([target])).logits[0]
+    return model(input_ids=torch.tensor([(*source, *target)]), use_cache=False).logits[0, len(source) - 1 : -1]
+
+
+def plain_nll(model: PreTrainedModel, source: tuple[int, ...], target: tuple[int, ...]) -> torch.Tensor:
+    """The mean over one target's tokens."""
+    return F.cross_entropy(plain_logits(model, source, target), torch.tensor(target))
 
 
 def tokens(random: random.Random, length: int) -> tuple[int, ...]:
@@ -106,12 +165,17 @@ def contrastive_only(**settings) -> Objective:
 
 __all__ = [
     "EOS",
+    "KINDS",
     "PAD",
     "VOCABULARY",
     "Counts",
     "contrastive_only",
     "given_losses",
+    "plain_logits",
+    "plain_nll",
     "rationale",
+    "tiny_gpt2",
+    "tiny_llama",
     "tiny_t5",
     "tokens",
     "varied_examples",

@@ -6,27 +6,30 @@ from math import exp, log
 
 import pytest
 import torch
-from method_tiny import EOS, PAD, contrastive_only, given_losses, tiny_t5, varied_examples, weighed
+from method_tiny import EOS, KINDS, PAD, contrastive_only, given_losses, plain_logits, plain_nll, tiny_t5, varied_examples, weighed
 from torch.nn import functional as F
 
 from qcrd_ray.method.collation import collate
 from qcrd_ray.method.examples import Example, Rationale
 from qcrd_ray.method.losses import bradley_terry_terms, cross_entropy_terms, log_odds, mutual_information_term, token_peaks
 from qcrd_ray.method.objectives import OBJECTIVES, ObjectiveConfig, build_objective, total_counts
+from qcrd_ray.method.reading import read
 from qcrd_ray.method.student import StudentStep
 
 A = ([2.0, 1.0], [0.9, 0.5], [1.0, 2.0], [0.1, 0.25])
 ONLY_POSITIVES = ([2.0, 1.0], [0.9, 0.5], [], [])
 
 
-def nll(model, source, target):
-    return model(input_ids=torch.tensor([source]), labels=torch.tensor([target])).loss
+@pytest.fixture(params=KINDS)
+def tiny(request):
+    """A function that builds a tiny student, for each kind of student."""
+    return KINDS[request.param]
 
 
-def stepped(name, examples, **settings):
-    """(loss, metrics, gradient) of a step on a tiny T5."""
+def stepped(name, examples, tiny=tiny_t5, **settings):
+    """(loss, metrics, gradient) of a step on a tiny student."""
     objective = build_objective(ObjectiveConfig(name=name, **settings))
-    step = StudentStep(tiny_t5(), objective)
+    step = StudentStep(tiny(), objective)
     output = step(collate(examples, objective, pad=PAD), total_counts(objective, examples))
     output.loss.backward()
     return output.loss.item(), objective.metrics(output.sums), torch.cat([p.grad.flatten() for p in step.parameters()])
@@ -88,27 +91,27 @@ def test_weights_of_zero_stay_zero():
 
 
 @pytest.mark.parametrize("selection", ["sampling", "mean", "weighted_mean"])
-def test_no_scoring_pass_where_the_scheme_needs_none(selection):
+def test_no_scoring_pass_where_the_scheme_needs_none(tiny, selection):
     """The pass without gradient costs a third of a step."""
     objective = build_objective(ObjectiveConfig(selection=selection))
-    step, calls = StudentStep(tiny_t5(), objective), []
-    step.student.decoder.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    step, calls = StudentStep(tiny(), objective), []
+    step.student.lm_head.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     examples = varied_examples()
     step(collate(examples, objective, pad=PAD), total_counts(objective, examples))
     assert calls == [True, True]
 
 
 @pytest.mark.parametrize("selection", ["mean", "weighted_mean"])
-def test_the_mean_schemes_train_on_every_candidate(selection):
+def test_the_mean_schemes_train_on_every_candidate(tiny, selection):
     examples = varied_examples()
-    model = tiny_t5()
+    model = tiny()
     objective = build_objective(ObjectiveConfig(selection=selection, alpha_pred=0.0, alpha_cl=1.0, beta=0.0))
     output = StudentStep(model, objective)(collate(examples, objective, pad=PAD), total_counts(objective, examples))
     total, count = 0.0, 0
     for example in examples:
         if example.positives:
             count += 1
-            terms = [rationale.weight * nll(model, example.explain, rationale.tokens).item() for rationale in example.positives]
+            terms = [rationale.weight * plain_nll(model, example.explain, rationale.tokens).item() for rationale in example.positives]
             weights = [rationale.weight if selection == "weighted_mean" else 1.0 for rationale in example.positives]
             total += sum(terms) / sum(weights)
     assert output.loss.item() == pytest.approx(total / count, abs=1e-5)
@@ -159,31 +162,30 @@ def test_bradley_terry_does_not_see_the_questions_difficulty():
 # ---------------------------------------------------------------------------------------------------------------------- the other methods
 
 
-def test_dss_is_both_heads_losses_on_the_first_sample():
-    examples, model = varied_examples(), tiny_t5()
-    label = sum(nll(model, e.predict, e.label).item() * len(e.label) for e in examples if e.label) / sum(
+def test_dss_is_both_heads_losses_on_the_first_sample(tiny):
+    examples, model = varied_examples(), tiny()
+    label = sum(plain_nll(model, e.predict, e.label).item() * len(e.label) for e in examples if e.label) / sum(
         len(e.label or ()) for e in examples
     )
-    explained = [nll(model, e.explain, e.first).item() for e in examples if e.first]
-    loss, metrics, _ = stepped("dss", examples)
+    explained = [plain_nll(model, e.explain, e.first).item() for e in examples if e.first]
+    loss, metrics, _ = stepped("dss", examples, tiny)
     assert loss == pytest.approx(0.5 * label + 0.5 * sum(explained) / len(explained), abs=1e-5)
     assert metrics["explanation"] == pytest.approx(sum(explained) / len(explained), abs=1e-5)
 
 
-def test_single_task_trains_the_explanation_alone():
-    examples, model = varied_examples(), tiny_t5()
-    explained = [nll(model, e.explain, e.single).item() for e in examples if e.single]
-    loss, metrics, _ = stepped("single_task", examples)
+def test_single_task_trains_the_explanation_alone(tiny):
+    examples, model = varied_examples(), tiny()
+    explained = [plain_nll(model, e.explain, e.single).item() for e in examples if e.single]
+    loss, metrics, _ = stepped("single_task", examples, tiny)
     assert loss == pytest.approx(sum(explained) / len(explained), abs=1e-5)
     assert "prediction" not in metrics
 
 
-def test_mi_adds_the_heads_cross_entropy():
-    examples, model = varied_examples(), tiny_t5()
+def test_mi_adds_the_heads_cross_entropy(tiny):
+    examples, model = varied_examples(), tiny()
 
     def peaks(source, target):
-        logits = model(input_ids=torch.tensor([source]), labels=torch.tensor([target])).logits
-        return logits.softmax(-1)[0].max(0).values
+        return plain_logits(model, source, target).softmax(-1).max(0).values
 
     terms = []
     for example in examples:
@@ -191,9 +193,9 @@ def test_mi_adds_the_heads_cross_entropy():
             label, rationale = peaks(example.predict, example.label), peaks(example.explain, example.first)
             terms.append(-(label / label.sum() * (rationale / rationale.sum()).log()).sum().item())
     explained = sum(example.first is not None for example in examples)
-    loss, metrics, _ = stepped("mi", examples)
+    loss, metrics, _ = stepped("mi", examples, tiny)
     assert metrics["mutual_information"] == pytest.approx(sum(terms) / len(terms), abs=1e-4)
-    assert loss == pytest.approx(stepped("dss", examples)[0] + 0.1 * sum(terms) / explained, abs=1e-4)
+    assert loss == pytest.approx(stepped("dss", examples, tiny)[0] + 0.1 * sum(terms) / explained, abs=1e-4)
 
 
 def test_mi_leaves_the_label_side_alone_and_has_the_public_codes_double_softmax():
@@ -237,7 +239,7 @@ def test_a_pair_wants_one_of_each():
         build_objective(ObjectiveConfig(name="redi", selection="mean"))
 
 
-def test_a_negative_is_penalised_from_where_it_goes_wrong():
+def test_a_negative_is_penalised_from_where_it_goes_wrong(tiny):
     """Unlearning the start that it shares with a positive makes the positive less likely too."""
     shared = (8, 9, 10)
     example = Example(
@@ -246,17 +248,17 @@ def test_a_negative_is_penalised_from_where_it_goes_wrong():
         positives=(Rationale(tokens=(*shared, 11, EOS), weight=1.0), Rationale(tokens=(8, 20, EOS), weight=1.0)),
         negatives=(Rationale(tokens=(*shared, 12, 13, EOS), weight=1.0), Rationale(tokens=shared, weight=1.0)),
     )
-    model, found = tiny_t5(), {}
+    model, found = tiny(), {}
     for where in ("start", "difference"):
         objective = build_objective(ObjectiveConfig(selection="minmax", weights="none", negative_from=where))
         batch = collate([example], objective, pad=PAD)
         found[where] = StudentStep(model, objective)._targets(
-            batch, model.get_encoder()(input_ids=batch.inputs).last_hidden_state, batch.candidates, batch.candidate_rows, batch.skips
+            read(model, batch.inputs, batch.input_mask), batch.candidates, batch.candidate_rows, batch.skips
         )
         assert batch.skips.tolist() == ([0, 0, 0, 0] if where == "start" else [0, 0, 3, 2])
     assert found["difference"].tokens.tolist() == [5, 3, 3, 1], "a negative that only stops too early keeps its end"
-    logits = model(input_ids=torch.tensor([example.explain]), labels=torch.tensor([example.negatives[0].tokens])).logits
-    rest = F.cross_entropy(logits[0, 3:], torch.tensor([12, 13, EOS]), reduction="sum")
+    logits = plain_logits(model, example.explain, example.negatives[0].tokens)
+    rest = F.cross_entropy(logits[3:], torch.tensor([12, 13, EOS]), reduction="sum")
     assert found["difference"].nll[2].item() == pytest.approx(rest.item(), abs=1e-4)
     assert found["difference"].nll[0] == found["start"].nll[0], "positives are whole"
 
@@ -280,12 +282,12 @@ def variant_id(variant):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=variant_id)
 @pytest.mark.parametrize("size", [1, 3])
-def test_micro_batches_change_nothing(variant, size):
+def test_micro_batches_change_nothing(tiny, variant, size):
     """Counts are global and random choices belong to the question, so no sharding may change loss, sums or gradient."""
     name, settings = variant
     examples = varied_examples()
     objective = build_objective(ObjectiveConfig(name=name, **settings))
-    step, counts = StudentStep(tiny_t5(), objective), total_counts(objective, examples)
+    step, counts = StudentStep(tiny(), objective), total_counts(objective, examples)
 
     def draw(example):
         return (len(example.explain) % 5 / 5, len(example.predict) % 3 / 3)

@@ -1,22 +1,30 @@
-"""The student's step on a real (tiny) T5: the shortcuts are exact, and no sharding changes what is learnt."""
+"""The student's step on real (tiny) students of both kinds: the shortcuts are exact, and no sharding changes what is learnt."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from method_tiny import EOS, PAD, tiny_t5, varied_examples
+from method_tiny import EOS, KINDS, PAD, plain_logits, plain_nll, tiny_gpt2, tiny_llama, tiny_t5, varied_examples
 from torch.nn import functional as F
 from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 from qcrd_ray.method.batching import deal
-from qcrd_ray.method.collation import collate
+from qcrd_ray.method.collation import collate, pad_rows
 from qcrd_ray.method.examples import Counts, Example, Rationale
+from qcrd_ray.method.losses import IGNORED
 from qcrd_ray.method.objectives import ObjectiveConfig, build_objective, total_counts
+from qcrd_ray.method.reading import read
 from qcrd_ray.method.student import StudentStep, evaluating, load_student
 
 QCRD = build_objective(ObjectiveConfig())
 FINETUNE = build_objective(ObjectiveConfig(name="finetune"))
 BY_EXAMPLE = build_objective(ObjectiveConfig(prediction_mean="examples"))
+
+
+@pytest.fixture(params=KINDS)
+def tiny(request):
+    """A function that builds a tiny student, for each kind of student."""
+    return KINDS[request.param]
 
 
 def gradients(step: StudentStep) -> torch.Tensor:
@@ -41,25 +49,20 @@ def whole(step: StudentStep, examples: list[Example]) -> tuple[float, torch.Tens
     return run(step, [examples], total_counts(step.objective, examples))
 
 
-def pair_nll(model, source: tuple[int, ...], target: tuple[int, ...]) -> torch.Tensor:
-    """One unpadded (input, target) pair by the model's own loss, which for one row is the mean over its tokens."""
-    return model(input_ids=torch.tensor([source]), labels=torch.tensor([target])).loss
-
-
 def naive_loss(model, examples: list[Example], *, delta: float = 3.0) -> torch.Tensor:
     """Equations (3) and (6)-(8) pair by pair, everything in the graph."""
     label_nll, label_tokens, contrast, contrasted = 0.0, 0, 0.0, 0
     for example in examples:
         if example.label:
-            label_nll = label_nll + pair_nll(model, example.predict, example.label) * len(example.label)
+            label_nll = label_nll + plain_nll(model, example.predict, example.label) * len(example.label)
             label_tokens += len(example.label)
         if example.positives:
             contrasted += 1
-            losses = [pair_nll(model, example.explain, rationale.tokens) for rationale in example.positives]
+            losses = [plain_nll(model, example.explain, rationale.tokens) for rationale in example.positives]
             best = min(range(len(losses)), key=lambda i: losses[i].item())
             contrast = contrast + example.positives[best].score * losses[best]
             if example.negatives:
-                losses = [pair_nll(model, example.explain, rationale.tokens) for rationale in example.negatives]
+                losses = [plain_nll(model, example.explain, rationale.tokens) for rationale in example.negatives]
                 worst = max(range(len(losses)), key=lambda i: losses[i].item())
                 contrast = contrast + 0.2 * (1 - example.negatives[worst].score) * F.relu(delta - losses[worst])
     return 0.5 * label_nll / label_tokens + 0.5 * contrast / contrasted
@@ -68,9 +71,9 @@ def naive_loss(model, examples: list[Example], *, delta: float = 3.0) -> torch.T
 # ------------------------------------------------------------------------------------------------------------------ the shortcuts are exact
 
 
-def test_encode_once_and_select_without_gradient_equal_the_full_graph():
-    """One encoder pass, padding, candidates scored without gradient: value and gradients are those of separate pairs."""
-    examples, model = varied_examples(), tiny_t5()
+def test_encode_once_and_select_without_gradient_equal_the_full_graph(tiny):
+    """One reading of a question, padding, candidates scored without gradient: value and gradients are those of separate pairs."""
+    examples, model = varied_examples(), tiny()
     delta = QCRD.metrics(whole(StudentStep(model, QCRD), examples)[1])["negative_nll"]
     objective = build_objective(ObjectiveConfig(delta=delta))  # the mean of the chosen negatives: some hinges are on, some off
     loss, sums, gradient = whole(StudentStep(model, objective), examples)
@@ -83,34 +86,41 @@ def test_encode_once_and_select_without_gradient_equal_the_full_graph():
     torch.testing.assert_close(gradient, gradients(StudentStep(model, objective)), atol=2e-6, rtol=1e-4)
 
 
-def test_selection_uses_no_dropout_and_leaves_train_mode_on():
+def test_selection_uses_no_dropout_and_leaves_train_mode_on(tiny):
     """Candidates are compared by a decoder in eval mode; forgetting to come back would train without dropout."""
-    step = StudentStep(tiny_t5(dropout=0.5), QCRD).train()
+    step = StudentStep(tiny(dropout=0.5), QCRD).train()
     seen = []
-    step.student.decoder.dropout.register_forward_hook(lambda module, *_: seen.append((module.training, torch.is_grad_enabled())))
+    step.student.get_decoder().register_forward_hook(lambda module, *_: seen.append((module.training, torch.is_grad_enabled())))
     step(collate(varied_examples(), QCRD, pad=PAD), Counts(1, 1))
     assert (False, False) in seen and (True, True) in seen and len(set(seen)) == 2
     assert step.student.training
 
 
-def test_the_step_encodes_once():
-    step = StudentStep(tiny_t5(), QCRD)
-    calls = []
-    step.student.encoder.register_forward_hook(lambda *_: calls.append(1))
+def test_the_step_reads_each_question_once(tiny):
+    """Labels, all candidates and the chosen ones are three passes over targets, and no input is read for each of them."""
+    step, calls = StudentStep(tiny(), QCRD), []
+    student = step.student
+    for part in {student.get_encoder(), student.get_decoder()} if student.config.is_encoder_decoder else {student.get_decoder()}:
+        part.register_forward_hook(lambda *_: calls.append(1))
     step(collate(varied_examples(), QCRD, pad=PAD), Counts(1, 1))
-    assert len(calls) == 1
+    assert len(calls) == 1 + 3
 
 
-def test_finetune_is_the_models_own_loss():
+def test_finetune_is_the_models_own_loss(tiny):
     examples = [example for example in varied_examples() if example.label]
-    model = tiny_t5()
+    model = tiny()
     loss, sums, gradient = whole(StudentStep(model, FINETUNE), examples)
     width = max(len(example.label) for example in examples)
-    inputs = max(len(example.predict) for example in examples)
+    labels = [[*example.label, *[-100] * (width - len(example.label))] for example in examples]
+    inputs = [example.predict for example in examples]
+    if not model.config.is_encoder_decoder:
+        inputs = [(*example.predict, *example.label) for example in examples]
+        labels = [[-100] * len(example.predict) + [*example.label] for example in examples]
+    longest = max(map(len, inputs))
     reference = model(
-        input_ids=torch.tensor([[*example.predict, *[PAD] * (inputs - len(example.predict))] for example in examples]),
-        attention_mask=torch.tensor([[1] * len(e.predict) + [0] * (inputs - len(e.predict)) for e in examples]),
-        labels=torch.tensor([[*example.label, *[-100] * (width - len(example.label))] for example in examples]),
+        input_ids=torch.tensor([[*row, *[PAD] * (longest - len(row))] for row in inputs]),
+        attention_mask=torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in inputs]),
+        labels=torch.tensor(labels if model.config.is_encoder_decoder else [[*row, *[-100] * (longest - len(row))] for row in labels]),
     ).loss
     reference.backward()
     assert loss == pytest.approx(reference.item(), abs=1e-5)
@@ -118,11 +128,11 @@ def test_finetune_is_the_models_own_loss():
     torch.testing.assert_close(gradient, gradients(StudentStep(model, FINETUNE)), atol=2e-6, rtol=1e-4)
 
 
-def test_prediction_mean_over_examples():
+def test_prediction_mean_over_examples(tiny):
     examples = [example for example in varied_examples() if example.label]
-    model = tiny_t5()
+    model = tiny()
     with torch.no_grad():
-        means = [pair_nll(model, example.predict, example.label).item() for example in examples]
+        means = [plain_nll(model, example.predict, example.label).item() for example in examples]
     _, sums, _ = whole(StudentStep(model, BY_EXAMPLE), examples)
     assert BY_EXAMPLE.metrics(sums)["prediction"] == pytest.approx(sum(means) / len(means), abs=1e-5)
 
@@ -132,10 +142,10 @@ def test_prediction_mean_over_examples():
 
 @pytest.mark.parametrize("objective", [QCRD, FINETUNE, BY_EXAMPLE], ids=["qcrd", "finetune", "mean-over-examples"])
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_micro_batches_do_not_change_loss_or_gradient(objective, size):
+def test_micro_batches_do_not_change_loss_or_gradient(tiny, objective, size):
     """1 x 8 = 2 x 4 = 8 x 1: dividing by local counts gave cosine 0.988 and another loss."""
     examples = varied_examples()
-    step = StudentStep(tiny_t5(), objective)
+    step = StudentStep(tiny(), objective)
     loss, sums, gradient = whole(step, examples)
     split = [examples[i : i + size] for i in range(0, len(examples), size)]
     split_loss, split_sums, split_gradient = run(step, split, total_counts(objective, examples))
@@ -146,10 +156,10 @@ def test_micro_batches_do_not_change_loss_or_gradient(objective, size):
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5, 11])
 @pytest.mark.parametrize("micro_batch_size", [None, 1, 2])
-def test_the_number_of_workers_does_not_change_the_gradient(workers, micro_batch_size):
+def test_the_number_of_workers_does_not_change_the_gradient(tiny, workers, micro_batch_size):
     """With 11 workers some have an empty micro-batch."""
     examples = varied_examples()
-    step = StudentStep(tiny_t5(), QCRD)
+    step = StudentStep(tiny(), QCRD)
     loss, _, gradient = whole(step, examples)
     lengths = [len(example.predict) for example in examples]
     dealt = deal(examples, workers=workers, micro_batch_size=micro_batch_size, lengths=lengths)
@@ -170,42 +180,42 @@ def calls_of(step: StudentStep, examples: list[Example]) -> list[str]:
 
 
 @pytest.mark.parametrize("objective", [QCRD, FINETUNE], ids=["qcrd", "finetune"])
-def test_every_micro_batch_makes_the_same_module_calls(objective):
+def test_every_micro_batch_makes_the_same_module_calls(tiny, objective):
     """ZeRO 3 gathers parameters call by call on all workers: one call less on one of them hangs the job."""
     examples = varied_examples()
-    step = StudentStep(tiny_t5(), objective)
+    step = StudentStep(tiny(), objective)
     usual = calls_of(step, examples)
     for other in ([], examples[:1], [examples[1]], [examples[2]], [examples[3]], [examples[4]]):
         assert calls_of(step, other) == usual
 
 
 @pytest.mark.parametrize("objective", [QCRD, FINETUNE], ids=["qcrd", "finetune"])
-def test_an_empty_micro_batch_weighs_nothing_and_is_connected(objective):
-    step = StudentStep(tiny_t5(), objective)
+def test_an_empty_micro_batch_weighs_nothing_and_is_connected(tiny, objective):
+    step = StudentStep(tiny(), objective)
     loss, sums, gradient = run(step, [[]], Counts(5, 5))
     assert loss == 0.0 and not gradient.any() and not sums.any()
 
 
-def test_a_batch_without_anything_to_learn_is_zero_not_nan():
+def test_a_batch_without_anything_to_learn_is_zero_not_nan(tiny):
     examples = [Example(predict=(5, EOS), explain=(6, EOS))] * 2
-    loss, sums, gradient = whole(StudentStep(tiny_t5(), QCRD), examples)
+    loss, sums, gradient = whole(StudentStep(tiny(), QCRD), examples)
     assert loss == 0.0 and not gradient.any() and QCRD.metrics(sums) == {"loss": 0.0}
 
 
 # --------------------------------------------------------------------------------------------------------------------------- what it means
 
 
-def test_a_question_without_positives_adds_l_pred_only():
+def test_a_question_without_positives_adds_l_pred_only(tiny):
     example = varied_examples()[2]
     assert example.negatives and not example.positives
-    model = tiny_t5()
+    model = tiny()
     loss, sums, _ = whole(StudentStep(model, QCRD), [example])
     with torch.no_grad():
-        assert loss == pytest.approx(0.5 * pair_nll(model, example.predict, example.label).item(), abs=1e-5)
+        assert loss == pytest.approx(0.5 * plain_nll(model, example.predict, example.label).item(), abs=1e-5)
     assert "contrast" not in QCRD.metrics(sums)
 
 
-def test_a_step_makes_the_positive_likelier_and_the_negative_less_likely():
+def test_a_step_makes_the_positive_likelier_and_the_negative_less_likely(tiny):
     """The sign of the whole: one small step on L_cl of a single question."""
     torch.manual_seed(0)
     example = Example(
@@ -214,8 +224,8 @@ def test_a_step_makes_the_positive_likelier_and_the_negative_less_likely():
         positives=(Rationale(tokens=(8, 9, EOS), score=0.9, weight=0.9),),
         negatives=(Rationale(tokens=(20, 21, 22, EOS), score=0.1, weight=0.9),),
     )
-    objective = build_objective(ObjectiveConfig(delta=100.0))
-    model = tiny_t5()
+    objective = build_objective(ObjectiveConfig(delta=100.0, beta=1.0))
+    model = tiny()
     step = StudentStep(model, objective)
     before, after = [], []
     for losses in (before, after):
@@ -229,9 +239,9 @@ def test_a_step_makes_the_positive_likelier_and_the_negative_less_likely():
     assert after[0] < before[0] and after[1] > before[1]
 
 
-def test_metrics_say_who_was_chosen_and_what_the_scores_were():
+def test_metrics_say_who_was_chosen_and_what_the_scores_were(tiny):
     examples = varied_examples()
-    _, sums, _ = whole(StudentStep(tiny_t5(), QCRD), examples)
+    _, sums, _ = whole(StudentStep(tiny(), QCRD), examples)
     metrics = QCRD.metrics(sums)
     contrasted = [example for example in examples if example.positives]
     scores = [rationale.score for example in contrasted for rationale in example.positives]
@@ -257,6 +267,50 @@ def test_an_unweighed_candidate_is_refused():
     with pytest.raises(ValueError, match="no weight"):
         collate([example], QCRD, pad=PAD)
     collate([example], FINETUNE, pad=PAD)
+
+
+# ------------------------------------------------------------------------------------------------------------- shared prompts, exactly
+
+
+@pytest.mark.parametrize("make", [tiny_llama, KINDS["qwen3"], tiny_gpt2], ids=["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["shared", "checkpointing"])
+def test_targets_that_share_a_prompt_are_read_as_if_alone(make, side, checkpointing):
+    """Logits and gradients of prompts of three lengths (one of a single token), two targets each, against plain runs without padding.
+    In float64, though norms and rotations are computed in float32."""
+    model = make().double()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    prompts, rows = [(7, 8, 9, 10, 11), (12,), (13, 14, 15)], [0, 2, 1, 0, 2, 1]
+    targets = [(20, 21, EOS), (22, EOS), (23, 24, 25, 26, EOS), (EOS,), (27, 28, EOS), (29, EOS)]
+    inputs, mask = torch.full((3, 6), PAD), torch.zeros(3, 6, dtype=torch.long)
+    for i, prompt in enumerate(prompts):
+        place = slice(0, len(prompt)) if side == "right" else slice(6 - len(prompt), 6)
+        inputs[i, place], mask[i, place] = torch.tensor(prompt), 1
+    labels = pad_rows(targets, IGNORED)[0]
+    logits = read(model, inputs, mask).logits(labels, torch.tensor(rows))
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)) * (labels != IGNORED)[..., None]
+    (logits * weights).sum().backward()
+    ours = gradients(StudentStep(model, QCRD))
+    model.gradient_checkpointing_disable()
+    total = 0.0
+    for i, (row, target) in enumerate(zip(rows, targets, strict=True)):
+        plain = plain_logits(model, prompts[row], target)
+        torch.testing.assert_close(logits[i, : len(target)], plain, atol=1e-6, rtol=1e-6)
+        total = total + (plain * weights[i, : len(target)]).sum()
+    total.backward()
+    torch.testing.assert_close(ours, gradients(StudentStep(model, QCRD)), atol=3e-6, rtol=1e-5)
+
+
+def test_gradient_checkpointing_learns_the_same(tiny):
+    """Also where a decoder-only student then cannot keep a prompt's keys and values, in a micro-batch that holds nothing as well."""
+    model, examples = tiny(), varied_examples()
+    loss, sums, gradient = whole(StudentStep(model, QCRD), examples)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    again = run(StudentStep(model, QCRD), [examples, []], total_counts(QCRD, examples))
+    assert again[0] == pytest.approx(loss, abs=1e-5)
+    torch.testing.assert_close(again[1], sums, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(again[2], gradient, atol=2e-6, rtol=1e-4)
 
 
 # -------------------------------------------------------------------------------------------------------------- other students, loading
@@ -300,11 +354,11 @@ def test_load_student_sets_dropout_and_float32(tmp_path):
     assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
 
 
-def test_load_student_refuses_what_is_no_encoder_decoder(tmp_path):
+def test_load_student_refuses_what_writes_nothing(tmp_path):
     BertModel(BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)).save_pretrained(
         tmp_path
     )
-    with pytest.raises(ValueError, match="bert model is no encoder-decoder"):
+    with pytest.raises(ValueError, match="bert model writes no text"):
         load_student(tmp_path)
 
 
