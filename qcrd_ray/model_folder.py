@@ -1,7 +1,8 @@
 """Students on disk: find one by name, say early what is wrong with it, load its model and tokenizer.
 
-A student is an encoder-decoder in Hugging Face form: a folder, a hub id, or `demo` for the shipped base. Hub ids are looked up in the
-local cache first, so a machine without a network can use what it has. Code from a model repository runs only with ``trust_remote_code``.
+A student is an encoder-decoder or a decoder-only model in Hugging Face form: a folder, a hub id, or `demo` for the shipped base. Hub ids
+are looked up in the local cache first, so a machine without a network can use what it has. Code from a model repository runs only with
+``trust_remote_code``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from qcrd_ray.errors import UserError
+from qcrd_ray.method.student import auto_class
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
 
@@ -44,18 +46,24 @@ def resolve(model: str | Path) -> str:
 def check_student(model: str | Path, *, trust_remote_code: bool = False) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """Read a student's config and tokenizer (no weights) and refuse what could not be trained or served.
 
-    Raises UserError for: no model there; a decoder-only model; no tokenizer; a tokenizer with more tokens than the model has
-    embeddings, with another end-of-sequence token than the model's, or that does not end a text with it.
+    Raises UserError for: no model there; a model that writes no text, or that keeps something else of a prompt than keys and values; no
+    tokenizer; a tokenizer with more tokens than the model has embeddings, with another end-of-sequence token than the model's, or, for an
+    encoder-decoder, that does not end a text with it.
     """
     name = resolve(model)
     config = read_config(name, trust_remote_code=trust_remote_code)
-    if not config.is_encoder_decoder:
+    if auto_class(config) is None:
         raise UserError(
-            f"model {name}: {config.model_type} is not an encoder-decoder. Students are of the T5 family for now "
-            "(t5, mt5, flan-t5, ...); decoder-only students are not supported yet."
+            f"model {name}: {config.model_type} ({', '.join(config.architectures or ['no architecture named'])}) is neither an "
+            "encoder-decoder nor a causal language model. Students are of the T5 family (t5, mt5, flan-t5, ...) or decoder-only (llama, "
+            "qwen, ...); config.json says which by `architectures`."
+        )
+    if odd := {*(getattr(config, "layer_types", None) or ())} - {"full_attention", "sliding_attention"}:
+        raise UserError(
+            f"model {name}: its layers ({', '.join(sorted(odd))}) keep no keys and values of a prompt that its targets could share"
         )
     tokenizer = read_tokenizer(name, config, trust_remote_code=trust_remote_code)
-    if tokenizer("a").input_ids[-1] != tokenizer.eos_token_id:
+    if config.is_encoder_decoder and tokenizer("a").input_ids[-1] != tokenizer.eos_token_id:
         raise UserError(
             f"model {name}: its tokenizer does not close a text with {tokenizer.eos_token!r}, so a student could not learn to stop. "
             "T5's tokenizers do; give this one a post-processor that appends it."
@@ -86,14 +94,18 @@ def load_student(model: str | Path, *, trust_remote_code: bool = False) -> tuple
 
 def load_model(model: str | Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model alone, from safetensors: a pickled checkpoint is refused, since reading one can run foreign code."""
-    return _from_hub(AutoModelForSeq2SeqLM, resolve(model), trust_remote_code, use_safetensors=True).eval()
+    auto = auto_class(read_config(model, trust_remote_code=trust_remote_code))
+    return _from_hub(auto, resolve(model), trust_remote_code, use_safetensors=True).eval()
 
 
 def fingerprint(folder: Path) -> str:
     """What a model folder says depends on: a hash over its configuration, tokenizer and weights, and over nothing else in it."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in (".json", ".safetensors", ".model", ".txt") and file.name not in ("task.json", "generation_config.json"):
+        if file.suffix in (".json", ".safetensors", ".model", ".txt", ".jinja") and file.name not in (
+            "task.json",
+            "generation_config.json",
+        ):
             with file.open("rb") as content:
                 digest.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -235,8 +235,9 @@ class VoteRecipe(Section):
 
 
 class ScratchRecipe(Section):
-    """A small random T5 and a tokenizer trained on the questions: for trying the road on one's own data, not for accuracy."""
+    """A small random student and a tokenizer trained on the questions: for trying the road on one's own data, not for accuracy."""
 
+    kind: Literal["t5", "llama"] = Field("t5", description="an encoder-decoder, or a decoder-only model")
     d_model: Count = 64
     d_ff: Count = 128
     layers: Count = 2
@@ -245,13 +246,16 @@ class ScratchRecipe(Section):
 
 
 class StudentRecipe(Section):
-    """The student: a T5-family encoder-decoder, pretrained (`model`) or random (`scratch`)."""
+    """The student: a T5-family encoder-decoder or a decoder-only model (Llama, Qwen), pretrained (`model`) or random (`scratch`)."""
 
     model: str | None = Field(None, description="hub id, folder, or `demo` for the shipped base")
     scratch: ScratchRecipe | None = None
     max_input_tokens: Count = 1024
     max_target_tokens: Count = 256
     dropout: Share | None = Field(None, description="none: the model's own")
+    chat: Literal["auto", "always", "never"] = Field(
+        "auto", description="decoder-only: put questions in the model's chat template: auto = where it has one"
+    )
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
@@ -264,7 +268,9 @@ class StudentRecipe(Section):
 class DiscriminatorRecipe(Section):
     """D(question, rationale) -> [0, 1]: an encoder, max pooling over tokens, two linear layers (section 2 of the paper)."""
 
-    model: str | None = Field(None, description="an encoder, or an encoder-decoder whose encoder is used; none: the student's own start")
+    model: str | None = Field(
+        None, description="an encoder, an encoder-decoder whose encoder is used, or a decoder; none: the student's own start"
+    )
     hidden: Count = 256
     max_tokens: Count = 512
     dropout: Share = 0.1

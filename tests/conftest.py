@@ -29,6 +29,20 @@ def tiny_student(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory) -> Path:
+    """The same as a decoder-only student: a random Llama."""
+    from qcrd_ray.recipe import ScratchRecipe, StudentRecipe
+    from qcrd_ray.tasks.word_problems import generate
+    from qcrd_ray.training.start_models import write_start
+
+    folder = tmp_path_factory.mktemp("tiny") / "decoder"
+    scratch = ScratchRecipe(kind="llama", d_model=32, d_ff=64, layers=1, heads=2, vocabulary=400)
+    recipe = StudentRecipe(scratch=scratch, max_input_tokens=384, max_target_tokens=128)
+    write_start(recipe, folder, texts=[question.question for question in generate(50, seed=0)], seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def make_run(tiny_student, tmp_path_factory):
     """A function that makes a run folder as training leaves it, with random models: (recipe, folder)."""
     return lambda: _make_run(tiny_student, tmp_path_factory.mktemp("run") / "run")

@@ -1,12 +1,12 @@
 """Generation behind one small protocol: what samples negatives, validates, evaluates and serves.
 
-transformers   encoder-decoders, also around a module in training; every sample is reproducible: :mod:`qcrd_ray.engines.seq2seq`
+transformers   both kinds, also around a module in training; every sample is reproducible: :mod:`qcrd_ray.engines.transformers_engine`
 ctranslate2    encoder-decoders of the T5 family on CPUs, for serving: :mod:`qcrd_ray.engines.converted`
-vllm           decoder-only models: :mod:`qcrd_ray.engines.decoder_only`
+vllm           decoder-only models, for serving: :mod:`qcrd_ray.engines.decoder_only`
 """
 
 from qcrd_ray.engines.base import Engine, Generated
 from qcrd_ray.engines.choosing import EngineName, choose_engine, load_engine
-from qcrd_ray.engines.seq2seq import Seq2SeqEngine, sample
+from qcrd_ray.engines.transformers_engine import TransformersEngine, sample
 
-__all__ = ["Engine", "EngineName", "Generated", "Seq2SeqEngine", "choose_engine", "load_engine", "sample"]
+__all__ = ["Engine", "EngineName", "Generated", "TransformersEngine", "choose_engine", "load_engine", "sample"]

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from qcrd_ray.method.tokenising import tokenise_inputs
+
 UNLIMITED = 1_000_000  # a tokenizer that knows no limit states one of 1e30
 
 
@@ -36,7 +38,9 @@ class Engine(Protocol):
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_input_tokens: int | None) -> list[list[int]]:
-    """Token ids of each prompt, cut to ``max_input_tokens`` (none: what the tokenizer states, if it does)."""
+    """Token ids of each prompt as training tokenised it, cut to ``max_input_tokens`` (none: what the tokenizer states, if it does)."""
     limit = max_input_tokens or tokenizer.model_max_length
+    if tokenizer.chat_template:
+        return [list(row) for row in tokenise_inputs(tokenizer, prompts, max_tokens=limit).rows]
     cut = {"truncation": True, "max_length": limit} if limit < UNLIMITED else {}
     return tokenizer(list(prompts), **cut).input_ids

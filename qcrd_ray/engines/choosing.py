@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from qcrd_ray.engines.base import Engine
-from qcrd_ray.engines.seq2seq import Seq2SeqEngine
+from qcrd_ray.engines.transformers_engine import TransformersEngine
 from qcrd_ray.errors import UserError
 from qcrd_ray.model_folder import load_student, pick_device, read_config, resolve
 
@@ -20,9 +20,10 @@ def choose_engine(
 ) -> EngineName:
     """What `serve.engine` means for the model in ``folder``, from its config alone.
 
-    `auto` is vllm for decoder-only models. For the T5 family on a CPU it is ctranslate2, which writes the same greedy texts faster than our
-    loop on transformers: on one thread, in batches of 1, 8 and 32, 11, 6.5 and 3.9 times as fast with the shipped student of 0.8 million
-    weights, 2.0, 1.5 and 1.1 times with one of T5-small's shape (44 million). On a GPU it is transformers: nobody has measured the other.
+    `auto` is vllm for decoder-only models where it is installed, else transformers. For the T5 family on a CPU it is ctranslate2, which
+    writes the same greedy texts faster than our loop on transformers: on one thread, in batches of 1, 8 and 32, 11, 6.5 and 3.9 times as
+    fast with the shipped student of 0.8 million weights, 2.0, 1.5 and 1.1 times with one of T5-small's shape (44 million). On a GPU it is
+    transformers: nobody has measured the other.
 
     Raises:
         UserError: this engine cannot run this model, or is not installed.
@@ -31,10 +32,10 @@ def choose_engine(
     runs: dict[str, bool] = {
         "vllm": not config.is_encoder_decoder,
         "ctranslate2": config.model_type in CONVERTIBLE and Path(resolve(folder)).is_dir(),  # what it converts is a folder
-        "transformers": config.is_encoder_decoder,
+        "transformers": True,
     }
     if engine == "auto":
-        if runs["vllm"]:
+        if runs["vllm"] and find_spec("vllm"):
             return "vllm"
         return "ctranslate2" if runs["ctranslate2"] and pick_device(device).type == "cpu" and find_spec("ctranslate2") else "transformers"
     if not runs[engine]:
@@ -72,4 +73,4 @@ def load_engine(
 
         return ConvertedEngine(folder, device=where, **limits)
     model, tokenizer = load_student(folder, trust_remote_code=trust_remote_code)
-    return Seq2SeqEngine(model.to(where), tokenizer, **limits)
+    return TransformersEngine(model.to(where), tokenizer, **limits)

@@ -1,7 +1,7 @@
 """The T5 family on ctranslate2, a C++ runtime: what serves a student on CPUs.
 
 The model is converted once, into a cache folder named by the fingerprint of its weights. Greedy texts are ctranslate2's, in float32.
-Samples are drawn by :class:`Seq2SeqEngine` around the same weights, loaded when the first sample is asked for: ctranslate2 seeds its
+Samples are drawn by :class:`TransformersEngine` around the same weights, loaded when the first sample is asked for: ctranslate2 seeds its
 threads once and takes no seed of a request, so what it drew for a question could not be drawn again; and it scales the output of T5 v1.1
 wrongly when transformers 5 has loaded it, which no greedy text shows and every sample would.
 """
@@ -21,7 +21,7 @@ from ctranslate2.converters import TransformersConverter
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from qcrd_ray.engines.base import Generated, encode
-from qcrd_ray.engines.seq2seq import Seq2SeqEngine, end_tokens
+from qcrd_ray.engines.transformers_engine import TransformersEngine, end_tokens
 from qcrd_ray.errors import UserError
 from qcrd_ray.model_folder import check_student, fingerprint, load_model, resolve
 
@@ -63,7 +63,7 @@ class ConvertedEngine:
     def generate(
         self, prompts: Sequence[str], *, n: int = 1, temperature: float = 0.0, top_p: float = 1.0, max_tokens: int, seed: int = 0
     ) -> list[list[Generated]]:
-        """See :class:`qcrd_ray.engines.Engine`. Samples are exactly those of :class:`Seq2SeqEngine`."""
+        """See :class:`qcrd_ray.engines.Engine`. Samples are exactly those of :class:`TransformersEngine`."""
         if temperature > 0:
             return self._sampler.generate(prompts, n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
         assert n >= 1 and max_tokens >= 1, (n, max_tokens)
@@ -85,11 +85,11 @@ class ConvertedEngine:
         return [[Generated(text.strip(), len(row), reason)] * n for text, row, reason in zip(texts, rows, reasons, strict=True)]
 
     @cached_property
-    def _sampler(self) -> Seq2SeqEngine:
+    def _sampler(self) -> TransformersEngine:
         if fingerprint(self.folder) != self.weights:
             raise UserError(f"{self.folder} has changed since it was loaded: samples and greedy texts would be two models'. Load it again.")
         model = load_model(self.folder, trust_remote_code=self.trust_remote_code).to(self.device)
-        return Seq2SeqEngine(model, self.tokenizer, batch_size=self.batch_size, max_input_tokens=self.max_input_tokens)
+        return TransformersEngine(model, self.tokenizer, batch_size=self.batch_size, max_input_tokens=self.max_input_tokens)
 
 
 class _Converter(TransformersConverter):

@@ -18,7 +18,7 @@ class DecoderOnlyEngine:
     """See :class:`qcrd_ray.engines.Engine`. ``batch_size`` is how many texts vLLM writes side by side.
 
     A sample has a seed of its own, made from (seed, prompt, number), so equal prompts get equal samples. But vLLM on a CPU sums in another
-    order in another batch, and a sample may then turn at a token that was nearly as likely: unlike :class:`Seq2SeqEngine`'s, its texts
+    order in another batch, and a sample may then turn at a token that was nearly as likely: unlike :class:`TransformersEngine`'s, its texts
     are the same again only where they are asked for in the same batches.
     """
 

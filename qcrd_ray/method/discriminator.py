@@ -1,6 +1,7 @@
 """The discriminator, equation (1): s = D(question, rationale) in [0, 1].
 
-An encoder, max pooling over its tokens and two linear layers, as in the paper. Saved as a folder of its own: ``config.json`` and
+An encoder, max pooling over its tokens and two linear layers, as in the paper. A decoder-only model serves as an encoder too: its last
+token has seen all others. Saved as a folder of its own: ``config.json`` and
 ``model.safetensors``, from which :meth:`Discriminator.load` rebuilds it without a recipe.
 """
 
@@ -24,8 +25,8 @@ from qcrd_ray.method.student import evaluating
 class Discriminator(nn.Module):
     """``forward`` gives logits, so that a loss may be taken on either side of the sigmoid; :meth:`score` gives s.
 
-    ``config`` is the Hugging Face configuration that ``encoder`` was built from: an encoder's, or that of an encoder-decoder whose encoder
-    it is.
+    ``config`` is the Hugging Face configuration that ``encoder`` was built from: its own, or that of an encoder-decoder whose encoder it
+    is.
     """
 
     def __init__(self, encoder: nn.Module, config: PretrainedConfig, *, hidden: int, dropout: float) -> None:
@@ -90,4 +91,7 @@ class Discriminator(nn.Module):
 
 
 def _encoder(model: PreTrainedModel) -> nn.Module:
-    return model.get_encoder() if model.config.is_encoder_decoder else model
+    if model.config.is_encoder_decoder:
+        return model.get_encoder()
+    model.config.use_cache = False  # a decoder-only model would keep keys and values for texts that nobody writes
+    return model

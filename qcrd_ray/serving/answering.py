@@ -14,9 +14,10 @@ from typing import Literal
 from transformers import AutoTokenizer
 
 from qcrd_ray.engines import EngineName, load_engine
+from qcrd_ray.engines.base import UNLIMITED
 from qcrd_ray.heads import Head, HeadAnswer, prompt_of, read
 from qcrd_ray.method.discriminator import Discriminator
-from qcrd_ray.method.tokenising import tokenise_pairs
+from qcrd_ray.method.tokenising import tokenise_inputs, tokenise_pairs
 from qcrd_ray.model_folder import pick_device
 from qcrd_ray.records import Question
 from qcrd_ray.student_folder import StudentFolder
@@ -81,7 +82,8 @@ class Student:
 
     def prompt_tokens(self, question: Question, *, head: Head) -> int:
         """How long the question is for this head; what is over ``max_input_tokens`` is not read."""
-        return len(self._tokenizer(prompt_of(self.task, question, head=head), verbose=False).input_ids)
+        prompt = prompt_of(self.task, question, head=head)
+        return len(tokenise_inputs(self._tokenizer, [prompt], max_tokens=UNLIMITED).rows[0])
 
     def write(self, asks: Sequence[Ask]) -> list[list[HeadAnswer]]:
         """The texts of each ask, in their order. Both heads and all asks of one sampling are written together."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.method.tokenising import tokenise
+from qcrd_ray.method.tokenising import tokenise, tokenise_inputs
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import Outcome, Question, Role
 from qcrd_ray.run_folder import write_text
@@ -151,7 +151,7 @@ def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
     """Add the token columns to ``rows``, and what was cut to ``counts``."""
 
     def ids(texts: list[str], limit: int, name: str) -> list[list[int]]:
-        tokenised = tokenise(tokenizer, texts, max_tokens=limit)
+        tokenised = (tokenise_inputs if name == "inputs" else tokenise)(tokenizer, texts, max_tokens=limit)
         counts[f"truncated_{name}"] += tokenised.truncated
         return [list(row) for row in tokenised.rows]
 

@@ -1,4 +1,4 @@
-"""Where a training starts: a pretrained student, or a small random T5 with a tokenizer trained on the questions (`student.scratch`).
+"""Where a training starts: a pretrained student, or a small random one with a tokenizer trained on the questions (`student.scratch`).
 
 Either is written to one folder of the run, so that workers and samplers on any node, both objectives, and the evaluation of the base
 read the same weights.
@@ -11,29 +11,71 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from jinja2 import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.randomness import keyed_seed
 from qcrd_ray.method.student import load_student
+from qcrd_ray.method.tokenising import tokenise_inputs
 from qcrd_ray.model_folder import TOKENIZER_FILES, check_student, resolve
-from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
+from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as in T5
 _SENTINELS = tuple(f"<extra_id_{i}>" for i in range(4))  # T5's blanks; the first masks words for the discriminator
+
+
+# How a decoder-only student without a chat template of its own reads a question: as a line, after which it writes.
+PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
 
 
 def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> None:
     """Refuse models that cannot be trained, before anything is started.
 
     Raises:
-        UserError: no such model, no tokenizer, or a tokenizer that does not belong to the student.
+        UserError: no such model, no tokenizer, a tokenizer that does not belong to the student, or texts too long for it.
     """
     if student.model is not None:
-        check_student(student.model, trust_remote_code=student.trust_remote_code)
+        config, tokenizer = check_student(student.model, trust_remote_code=student.trust_remote_code)
+        _check_chat(student, config, tokenizer)
+        _check_lengths(student, config)
     if discriminator.model is not None:
         _check_tokenizer(resolve(discriminator.model))
+
+
+def _check_chat(student: StudentRecipe, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    if config.is_encoder_decoder and student.chat == "always":
+        raise UserError(f"student.chat: {student.model} is an encoder-decoder, which reads questions as they are; leave it at auto")
+    if student.chat == "always" and not tokenizer.chat_template:
+        raise UserError(f"student.chat: always, and the tokenizer of {student.model} has no chat template; set it to auto or never")
+    if not config.is_encoder_decoder and student.chat != "never":
+        try:
+            tokenise_inputs(tokenizer, ["a" * student.max_input_tokens], max_tokens=student.max_input_tokens)
+        except (ValueError, TemplateError) as error:
+            raise UserError(f"student.chat: {error}; set it to never") from error
+
+
+def _check_lengths(student: StudentRecipe, config: PretrainedConfig) -> None:
+    """A decoder-only model has places for a prompt and its target together; beyond a sliding window a target would not see its prompt."""
+    needed = student.max_input_tokens + student.max_target_tokens
+    limits = {name: getattr(config, name, None) or needed for name in ("max_position_embeddings", "sliding_window")}
+    name, limit = min(limits.items(), key=lambda item: item[1])
+    if limit < needed and not config.is_encoder_decoder:
+        raise UserError(
+            f"student.max_input_tokens + student.max_target_tokens is {needed}, and {student.model} reads {limit} tokens ({name} in its "
+            f"config.json): lower them to {limit} together"
+        )
 
 
 def _check_tokenizer(name: str) -> None:
@@ -55,11 +97,15 @@ def write_start(student: StudentRecipe, folder: Path, *, texts: Iterable[str], s
         shutil.rmtree(writing, ignore_errors=True)
         if student.model is not None:
             name = resolve(student.model)
-            _, tokenizer = check_student(name, trust_remote_code=student.trust_remote_code)
+            config, tokenizer = check_student(name, trust_remote_code=student.trust_remote_code)
+            if not config.is_encoder_decoder:
+                frame_questions(tokenizer, chat=student.chat)
             model = load_student(name, dropout=student.dropout, trust_remote_code=student.trust_remote_code)
         else:
-            tokenizer = train_tokenizer(texts, student.scratch.vocabulary)
-            model = scratch_model(student.scratch, tokenizer, dropout=student.dropout, seed=seed)
+            tokenizer = train_tokenizer(texts, student.scratch.vocabulary, closes=student.scratch.kind == "t5")
+            if student.scratch.kind == "llama":
+                frame_questions(tokenizer, chat="never")
+            model = scratch_model(student, tokenizer, seed=seed)
         model.save_pretrained(writing)
         tokenizer.save_pretrained(writing)
         shutil.rmtree(folder, ignore_errors=True)
@@ -68,10 +114,26 @@ def write_start(student: StudentRecipe, folder: Path, *, texts: Iterable[str], s
     return tokenizer
 
 
-def scratch_model(
-    recipe: ScratchRecipe, tokenizer: PreTrainedTokenizerBase, *, dropout: float | None, seed: int
-) -> T5ForConditionalGeneration:
-    """A random T5 of the recipe's size; the same weights for the same seed, and the global random state untouched."""
+def frame_questions(tokenizer: PreTrainedTokenizerBase, *, chat: str) -> None:
+    """Give a decoder-only student's tokenizer, in place, all that its readers go by: a chat template (see
+    :mod:`qcrd_ray.method.tokenising`), the model's own or one that adds a line's end, and something to pad with."""
+    if chat == "never" or not tokenizer.chat_template:
+        begins = bool(tokenizer.bos_token) and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
+        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
+    if tokenizer.pad_token is None:  # padding is masked, so any token will do; one more would need an embedding
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def scratch_model(student: StudentRecipe, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
+    """A random student of the recipe's size; the same weights for the same seed, and the global random state untouched."""
+    build = {"t5": _scratch_t5, "llama": _scratch_llama}[student.scratch.kind]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(keyed_seed(seed, "scratch student"))
+        return build(student, tokenizer)
+
+
+def _scratch_t5(student: StudentRecipe, tokenizer: PreTrainedTokenizerBase) -> T5ForConditionalGeneration:
+    recipe = student.scratch
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=recipe.d_model,
@@ -80,18 +142,36 @@ def scratch_model(
         num_layers=recipe.layers,
         num_decoder_layers=recipe.layers,
         num_heads=recipe.heads,
-        dropout_rate=0.1 if dropout is None else dropout,
+        dropout_rate=0.1 if student.dropout is None else student.dropout,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(keyed_seed(seed, "scratch student"))
-        return T5ForConditionalGeneration(config)
+    return T5ForConditionalGeneration(config)
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-pair tokenizer on ``texts``: digits stand alone (arithmetic), any text decodes back exactly, EOS closes every text."""
+def _scratch_llama(student: StudentRecipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    recipe = student.scratch
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.d_model,
+        head_dim=max(32, recipe.d_model // recipe.heads),  # vLLM's kernels take no less
+        intermediate_size=recipe.d_ff,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        max_position_embeddings=student.max_input_tokens + student.max_target_tokens,
+        attention_dropout=student.dropout or 0.0,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, *, closes: bool = True) -> PreTrainedTokenizerFast:
+    """A byte-pair tokenizer on ``texts``: digits stand alone (arithmetic), any text decodes back exactly, EOS closes every text (unless
+    not ``closes``)."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -104,9 +184,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {EOS}", pair=f"$A {EOS} $B {EOS}", special_tokens=[(EOS, tokenizer.token_to_id(EOS))]
-    )
+    if closes:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {EOS}", pair=f"$A {EOS} $B {EOS}", special_tokens=[(EOS, tokenizer.token_to_id(EOS))]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN, extra_special_tokens=list(_SENTINELS)
     )

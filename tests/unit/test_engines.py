@@ -12,18 +12,18 @@ from teacher_tiny import write_llama
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.generation import TopPLogitsWarper
 
-from qcrd_ray.engines import Seq2SeqEngine, choose_engine, converted, load_engine, sample
+from qcrd_ray.engines import TransformersEngine, choose_engine, converted, load_engine, sample
 from qcrd_ray.errors import UserError
+from qcrd_ray.model_folder import load_model
 from qcrd_ray.tasks.word_problems import generate
 
 PROMPTS = ["predict: 3 plus 4", "explain: Tom has 12 apples and buys 30 more. How many apples has he now?", "predict: 7", "a b c d"]
 
 
-@pytest.fixture(scope="module")
-def lively(tiny_student, tmp_path_factory):
-    """A copy of the tiny student that ends its texts at various lengths: with tied random weights greedy repeats one token for ever."""
+def make_lively(student, folder):
+    """A copy of a tiny student that ends its texts at various lengths: with tied random weights greedy repeats one token for ever."""
     torch.manual_seed(4)
-    model = AutoModelForSeq2SeqLM.from_pretrained(tiny_student)
+    model = load_model(student)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
@@ -31,62 +31,82 @@ def lively(tiny_student, tmp_path_factory):
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
         model.lm_head.weight[model.config.eos_token_id] *= 2.0
     model.config.tie_word_embeddings = False
-    folder = tmp_path_factory.mktemp("lively")
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_student).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(student).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def engine(lively) -> Seq2SeqEngine:
+def lively(tiny_student, tmp_path_factory):
+    return make_lively(tiny_student, tmp_path_factory.mktemp("lively"))
+
+
+@pytest.fixture(scope="module")
+def engine(lively) -> TransformersEngine:
     return load_engine(lively, batch_size=3)
 
 
-def test_greedy_equals_hugging_face(engine):
+@pytest.fixture(scope="module", params=["tiny_student", "tiny_decoder"])
+def folder(request, tmp_path_factory):
+    """The folder of a lively student of each kind."""
+    return make_lively(request.getfixturevalue(request.param), tmp_path_factory.mktemp("lively"))
+
+
+@pytest.fixture(scope="module")
+def either(folder) -> TransformersEngine:
+    """An engine around a student of each kind."""
+    return load_engine(folder, batch_size=3)
+
+
+def test_greedy_equals_hugging_face(either):
     """Rows that end leave the batch: a cache or mask row that stayed behind would change the text of the others."""
-    tokenizer, model = engine.tokenizer, engine.model
+    tokenizer, model = either.tokenizer, either.model
     prompts = [f"{prompt} {i}" for i in range(6) for prompt in PROMPTS]
-    ours = engine.generate(prompts, max_tokens=20)
+    ours = either.generate(prompts, max_tokens=20)
     for prompt, (mine,) in zip(prompts, ours, strict=True):
-        ids = tokenizer(prompt, return_tensors="pt").input_ids
-        theirs = model.generate(ids, max_new_tokens=20, do_sample=False)[0, 1:].tolist()
+        message = [{"role": "user", "content": prompt}]
+        ids = tokenizer(prompt).input_ids
+        if tokenizer.chat_template:
+            ids = tokenizer.apply_chat_template(message, add_generation_prompt=True)["input_ids"]
+        read = 1 if model.config.is_encoder_decoder else len(ids)
+        theirs = model.generate(torch.tensor([ids]), max_new_tokens=20, do_sample=False)[0, read:].tolist()
         assert mine.text == tokenizer.decode(theirs, skip_special_tokens=True).strip()
         assert (mine.tokens, mine.finish_reason) == (len(theirs), "stop" if theirs[-1] == tokenizer.eos_token_id else "length")
     assert {generated.finish_reason for (generated,) in ours} == {"stop", "length"}, "the model ends too early or too late to test anything"
     assert len({generated.tokens for (generated,) in ours}) > 3
 
 
-def test_results_come_in_the_order_of_the_prompts(engine):
+def test_results_come_in_the_order_of_the_prompts(either):
     """Prompts are batched by length; a result must find its way back."""
-    alone = [engine.generate([prompt], max_tokens=12)[0][0].text for prompt in PROMPTS]
-    assert [generated.text for (generated,) in engine.generate(PROMPTS, max_tokens=12)] == alone
+    alone = [either.generate([prompt], max_tokens=12)[0][0].text for prompt in PROMPTS]
+    assert [generated.text for (generated,) in either.generate(PROMPTS, max_tokens=12)] == alone
     assert len(set(alone)) == len(PROMPTS)
 
 
-def test_samples_depend_on_seed_prompt_and_number_alone(engine, lively):
+def test_samples_depend_on_seed_prompt_and_number_alone(either, folder):
     """A sample that depended on its batch would change when a run is resumed or shared out among other workers."""
     ask = {"n": 3, "temperature": 1.5, "top_p": 0.95, "max_tokens": 12}
-    together = engine.generate(PROMPTS, seed=7, **ask)
-    assert engine.generate(PROMPTS[::-1], seed=7, **ask)[::-1] == together
-    assert [load_engine(lively, batch_size=64).generate([prompt], seed=7, **ask)[0] for prompt in PROMPTS] == together
-    assert engine.generate(PROMPTS, seed=8, **ask) != together
+    together = either.generate(PROMPTS, seed=7, **ask)
+    assert either.generate(PROMPTS[::-1], seed=7, **ask)[::-1] == together
+    assert [load_engine(folder, batch_size=64).generate([prompt], seed=7, **ask)[0] for prompt in PROMPTS] == together
+    assert either.generate(PROMPTS, seed=8, **ask) != together
     assert all(len({generated.text for generated in samples}) > 1 for samples in together)
-    first = engine.generate(PROMPTS, seed=7, n=1, temperature=1.5, top_p=0.95, max_tokens=12)
+    first = either.generate(PROMPTS, seed=7, n=1, temperature=1.5, top_p=0.95, max_tokens=12)
     assert [samples[0] for samples in together] == [samples[0] for samples in first]
 
 
-def test_generation_leaves_the_process_as_it_was(engine):
+def test_generation_leaves_the_process_as_it_was(either):
     """The live module of a training is validated through this: its mode, its gradients and the global random state are not ours."""
-    engine.model.train()
+    either.model.train()
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    engine.generate(PROMPTS, temperature=1.0, max_tokens=4)
+    either.generate(PROMPTS, temperature=1.0, max_tokens=4)
     assert torch.equal(torch.get_rng_state(), before)
-    assert engine.model.training
-    loss = engine.model(input_ids=torch.tensor([[5, 6, 1]]), labels=torch.tensor([[7, 1]])).loss
+    assert either.model.training
+    loss = either.model(input_ids=torch.tensor([[5, 6, 1]]), labels=torch.tensor([[7, 8, 1]])).loss
     loss.backward()
-    engine.model.zero_grad()
-    engine.model.eval()
+    either.model.zero_grad()
+    either.model.eval()
 
 
 def test_no_top_k():
@@ -110,10 +130,10 @@ def test_top_p_keeps_the_nucleus(top_p):
     assert sample(logits.expand(20_000, 50), top_p=top_p, uniforms=uniforms).unique().tolist() == kept
 
 
-def test_max_tokens_is_told_as_length(engine):
-    (generated,) = engine.generate(["predict: 3"], max_tokens=1)[0]
+def test_max_tokens_is_told_as_length(either):
+    (generated,) = either.generate(["predict: 3"], max_tokens=1)[0]
     assert generated.tokens == 1
-    assert engine.generate([], max_tokens=5) == []
+    assert either.generate([], max_tokens=5) == []
 
 
 def test_inputs_are_cut_and_keep_their_end(lively):
@@ -125,13 +145,14 @@ def test_inputs_are_cut_and_keep_their_end(lively):
     assert engine.generate([long], max_tokens=3)[0] == engine.generate([long[:-600]], max_tokens=3)[0]
 
 
-def test_load_weights_in_place(tiny_student, lively):
+def test_load_weights_in_place(either, folder, tiny_student, tiny_decoder):
     """Samplers swap snapshots in a live process; the texts must be those of the new weights."""
-    engine = load_engine(lively)
+    engine = load_engine(folder)
     swapped, kept = engine.generate(PROMPTS, max_tokens=8), engine.model
-    other = load_engine(tiny_student).generate(PROMPTS, max_tokens=8)
-    assert swapped != other
-    engine.load_weights(lively)
+    plain = tiny_student if kept.config.is_encoder_decoder else tiny_decoder
+    engine.load_weights(plain)
+    assert engine.generate(PROMPTS, max_tokens=8) == load_engine(plain).generate(PROMPTS, max_tokens=8) != swapped
+    engine.load_weights(folder)
     assert engine.generate(PROMPTS, max_tokens=8) == swapped
     assert engine.model is kept
 
@@ -244,6 +265,8 @@ def test_which_engine_runs_which_model(tiny_student, tmp_path):
         UserError, match=r"serve\.engine: vllm cannot run .* encoder-decoder \(t5\); use auto, or ctranslate2 or transformers"
     ):
         load_engine(tiny_student, engine="vllm")
-    for name in ("transformers", "ctranslate2"):
-        with pytest.raises(UserError, match=rf"serve\.engine: {name} cannot run .* decoder-only model \(llama\); use auto, or vllm"):
-            load_engine(llama, engine=name)
+    assert choose_engine(llama, "transformers") == "transformers"
+    with pytest.raises(
+        UserError, match=r"serve\.engine: ctranslate2 cannot run .* decoder-only model \(llama\); use auto, or transformers or vllm"
+    ):
+        load_engine(llama, engine="ctranslate2")

@@ -7,16 +7,20 @@ import random
 
 import pytest
 import torch
-from method_tiny import EOS, PAD, tiny_t5, tokens
-from transformers import BertConfig, BertModel
+from method_tiny import EOS, PAD, tiny_llama, tiny_t5, tokens
+from transformers import BertConfig, BertModel, LlamaModel
 
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.discriminator_step import Contrast, DiscriminatorStep, collate_contrasts
 from qcrd_ray.method.scoring import auc
 
 
-def tiny_discriminator(*, dropout: float = 0.0) -> Discriminator:
-    return Discriminator.from_model(tiny_t5(), hidden=16, dropout=dropout).train()
+def tiny_decoder() -> LlamaModel:
+    return tiny_llama().model
+
+
+def tiny_discriminator(model=tiny_t5, *, dropout: float = 0.0) -> Discriminator:
+    return Discriminator.from_model(model(), hidden=16, dropout=dropout).train()
 
 
 def tiny_bert() -> BertModel:
@@ -78,11 +82,12 @@ def test_nothing_two_sided_is_a_connected_zero(contrasts):
     assert loss == 0.0 and not gradient.any() and step.metrics(sums) == {}
 
 
-def test_scores_do_not_depend_on_padding_batching_or_order():
+@pytest.mark.parametrize("model", [tiny_t5, tiny_decoder], ids=["encoder-decoder", "decoder-only"])
+def test_scores_do_not_depend_on_padding_batching_or_order(model):
     """Max pooling over padding would make a short text's score depend on its neighbours."""
     draw = random.Random(2)
     pairs = [tokens(draw, length) for length in (9, 1, 5, 30, 2, 7)]
-    discriminator = tiny_discriminator(dropout=0.5)
+    discriminator = tiny_discriminator(model, dropout=0.5)
     together = discriminator.score(pairs)
     assert discriminator.score(pairs, batch_size=1) == pytest.approx(together, abs=1e-6)
     assert discriminator.score(pairs[::-1], batch_size=2) == pytest.approx(together[::-1], abs=1e-6)
@@ -101,7 +106,7 @@ def test_score_of_nothing_is_nothing_and_of_an_empty_pair_refused():
         tiny_discriminator().score([(5, EOS), ()])
 
 
-@pytest.mark.parametrize("model", [tiny_t5, tiny_bert], ids=["encoder-decoder", "encoder"])
+@pytest.mark.parametrize("model", [tiny_t5, tiny_bert, tiny_decoder], ids=["encoder-decoder", "encoder", "decoder-only"])
 def test_saved_folder_loads_by_itself_with_the_same_scores(model, tmp_path):
     discriminator = Discriminator.from_model(model(), hidden=16, dropout=0.1)
     discriminator.save(tmp_path / "d", max_tokens=64)
@@ -122,11 +127,11 @@ def test_saved_configuration_names_no_path_of_this_machine(tmp_path):
 
 
 def test_from_pretrained_takes_the_encoders_weights(tmp_path):
-    model = tiny_t5()
-    model.save_pretrained(tmp_path)
-    discriminator = Discriminator.from_pretrained(tmp_path, hidden=8)
-    for ours, theirs in zip(discriminator.encoder.parameters(), model.encoder.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for student, encoder in ((tiny_t5(), "encoder"), (tiny_llama(), "model")):
+        student.save_pretrained(tmp_path)
+        discriminator = Discriminator.from_pretrained(tmp_path, hidden=8)
+        for ours, theirs in zip(discriminator.encoder.parameters(), getattr(student, encoder).parameters(), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_bf16_scores():

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from qcrd_ray.method.augmentation import balancing_negatives, corrupt
 from qcrd_ray.method.examples import Rationale, Source
 from qcrd_ray.method.negatives import merge, snapshot_for
-from qcrd_ray.method.tokenising import tokenise, tokenise_pairs
+from qcrd_ray.method.tokenising import tokenise, tokenise_inputs, tokenise_pairs
 
-WORDS = ["<pad>", "</s>", "<unk>", "<mask>", *"abcdefghij"]
+WORDS = ["<pad>", "</s>", "<unk>", "<mask>", *"abcdefghij", "<s>", "<user>", "<bot>"]
 PAD, EOS = 0, 1
 
 
@@ -50,6 +50,66 @@ def test_pairs_are_the_tokenizers_own_and_cuts_are_counted():
     assert len(rows[1]) == 6 and rows[1][-2:] == (9, EOS), "the longer side, the question, is cut"
     assert truncated == 1
     assert tokenise_pairs(word_tokenizer(), [], [], max_tokens=6) == ([], 0)
+
+
+CHAT = "{% for m in messages %}{{ '<user>' + m['content'] }}{% endfor %}{% if add_generation_prompt %}{{ '<bot>' }}{% endif %}"
+
+
+def chat_tokenizer(template: str = CHAT) -> PreTrainedTokenizerFast:
+    """A decoder-only model's: it begins a text by itself, and ends none."""
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", WORDS.index("<s>"))]
+    )
+    marks = {"bos_token": "<s>", "extra_special_tokens": ["<user>", "<bot>"]}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="<unk>", chat_template=template, **marks)
+
+
+USER, BOT = WORDS.index("<user>"), WORDS.index("<bot>")
+
+
+def test_a_chat_templates_input_is_what_transformers_makes_of_it_and_targets_begin_nothing():
+    """A second start token before a target would be learnt as part of it."""
+    tokenizer = chat_tokenizer()
+    assert tokenise_inputs(tokenizer, ["a b"], max_tokens=9).rows == [(USER, 4, 5, BOT)]
+    message = [{"role": "user", "content": "a b"}]
+    assert tokenizer.apply_chat_template(message, add_generation_prompt=True)["input_ids"] == [USER, 4, 5, BOT]
+    assert tokenise(tokenizer, ["c d"], max_tokens=9).rows == [(6, 7, EOS)]
+
+
+def test_a_cut_takes_nothing_of_the_chat_template():
+    """A prompt cut without its end asks for more of the question."""
+    rows, truncated = tokenise_inputs(chat_tokenizer(), ["a b c d e", "a b"], max_tokens=4)
+    assert rows == [(USER, 4, 5, BOT)] * 2 and truncated == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [("<user><bot>", "does not show"), (CHAT.replace("content']", "content'] | upper"), "does not show"), (CHAT, "takes 2")],
+)
+def test_a_chat_template_that_is_of_no_use_is_told(template, told):
+    with pytest.raises(ValueError, match=told):
+        tokenise_inputs(chat_tokenizer(template), ["a b c"], max_tokens=2)
+
+
+def test_an_encoder_decoders_inputs_are_closed_like_its_targets():
+    assert tokenise_inputs(word_tokenizer(), ["a b"], max_tokens=4) == tokenise(word_tokenizer(), ["a b"], max_tokens=4)
+
+
+@pytest.mark.parametrize(("max_tokens", "row"), [(9, (4, 5, EOS, 6, 7, 8, EOS)), (6, (4, 5, EOS, 6, 7, EOS)), (4, (4, EOS, 6, EOS))])
+def test_pairs_are_closed_where_the_tokenizer_closes_none(max_tokens, row):
+    """Else the discriminator of a decoder-only student could not tell where the question ends."""
+    rows, truncated = tokenise_pairs(chat_tokenizer(), ["a b"], ["c d e"], max_tokens=max_tokens)
+    assert rows == [row] and truncated == (max_tokens < 7)
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(2, 20))
+def test_closed_pairs_fill_their_room_and_cut_the_longer_side(question, rationale, max_tokens):
+    rows, truncated = tokenise_pairs(chat_tokenizer(), ["a " * question], ["b " * rationale], max_tokens=max_tokens)
+    assert len(rows[0]) == min(question + rationale + 2, max_tokens) and truncated == (question + rationale + 2 > max_tokens)
+    kept = rows[0].count(4), rows[0].count(5)
+    assert all(part == whole or part >= (max_tokens - 2) // 2 for part, whole in zip(kept, (question, rationale), strict=True))
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- negatives

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig
+from transformers import AutoTokenizer, BertConfig, LlamaForCausalLM
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.model_folder import check_student, load_student, resolve
@@ -72,9 +72,23 @@ def test_a_tokenizer_that_does_not_end_its_texts(folder):
         check_student(folder)
 
 
-def test_decoder_only_students_are_refused_for_now(tmp_path):
-    LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="decoder-only students are not supported yet"):
+def test_a_decoder_only_student_loads_and_its_tokenizer_need_not_end_texts(tiny_decoder):
+    model, tokenizer = load_student(tiny_decoder)
+    assert isinstance(model, LlamaForCausalLM)
+    assert tokenizer("a").input_ids[-1] != tokenizer.eos_token_id
+
+
+def test_what_writes_no_text_is_refused(tmp_path):
+    """A BERT has a causal form in transformers, which would train on without ever being of use."""
+    BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"bert \(BertForMaskedLM\) is neither an encoder-decoder nor a causal language model"):
+        check_student(tmp_path)
+
+
+def test_layers_without_keys_and_values_are_refused(tmp_path):
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "layer_types": ["full_attention", "linear_attention"]}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2}))
+    with pytest.raises(UserError, match=r"its layers \(linear_attention\) keep no keys and values"):
         check_student(tmp_path)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 
 import pytest
+from teacher_tiny import write_llama
 from training_tiny import tiny_recipe
 from transformers import AutoTokenizer
 
 from qcrd_ray.errors import UserError
+from qcrd_ray.method.tokenising import tokenise_inputs
 from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
 from qcrd_ray.records import StudentNegative
 from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_progress
@@ -157,8 +160,6 @@ def test_a_pretrained_start_keeps_its_weights_and_takes_the_dropout(tiny_student
 
 
 def test_a_student_that_cannot_be_trained_is_refused_before_anything_starts(tmp_path, tiny_student):
-    import shutil
-
     with pytest.raises(UserError, match="no such folder"):
         check_start(StudentRecipe(model=str(tmp_path / "nowhere")), DiscriminatorRecipe())
     shutil.copytree(tiny_student, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "special*"))
@@ -168,3 +169,48 @@ def test_a_student_that_cannot_be_trained_is_refused_before_anything_starts(tmp_
     (tmp_path / "empty" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match=r"discriminator.model: .*empty has no tokenizer"):
         check_start(StudentRecipe(model=str(tiny_student)), DiscriminatorRecipe(model=str(tmp_path / "empty")))
+
+
+def test_a_scratch_llama_is_a_student_that_pads_and_reads_lines(tmp_path):
+    scratch = ScratchRecipe(kind="llama", d_model=16, d_ff=16, layers=1, heads=2, vocabulary=300)
+    recipe = StudentRecipe(scratch=scratch, max_input_tokens=30, max_target_tokens=12)
+    tokenizer = write_start(recipe, tmp_path, texts=["one two three"], seed=3)
+    assert json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"] == 42
+    (ids,) = tokenise_inputs(tokenizer, ["predict: one"], max_tokens=30).rows
+    assert tokenizer.decode(ids) == "predict: one\n"
+    assert tokenizer.pad_token_id == 0
+
+
+def test_a_decoder_only_start_says_by_its_tokenizer_how_questions_are_read(tmp_path):
+    """All who read a start, a snapshot or an exported student go by its chat template and its padding token."""
+    own = "{% for m in messages %}{{ 'So ' + m['content'] + ' .' }}{% endfor %}"
+    for chat, template, text in (("auto", own, "So the ."), ("never", own, "the\n"), ("auto", None, "the\n"), ("always", own, "So the .")):
+        model = write_llama(tmp_path / "model", chat_template=template)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer.pad_token = None
+        tokenizer.save_pretrained(model)
+        write_start(StudentRecipe(model=str(model), chat=chat), tmp_path / "start", texts=[], seed=0)
+        start = AutoTokenizer.from_pretrained(tmp_path / "start")
+        assert start.apply_chat_template([{"role": "user", "content": "the"}], add_generation_prompt=True, tokenize=False) == text
+        assert start.pad_token == start.eos_token
+        shutil.rmtree(tmp_path / "model")
+        shutil.rmtree(tmp_path / "start")
+
+
+@pytest.mark.parametrize(
+    ("settings", "template", "told"),
+    [
+        ({"chat": "always"}, None, r"student\.chat: always, and the tokenizer of .* has no chat template"),
+        ({}, "nothing of the message", r"student\.chat: .* does not show .*; set it to never"),
+        ({"max_input_tokens": 200, "max_target_tokens": 57}, None, r"is 257, and .* reads 256 tokens \(max_position_embeddings"),
+    ],
+)
+def test_a_decoder_only_student_that_cannot_be_trained_is_refused(tmp_path, settings, template, told):
+    model = write_llama(tmp_path, chat_template=template)
+    with pytest.raises(UserError, match=told):
+        check_start(StudentRecipe(model=str(model), **{"max_input_tokens": 64, "max_target_tokens": 64, **settings}), DiscriminatorRecipe())
+
+
+def test_an_encoder_decoder_takes_no_chat_template(tiny_student):
+    with pytest.raises(UserError, match=r"student\.chat: .* encoder-decoder"):
+        check_start(StudentRecipe(model=str(tiny_student), chat="always"), DiscriminatorRecipe())
