@@ -17,10 +17,11 @@ import torch
 from ray.exceptions import GetTimeoutError, RayError
 from ray.job_submission import JobSubmissionClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModel
 
 from qcrd_ray import cluster, model_folder
 from qcrd_ray.errors import UserError
+from qcrd_ray.method.student import auto_class
 from qcrd_ray.recipe import Recipe, ServingRecipe, TrainRecipe
 from qcrd_ray.run_folder import resolve
 from qcrd_ray.training.job import judges, objectives_of
@@ -65,7 +66,7 @@ def count_parameters(recipe: Recipe) -> tuple[int, int]:
         if not any(judges(recipe, objective) for objective in objectives_of(recipe)):
             return _size(student), 0
         judge = _model(recipe.discriminator.model, False) if recipe.discriminator.model else student
-    return _size(student), _size(judge.get_encoder() if judge.config.is_encoder_decoder else judge)
+    return _size(student), _size(judge.get_encoder() if judge.config.is_encoder_decoder else judge.base_model)
 
 
 def training_bytes(train: TrainRecipe, *, student: int, encoder: int, reference: int = 0) -> int:
@@ -185,8 +186,7 @@ def _name(node: dict) -> str:
 
 def _model(name: str, trust_remote_code: bool) -> torch.nn.Module:
     config = AutoConfig.from_pretrained(model_folder.resolve(name), trust_remote_code=trust_remote_code)
-    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModel
-    return auto.from_config(config, trust_remote_code=trust_remote_code)
+    return (auto_class(config) or AutoModel).from_config(config, trust_remote_code=trust_remote_code)
 
 
 def _size(module: torch.nn.Module) -> int:

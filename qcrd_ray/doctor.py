@@ -23,6 +23,7 @@ from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.run_folder import RunFolder, installed_version
 from qcrd_ray.training import made
 from qcrd_ray.training.job import objectives_of
+from qcrd_ray.training.start_models import check_start
 
 SPLITS = ("train", "validation", "test", "held_out")
 STAGES = ("generate", "train", "evaluate", "serve")
@@ -117,6 +118,7 @@ def check_teacher(recipe: Recipe) -> str:
 
 def check_student(recipe: Recipe) -> str:
     student = recipe.student
+    check_start(student, recipe.discriminator)
     if student.model is None:
         return "a random student is made from student.scratch"
     config, tokenizer = model_folder.check_student(student.model, trust_remote_code=student.trust_remote_code)

@@ -8,27 +8,38 @@ from pathlib import Path
 
 from qcrd_ray import __version__
 from qcrd_ray.method.objectives import OBJECTIVES
-from qcrd_ray.recipe import Recipe, RecordedTeacher, Split
+from qcrd_ray.recipe import Recipe, RecordedTeacher, Split, StudentRecipe
 from qcrd_ray.result_table import markdown_table
 from qcrd_ray.run_folder import RunFolder
 
-USE = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+USE = {
+    "encoder-decoder": """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
 question = {question}
 for prefix in ({predict!r}, {explain!r}):  # the label alone, or the reasoning that ends in it
     tokens = tokenizer(prefix + question, return_tensors="pt")
-    print(tokenizer.decode(model.generate(**tokens)[0], skip_special_tokens=True))"""
+    print(tokenizer.decode(model.generate(**tokens)[0], skip_special_tokens=True))""",
+    "decoder-only": """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+question = {question}
+for prefix in ({predict!r}, {explain!r}):  # the label alone, or the reasoning that ends in it
+    message = [{{"role": "user", "content": prefix + question}}]
+    tokens = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    written = model.generate(**tokens)[0, tokens["input_ids"].shape[1] :]
+    print(tokenizer.decode(written, skip_special_tokens=True))""",
+}
 
 CARD = """---
 library_name: transformers
-pipeline_tag: text2text-generation
+pipeline_tag: {pipeline}
 tags: [rationale-distillation, qcrd]
 ---
 
 # {name}
 
-A small encoder-decoder that answers questions of one kind ({kind}). It was distilled from a larger model's rationales by qcrd_ray
+A small {architecture} model that answers questions of one kind ({kind}). It was distilled from a larger model's rationales by qcrd_ray
 {version} with the objective `{objective}`{paper}.
 
 ## How to use it
@@ -79,6 +90,8 @@ def render_card(recipe: Recipe, folder: RunFolder, *, results: Mapping, task: Ma
     return CARD.format(
         name=recipe.name,
         kind=recipe.task.kind,
+        architecture=task["architecture"],
+        pipeline="text2text-generation" if task["architecture"] == "encoder-decoder" else "text-generation",
         version=__version__,
         objective=recipe.objective.name,
         paper=" (Quality-guided Contrastive Rationale Distillation, arXiv 2405.13014)" if recipe.objective.name == "qcrd" else "",
@@ -96,7 +109,9 @@ def render_card(recipe: Recipe, folder: RunFolder, *, results: Mapping, task: Ma
 
 def use_it(task: Mapping) -> str:
     """The lines of Python that ask a student, with the example of its task.json."""
-    return USE.format(question=repr(task["example"]["input"]), predict=task["predict_prefix"], explain=task["explain_prefix"])
+    return USE[task["architecture"]].format(
+        question=repr(task["example"]["input"]), predict=task["predict_prefix"], explain=task["explain_prefix"]
+    )
 
 
 def _data(recipe: Recipe, folder: RunFolder) -> str:
@@ -123,7 +138,7 @@ def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
     teacher = "a recording" if isinstance(recipe.teacher, RecordedTeacher) else _model(recipe.teacher.model)
     settings: dict[str, object] = {
         "teacher": f"{teacher}, {recipe.sampling.k} samples a question at temperature {recipe.sampling.temperature:g}",
-        "student base": _model(recipe.student.model) if recipe.student.model else "a random T5 (`student.scratch`)",
+        "student base": _base(recipe.student),
         "labels": objective.labels,
         "rounds": f"{train.rounds} of {train.round.size} {train.round.unit}",
         "batch size, learning rate": f"{train.batch_size}, {train.learning_rate:g} ({train.schedule})",
@@ -141,6 +156,10 @@ def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
     result = json.loads((folder.training(objective.name) / "result.json").read_text())
     settings["checkpoint"] = f"round {result['best_round']} of {result['rounds']}, the best on validation by {result['chosen_by']}"
     return settings
+
+
+def _base(student: StudentRecipe) -> str:
+    return _model(student.model) if student.model else f"a random {student.scratch.kind} (`student.scratch`)"
 
 
 def _model(name: str) -> str:

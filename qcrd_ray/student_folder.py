@@ -1,6 +1,6 @@
 """The student folder: what a run is for. An ordinary Hugging Face folder that says all that is needed to use and to serve it.
 
-config.json, model.safetensors, tokenizer*    for AutoModelForSeq2SeqLM and AutoTokenizer, which need nothing of ours
+config.json, model.safetensors, tokenizer*    for transformers' auto classes, which need nothing of ours
 generation_config.json                        greedy, with room for the longest target
 task.json                                     how questions are written and read (:class:`StudentFolder`)
 README.md                                     the model card
@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.model_card import render_card
-from qcrd_ray.model_folder import check_student, fingerprint
+from qcrd_ray.model_folder import check_student, fingerprint, read_config
 from qcrd_ray.recipe import Recipe, TaskRecipe
 from qcrd_ray.records import Question
 from qcrd_ray.run_folder import RunFolder, write_text
@@ -86,11 +86,13 @@ def export_student(recipe: Recipe, folder: RunFolder, *, results: dict) -> Path:
     writing = folder.student.with_name(f".{folder.student.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
     shutil.copytree(best, writing)
+    facts = _facts(recipe, folder, best)
     tokenizer = AutoTokenizer.from_pretrained(best)
     tokenizer.model_max_length, tokenizer.model_input_names = recipe.student.max_input_tokens, MODEL_INPUTS
+    if facts["architecture"] == "decoder-only":  # it reads what it has written as well
+        tokenizer.model_max_length += recipe.student.max_target_tokens
     tokenizer.save_pretrained(writing)
-    _write_generation_config(recipe, writing)
-    facts = _facts(recipe, folder, best)
+    _write_generation_config(recipe, writing, pad=tokenizer.pad_token_id)
     write_text(writing / TASK_FILE, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     card = render_card(recipe, folder, results=results, task=facts, discriminator=(writing / DISCRIMINATOR).is_dir())
     write_text(writing / "README.md", card)
@@ -109,10 +111,12 @@ def _check_place(student: Path, best: Path) -> None:
         raise UserError(f"{student} holds another student than the one in {best}: move it away or delete it, and export again")
 
 
-def _write_generation_config(recipe: Recipe, folder: Path) -> None:
-    """What `generate` does when it is told nothing: greedy, up to the longest target. Token ids stay as the model has them."""
+def _write_generation_config(recipe: Recipe, folder: Path, *, pad: int) -> None:
+    """What `generate` does when it is told nothing: greedy, up to the longest target. Token ids stay as the model has them, and ``pad`` is
+    for one that has none."""
     config = GenerationConfig.from_pretrained(folder)
     kept = {name: getattr(config, name) for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id", "bos_token_id")}
+    kept["pad_token_id"] = pad if kept["pad_token_id"] is None else kept["pad_token_id"]
     GenerationConfig(**kept, do_sample=False, max_new_tokens=recipe.student.max_target_tokens).save_pretrained(folder)
 
 
@@ -123,6 +127,7 @@ def _facts(recipe: Recipe, folder: RunFolder, best: Path) -> dict:
     return {
         **task.describe(),
         "task": recipe.task.model_dump(mode="json"),
+        "architecture": "encoder-decoder" if read_config(best).is_encoder_decoder else "decoder-only",
         "max_input_tokens": recipe.student.max_input_tokens,
         "max_target_tokens": recipe.student.max_target_tokens,
         "example": {"question": question.question, "choices": list(question.choices), "input": task.student_input(question)},

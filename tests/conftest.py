@@ -44,16 +44,25 @@ def tiny_decoder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_run(tiny_student, tmp_path_factory):
-    """A function that makes a run folder as training leaves it, with random models: (recipe, folder)."""
-    return lambda: _make_run(tiny_student, tmp_path_factory.mktemp("run") / "run")
+    """A function that makes a run folder as training leaves it, with random models like the one in ``student``: (recipe, folder)."""
+    return lambda student=tiny_student: _make_run(student, tmp_path_factory.mktemp("run") / "run")
 
 
 @pytest.fixture(scope="session")
 def exported_student(make_run) -> Path:
     """A student folder with a discriminator, as a finished run exports it."""
+    return _export(*make_run())
+
+
+@pytest.fixture(scope="session")
+def exported_decoder(make_run, tiny_decoder) -> Path:
+    """The same of a decoder-only student."""
+    return _export(*make_run(tiny_decoder))
+
+
+def _export(recipe, folder) -> Path:
     from qcrd_ray.student_folder import export_student
 
-    recipe, folder = make_run()
     row = {"name": "student", "head": "label", "split": "test", "correct": 1, "total": 2, "unanswered": 0}
     return export_student(recipe, folder, results={"rows": [{**row, "accuracy": 0.5, "low": 0.1, "high": 0.9}], "notes": []})
 
@@ -63,9 +72,10 @@ def _make_run(student: Path, root: Path):
     import shutil
 
     import torch
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from qcrd_ray.method.discriminator import Discriminator
+    from qcrd_ray.model_folder import load_model
     from qcrd_ray.questions import read_split
     from qcrd_ray.recipe import Recipe
     from qcrd_ray.run_folder import RunFolder
@@ -92,7 +102,7 @@ def _make_run(student: Path, root: Path):
     shutil.copytree(student, root / "train" / "start")
     for number, objective in enumerate(("finetune", "qcrd")):
         torch.manual_seed(number)
-        model = AutoModelForSeq2SeqLM.from_pretrained(student)
+        model = load_model(student)
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(torch.randn_like(weight) * 0.3)

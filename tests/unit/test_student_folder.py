@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from qcrd_ray.engines import load_engine
 from qcrd_ray.errors import UserError
 from qcrd_ray.student_folder import StudentFolder, export_student
 
@@ -38,17 +39,22 @@ def run(make_run):
     return make_run()
 
 
-def test_it_loads_with_transformers_and_nothing_of_ours(exported_student):
-    """The lines of the card are run as they stand, where the package cannot be imported: a plain tokenizer gives `generate` an argument
-    that it refuses."""
-    (code,) = re.findall(r"```python\n(.*?)```", (exported_student / "README.md").read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize(("kind", "longest"), [("exported_student", 64), ("exported_decoder", 64 + 12)])
+def test_it_loads_with_transformers_and_nothing_of_ours(kind, longest, request):
+    """The lines of the card are run as they stand, where the package cannot be imported, and write what our engine writes: a plain
+    tokenizer gives `generate` an argument that it refuses, and a decoder-only student wants its question framed as in training."""
+    student = request.getfixturevalue(kind)
+    (code,) = re.findall(r"```python\n(.*?)```", (student / "README.md").read_text(), flags=re.DOTALL)
     script = f"import sys; sys.modules['qcrd_ray'] = None\n{code}"
-    done = subprocess.run([sys.executable, "-c", script], cwd=exported_student, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], cwd=student, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    model = AutoModelForSeq2SeqLM.from_pretrained(exported_student)
-    assert model.generation_config.max_new_tokens == 12
-    assert not model.generation_config.do_sample
-    assert AutoTokenizer.from_pretrained(exported_student).model_max_length == 64
+    opened, engine = StudentFolder.open(student), load_engine(student, max_input_tokens=1_000)
+    prompts = [opened.facts[f"{head}_prefix"] + opened.facts["example"]["input"] for head in ("predict", "explain")]
+    written = [text.text for (text,) in engine.generate(prompts, max_tokens=12)]
+    assert [line.strip() for line in done.stdout.strip("\n").split("\n")] == written
+    assert engine.model.generation_config.max_new_tokens == 12
+    assert not engine.model.generation_config.do_sample
+    assert AutoTokenizer.from_pretrained(student).model_max_length == longest
 
 
 def test_weights_are_those_of_the_best_checkpoint(run):

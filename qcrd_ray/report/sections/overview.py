@@ -70,7 +70,7 @@ def _teacher(recipe: Recipe) -> str:
 
 def _student(recipe: Recipe) -> str:
     student = recipe.student
-    start = student.model or "a random T5 (student.scratch)"
+    start = student.model or f"a random {student.scratch.kind} (student.scratch)"
     return f"{start}; reads {number(student.max_input_tokens)} tokens, writes {number(student.max_target_tokens)}"
 
 
