@@ -245,6 +245,15 @@ class ScratchRecipe(Section):
     vocabulary: Count = 2_000
 
 
+class LoraRecipe(Section):
+    """Low-rank adapters (arXiv 2106.09685) instead of training all weights; needs the peft package. Written students have them merged."""
+
+    rank: Count = 16
+    alpha: Positive = Field(32.0, description="the adapters count alpha / rank")
+    dropout: Share = 0.0
+    targets: tuple[str, ...] = Field((), description="names of linear layers, such as q_proj; none: all but the output's")
+
+
 class StudentRecipe(Section):
     """The student: a T5-family encoder-decoder or a decoder-only model (Llama, Qwen), pretrained (`model`) or random (`scratch`)."""
 
@@ -256,6 +265,8 @@ class StudentRecipe(Section):
     chat: Literal["auto", "always", "never"] = Field(
         "auto", description="decoder-only: put questions in the model's chat template: auto = where it has one"
     )
+    lora: LoraRecipe | None = Field(None, description="none: all weights are trained")
+    gradient_checkpointing: bool = Field(False, description="compute activations again in the backward pass, which saves memory for time")
     trust_remote_code: bool = False
 
     @model_validator(mode="after")

@@ -18,7 +18,10 @@ def start_engine(module: nn.Module, config: dict[str, Any], *, world: World, sch
         return PlainEngine(module.to(world.device), config, schedule=schedule)
     import deepspeed  # seconds, which a process alone need not spend
 
-    engine, *_ = deepspeed.initialize(model=module, config=config, lr_scheduler=schedule, dist_init_required=False)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    engine, *_ = deepspeed.initialize(
+        model=module, model_parameters=trained, config=config, lr_scheduler=schedule, dist_init_required=False
+    )
     return engine
 
 

@@ -19,7 +19,8 @@ class PlainEngine:
         assert not config["bf16"]["enabled"] and config["zero_optimization"]["stage"] < 3, "one process trains in fp32, unsharded"
         settings = config["optimizer"]["params"]
         self.module = module
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"])
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=settings["lr"], weight_decay=settings["weight_decay"])
         self._schedule = schedule(self.optimizer) if schedule else None
         self._clip: float = config["gradient_clipping"]
         self._accumulation: int = config["gradient_accumulation_steps"]

@@ -31,6 +31,7 @@ from qcrd_ray.method.student import load_student
 from qcrd_ray.method.tokenising import tokenise_inputs
 from qcrd_ray.model_folder import TOKENIZER_FILES, check_student, resolve
 from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
+from qcrd_ray.training.adapters import check_lora
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as in T5
 _SENTINELS = tuple(f"<extra_id_{i}>" for i in range(4))  # T5's blanks; the first masks words for the discriminator
@@ -44,12 +45,16 @@ def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> N
     """Refuse models that cannot be trained, before anything is started.
 
     Raises:
-        UserError: no such model, no tokenizer, a tokenizer that does not belong to the student, or texts too long for it.
+        UserError: no such model, no tokenizer, a tokenizer that does not belong to the student, texts too long for it, or adapters that it
+            cannot have.
     """
+    config = None
     if student.model is not None:
         config, tokenizer = check_student(student.model, trust_remote_code=student.trust_remote_code)
         _check_chat(student, config, tokenizer)
         _check_lengths(student, config)
+    if student.lora is not None:
+        check_lora(student.lora, config)
     if discriminator.model is not None:
         _check_tokenizer(resolve(discriminator.model))
 

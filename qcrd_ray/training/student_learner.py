@@ -15,6 +15,7 @@ from qcrd_ray.method.objectives import Objective, total_counts
 from qcrd_ray.method.randomness import keyed_random, keyed_seed
 from qcrd_ray.method.student import StudentStep, load_student
 from qcrd_ray.recipe import Recipe
+from qcrd_ray.training.adapters import add_adapters, merged_state
 from qcrd_ray.training.deepspeed_config import student_config
 from qcrd_ray.training.engines import gathered, start_engine
 from qcrd_ray.training.world import World
@@ -28,7 +29,12 @@ class StudentLearner:
     ):
         self.recipe, self.objective, self.tokenizer, self.world = recipe, objective, tokenizer, world
         train = recipe.train
-        module = StudentStep(load_student(start, dropout=recipe.student.dropout), objective)
+        student = load_student(start, dropout=recipe.student.dropout)
+        if recipe.student.lora is not None:
+            add_adapters(student, recipe.student.lora, seed=recipe.seed)
+        if recipe.student.gradient_checkpointing:
+            student.gradient_checkpointing_enable({"use_reentrant": False})
+        module = StudentStep(student, objective)
         schedule = "constant_with_warmup" if train.schedule == "constant" else "linear"
         self.engine = start_engine(
             module,
@@ -82,6 +88,7 @@ class StudentLearner:
         """Write the student as a plain Hugging Face folder. All workers call it; under ZeRO 3 the shards are gathered first."""
         with gathered(self.student, sharded=self.recipe.train.zero_stage == 3):
             if self.world.rank == 0:
-                self.student.save_pretrained(folder)
+                state = None if self.recipe.student.lora is None else merged_state(self.student)
+                self.student.save_pretrained(folder, state_dict=state)
                 self.tokenizer.save_pretrained(folder)
         self.world.barrier()

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.integration
 
 STEPS = 3
 SPLITS = [(stage, micro) for stage in (0, 1, 2, 3) for micro in (None, 1)]
+DECODER_SPLITS = [(2, 1, False), (3, 1, False), (3, None, True)]
 
 
 def examples(step: int) -> list[Example]:
@@ -42,8 +43,9 @@ def examples(step: int) -> list[Example]:
     ]
 
 
-def recipe(stage: int, micro: int | None, *, precision: str = "fp32") -> Recipe:
+def recipe(stage: int, micro: int | None, *, precision: str = "fp32", checkpointing: bool = False) -> Recipe:
     changes = {
+        "student.gradient_checkpointing": checkpointing,
         "train.zero_stage": stage,
         "train.precision": precision,
         "train.micro_batch_size": micro,
@@ -77,14 +79,17 @@ def plain_torch(start: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     return {name: tensor.clone() for name, tensor in module.student.state_dict().items()}, sums
 
 
-def test_shards_and_micro_batches_change_nothing(local_ray, tiny_student, tmp_path):
+def test_shards_and_micro_batches_change_nothing(local_ray, tiny_student, tiny_decoder, tmp_path):
     """Guards the factor W * G over global counts: on two workers (five questions: one has an empty micro-batch), in every ZeRO stage, as a
-    whole and one by one, the weights and the logged sums are those of one process."""
+    whole and one by one, the weights and the logged sums are those of one process. A decoder-only student's prompts are shared through
+    keys and values that no module returns, which ZeRO 3 must not mind, and gradient checkpointing leaves that out."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    recipes = {f"{stage}-{micro}": recipe(stage, micro) for stage, micro in SPLITS}
-    recipes["bf16"] = recipe(1, None, precision="bf16")
+    recipes = {f"{stage}-{micro}": (tiny_student, recipe(stage, micro)) for stage, micro in SPLITS}
+    recipes["bf16"] = (tiny_student, recipe(1, None, precision="bf16"))
+    for stage, micro, checkpointing in DECODER_SPLITS:
+        recipes[f"decoder-{stage}-{micro}-{checkpointing}"] = (tiny_decoder, recipe(stage, micro, checkpointing=checkpointing))
     batches = [examples(step) for step in range(STEPS)]
 
     def work():
@@ -94,10 +99,10 @@ def test_shards_and_micro_batches_change_nothing(local_ray, tiny_student, tmp_pa
         from qcrd_ray.training.world import World, compile_nothing
 
         compile_nothing()
-        world, tokenizer = World.here(torch.device("cpu")), AutoTokenizer.from_pretrained(tiny_student)
-        for name, settings in recipes.items():
-            objective = build_objective(ObjectiveConfig())
-            learner = StudentLearner(settings, objective, tiny_student, tokenizer=tokenizer, total_steps=10, world=world)
+        world = World.here(torch.device("cpu"))
+        for name, (start, settings) in recipes.items():
+            objective, tokenizer = build_objective(ObjectiveConfig()), AutoTokenizer.from_pretrained(start)
+            learner = StudentLearner(settings, objective, start, tokenizer=tokenizer, total_steps=10, world=world)
             sums = world.sum(sum(learner.step(step, batch) for step, batch in enumerate(batches)))
             learner.save(tmp_path / name)
             if world.rank == 0:
@@ -112,8 +117,9 @@ def test_shards_and_micro_batches_change_nothing(local_ray, tiny_student, tmp_pa
             worker_runtime_env={"env_vars": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}},
         ),
     ).fit()
-    expected, expected_sums = plain_torch(tiny_student)
-    for name in recipes:
+    references = {start: plain_torch(start) for start in (tiny_student, tiny_decoder)}
+    for name, (start, _) in recipes.items():
+        expected, expected_sums = references[start]
         ours = load_file(tmp_path / name / "model.safetensors")
         assert ours, name
         weights, sums = (2e-2, 2e-2) if name == "bf16" else (1e-5, 1e-5)  # bf16 keeps 8 bits of a weight
