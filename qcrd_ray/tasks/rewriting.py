@@ -1,6 +1,7 @@
 """Wrong rationales made of right ones by their numbers: as fluent as these, in the same words.
 
-Both kinds follow the steps "a op b = c" of a text and compute each result anew from what the text said before it.
+Both kinds follow the steps of a text ("3 + 4 = 7", "12 pens - 3 pens - 2 pens = 7 pens") and compute each result anew from what the text
+said before it.
 
 - :func:`corrupted`, after PORT (arXiv 2406.16061), which changes digits of a right rationale: here a digit of one step's result, and what
   follows is computed from it. One step is wrong, and so is the answer that it leads to.
@@ -20,11 +21,15 @@ from fractions import Fraction
 from random import Random
 
 from qcrd_ray.tasks.numbers import spell
-from qcrd_ray.tasks.steps import holds
 
 _PLAIN = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
 _NUMBER = re.compile(rf"(?<![\w.,]){_PLAIN}(?![\w]|\.[0-9])")
-_STEP = re.compile(rf"(?<![\w.,])(?P<a>{_PLAIN})\s*(?P<op>[-+*/x×÷])\s*\$?(?P<b>{_PLAIN})\s*=\s*\$?(?P<c>{_PLAIN})(?![\w]|\.[0-9])")
+_OPERATION = r"[-–−+*/x×÷]"
+_TERM = rf"{_PLAIN}(?:\s+[A-Za-z][A-Za-z'/-]*){{0,5}}?(?:\s*\([A-Za-z' -]*\))?"  # a number, and what it counts
+_STEP = re.compile(rf"(?<![\w.,])(?P<left>{_TERM}(?:\s*{_OPERATION}\s*\$?{_TERM}){{1,8}})\s*=\s*\$?(?P<result>{_PLAIN})(?![\w]|\.[0-9])")
+_NAMED = re.compile(r"[A-Za-z)]\s*=\s*\$?\Z")  # what a step is the value of: "Pens in a box = 12 / 3 = 4"
+_OPERAND = re.compile(rf"(?:({_OPERATION})\s*)?\$?({_PLAIN})")
+_TOLERANCE = Fraction(1, 100)  # people round to cents
 
 
 def corrupted(text: str, answer: Fraction | None, random: Random) -> str | None:
@@ -45,8 +50,9 @@ def evolved(text: str, given: Collection[Fraction], random: Random) -> str | Non
     results: set[Fraction] = set()
     steps = _followed(text)
     for step in steps:
-        used += [v for v in map(_value, step.group("a", "b")) if v in given and v not in results and v not in used]
-        results.add(_value(step["c"]))
+        operands = [value for _, value in _operands(step)]
+        used += [value for value in dict.fromkeys(operands) if value in given and value not in results and value not in used]
+        results.add(_value(step["result"]))
     if not used:
         return None
     changes = {value: _digit_changed(value, random) for value in random.sample(used, random.randint(1, len(used)))}
@@ -56,8 +62,11 @@ def evolved(text: str, given: Collection[Fraction], random: Random) -> str | Non
 def _followed(text: str) -> list[re.Match[str]]:
     """The text's steps; none where one of them is wrong, or an equation has another form: nothing can be computed from it."""
     steps = list(_STEP.finditer(text))
-    right = all(holds(_value(step["a"]), step["op"], _value(step["b"]), _value(step["c"])) for step in steps)
-    return steps if right and len(steps) == text.count("=") else []
+    named = sum(_NAMED.search(text, max(0, step.start() - 4), step.start()) is not None for step in steps)
+    if len(steps) + named != text.count("="):
+        return []
+    found = [(_result(_operands(step)), _value(step["result"])) for step in steps]
+    return steps if all(value is not None and abs(value - told) < _TOLERANCE for value, told in found) else []
 
 
 def _rewritten(
@@ -65,18 +74,17 @@ def _rewritten(
 ) -> str | None:
     """``text`` with the numbers of ``changes`` replaced, the steps' results computed anew, and a digit of step ``slip`` 's result wrong.
 
-    A result stands for its number from there on. None: a result is below 0, or no whole number any more.
+    A result stands for its number from there on. None: a result is below 0, or no whole number any more, or no decimal.
     """
-    results = {step.start("c"): (i, step) for i, step in enumerate(steps)}
+    results = {step.start("result"): (i, step) for i, step in enumerate(steps)}
     now, written, end = dict(changes), [], 0
     for number in _NUMBER.finditer(text):
         old = _value(number[0])
         if number.start() in results:
             i, step = results[number.start()]
-            a, b = (now.get(value, value) for value in map(_value, step.group("a", "b")))
-            new = _result(a, step["op"], b)
+            new = _result([(operation, now.get(value, value)) for operation, value in _operands(step)])
             new = _digit_changed(new, random) if i == slip and new is not None else new
-            if new is None or new < 0 or (old.denominator == 1 and new.denominator != 1):
+            if new is None or new < 0 or "/" in spell(new) or (old.denominator == 1 and new.denominator != 1):
                 return None
             now[old] = new
         new = now.get(old, old)
@@ -85,10 +93,22 @@ def _rewritten(
     return "".join([*written, text[end:]])
 
 
-def _result(a: Fraction, operation: str, b: Fraction) -> Fraction | None:
-    if operation in "/÷":
-        return a / b if b else None
-    return a + b if operation == "+" else a - b if operation == "-" else a * b
+def _operands(step: re.Match[str]) -> list[tuple[str, Fraction]]:
+    """The numbers left of the equals sign, each with the operation before it; the first has none that counts."""
+    return [(operation or "+", _value(number)) for operation, number in _OPERAND.findall(step["left"])]
+
+
+def _result(operands: Sequence[tuple[str, Fraction]]) -> Fraction | None:
+    """The value of a chain, products and quotients first. None: it divides by 0."""
+    terms: list[Fraction] = []
+    for operation, value in operands:
+        if operation in "+-–−":
+            terms.append(value if operation == "+" else -value)
+        elif operation in "/÷" and not value:
+            return None
+        else:
+            terms[-1] = terms[-1] / value if operation in "/÷" else terms[-1] * value
+    return sum(terms, Fraction())
 
 
 def _digit_changed(value: Fraction, random: Random) -> Fraction | None:

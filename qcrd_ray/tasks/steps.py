@@ -24,12 +24,11 @@ def check_steps(text: str) -> Steps:
     for left, operation, second, result in _STEP.findall(text):
         a, b, c = (Fraction(number.replace(",", "").replace("$", "")) for number in (left, second, result))
         total += 1
-        right += holds(a, operation, b, c)
+        right += _holds(a, operation, b, c)
     return Steps(right, total)
 
 
-def holds(a: Fraction, operation: str, b: Fraction, c: Fraction) -> bool:
-    """Whether "a op b = c" is right, to a cent."""
+def _holds(a: Fraction, operation: str, b: Fraction, c: Fraction) -> bool:
     if operation in "/÷":
         return b != 0 and abs(a / b - c) < _TOLERANCE
     value = a + b if operation == "+" else a - b if operation == "-" else a * b

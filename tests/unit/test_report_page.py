@@ -7,8 +7,12 @@ import pytest
 from report_tiny import EVIL, add_evaluation, add_rows, add_training, begin, whole_run
 
 from qcrd_ray.errors import UserError
+from qcrd_ray.method.examples import Source
+from qcrd_ray.records import ScoredAs, ScoredRationale
 from qcrd_ray.report import write_report
+from qcrd_ray.report.facts.learning import Training
 from qcrd_ray.report.page import render
+from qcrd_ray.report.sections.learning import learning_section
 from qcrd_ray.run_folder import RunFolder, describe_call
 
 
@@ -111,3 +115,21 @@ def test_secrets_of_the_recipe_are_not_shown(tmp_path):
 def test_a_folder_that_is_none_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no recipe\.yaml"):
         write_report(RunFolder(tmp_path))
+
+
+def test_every_source_of_negatives_is_shown_and_none_that_gave_none():
+    """A report that shows the student's negatives alone would hide where a variant's gain comes from."""
+    student = {f"negative_from_{source}": 0.25 for source in Source} | {"positive_gain": 1.5, "negative_gain": -2.0, "pair": 0.5}
+    given = {"from_teacher": 1_200, "from_student": 0, "from_corrupted": 30, "from_evolved": 30, "student_positives": 0}
+    rows = [{"round": number, "step": number, "student": student, "negatives": given} for number in range(2)]
+    scores = {
+        1: [
+            ScoredRationale(question_id="q", question="?", scored_as=kind, text="t", score=0.5)
+            for kind in ScoredAs
+            if kind != ScoredAs.EVOLVED
+        ]
+    }
+    page = str(learning_section([Training(objective="dpo", rounds=rows, result=None, scores=scores)], "dpo"))
+    assert "there were to choose from: 1,200 teacher, 30 corrupted, 30 evolved." in page
+    assert "Log-likelihood gained since the start" in page and "pair term" in page
+    assert "corrupted positives" in page and "evolved positives" not in page

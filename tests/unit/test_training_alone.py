@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import pytest
 from training_tiny import tiny_recipe, write_run
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.examples import Source
+from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.records import ScoredAs
 from qcrd_ray.training.metrics import read_metrics
 from qcrd_ray.training.scores import read_scores
@@ -22,6 +25,15 @@ def trained(root, objective: str, **changes) -> list[dict]:
     job.folder.mkdir()
     train_alone(job)
     return read_metrics(job.folder)
+
+
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name not in ("qcrd", "dpo")])  # these have tests of their own
+def test_every_objective_trains_whatever_negatives_the_recipe_has(tmp_path, objective):
+    """Methods that read no negatives must not make any; those that do choose among all of them."""
+    rows = trained(tmp_path, objective, **{"negatives.corrupted": 1, "objective.selection": "sampling"})
+    assert rows[1]["student"] and all(isfinite(value) for value in rows[1]["student"].values())
+    assert ("negatives" in rows[0]) == OBJECTIVES[objective].contrasts
+    assert not OBJECTIVES[objective].contrasts or rows[0]["negatives"]["from_corrupted"] > 0
 
 
 def test_dpo_learns_against_its_start(tmp_path):

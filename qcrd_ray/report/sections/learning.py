@@ -26,6 +26,7 @@ _TERMS = {
     "mutual_information": "between the heads",
     "l_pos": "positive term",
     "l_neg": "negative term",
+    "pair": "pair term",
 }
 _MEANS = ("score_positive", *(f"score_{source}_negative" for source in Source))
 _AUCS = {
@@ -46,7 +47,7 @@ def learning_section(trainings: Sequence[Training], name: str) -> Markup:
     others = [training for training in trainings if training is not own]
     unfinished = [training.objective for training in trainings if training.result is None]
     validation = [_validation(own, others, head) for head in ("rationale", "label")]
-    judged = [_active(own), _chosen(own), _scores_by_round(own), _score_boxes(own), _aucs(own)]
+    judged = [_active(own), _chosen(own), _gains(own), _scores_by_round(own), _score_boxes(own), _aucs(own)]
     shown = [_losses(own), _prediction(own, others), *validation, *judged]
     return section(
         "learning",
@@ -113,6 +114,13 @@ def _chosen(own: Training) -> Markup | None:
     told = ", ".join(f"{number(points[-1][1])} {source}" for source, points in made.items())
     note = f"Of the negatives that the steps chose. In the last round there were to choose from: {told}."
     return lines("Chosen negatives by source", series, shares("share"), note=note)
+
+
+def _gains(own: Training) -> Markup | None:
+    series = [Series(name=f"{side}s", points=own.curve("student", f"{side}_gain")) for side in ("positive", "negative")]
+    values = [y for line in series for _, y in line.points]
+    note = "Means of a whole rationale's log-likelihood against the student at the start. A pair can be told apart while both fall."
+    return lines("Log-likelihood gained since the start", series, over("nats", [0.0, *values]), note=note)
 
 
 def _scores_by_round(own: Training) -> Markup | None:
