@@ -150,10 +150,16 @@ def _results(
         "seeds": seeds,
         "fraction": fraction,
         "rationales": rationales,
-        "methods": {method.name: method.recipe.model_dump(mode="json", by_alias=True)["objective"] for method in methods},
+        "methods": {method.name: _settings(method.recipe) for method in methods},
         "measured": measured,
         "cost": {method.name: _cost([fact for fact in facts if fact["method"] == method.name]) for method in methods},
     }
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """The parts of a method's recipe in which methods differ."""
+    told = recipe.model_dump(mode="json", by_alias=True)
+    return {part: told[part] for part in ("objective", "negatives", "discriminator", "train")}
 
 
 def _scores(cells: Sequence[Cell]) -> dict[tuple[str, str, str], np.ndarray]:

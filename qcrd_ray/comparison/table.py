@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from qcrd_ray.method.examples import Source
 from qcrd_ray.result_table import markdown_table
 
 
@@ -25,6 +26,9 @@ def markdown(results: dict[str, Any]) -> str:
     parts.append(markdown_table({"rows": results["beside"]}) + "\n")
     parts.append("## Cost, rationales, discriminator (means over seeds)\n")
     parts.append(_cost(results["cost"]))
+    if contrasting := {name: cost for name, cost in results["cost"].items() if "negative_nll" in cost["student"]}:
+        parts.append("## Negatives in the last round (means over seeds)\n")
+        parts.append(_negatives(contrasting))
     return "\n".join(parts)
 
 
@@ -68,6 +72,21 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
         )
     head = ("method", "questions seen", "tokens", "seconds", "parsable", "steps right", "heads agree", "repetition")
     return _grid((*head, "AUC teacher", "AUC within question", "AUC student"), rows)
+
+
+def _negatives(costs: dict[str, dict[str, Any]]) -> str:
+    """What the negative term does: how likely its rationales are, how many still have a gradient, whose they are, how many are right."""
+    columns = {
+        "nats a token, positives": "positive_nll",
+        "negatives": "negative_nll",
+        "active": "active_fraction",
+        **{f"from {source}": f"negative_from_{source}" for source in Source},
+    }
+    rows = [
+        (name, *(_number(cost["student"].get(key)) for key in columns.values()), _number(cost["negatives"].get("right_share")))
+        for name, cost in costs.items()
+    ]
+    return _grid(("method", *columns, "right among the student's"), rows)
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -132,30 +132,30 @@ def mask_word(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def score_metrics(questions: Sequence[RoundQuestion]) -> dict[str, float]:
-    """How well the scores of a round tell right from wrong, within a source as well: D can learn the source alone (METHOD.md section 4)."""
-
-    def flat(rows):
-        return list(chain.from_iterable(rows))
+    """How well the scores of a round tell right from wrong, within a source and within a question as well: D can learn the source alone, or
+    how hard the question is (METHOD.md section 4)."""
 
     def negatives(source: Source) -> list[list[float]]:
         return [[r.score for r in q.example.negatives if r.source == source] for q in questions]
 
+    def own(*truths: bool | None) -> list[list[float]]:
+        """The scores of the student's samples, of those that are right, wrong or without an answer."""
+        both = ((q, (*q.example.positives, *q.example.negatives)) for q in questions)
+        return [[r.score for r in sides if r.source == Source.STUDENT and q.right.get(r.tokens) in truths] for q, sides in both]
+
     positive = [[r.score for r in q.example.positives if r.source == Source.TEACHER] for q in questions]
-    teacher = negatives(Source.TEACHER)
-    own = [
-        (r.score, q.right.get(r.tokens))
-        for q in questions
-        for r in (*q.example.positives, *q.example.negatives)
-        if r.source == Source.STUDENT
-    ]
-    everything = [(r.score, len(r.tokens)) for q in questions for r in (*q.example.positives, *q.example.negatives)]
-    found = {
-        "auc_teacher": auc(flat(positive), flat(teacher)),
-        "auc_teacher_within_question": within_question_auc(positive, teacher),
-        "auc_teacher_against_student": auc(flat(positive), [score for score, _ in own]),
-        "auc_student": auc([score for score, right in own if right], [score for score, right in own if right is False]),
-        "auc_corrupted": auc(flat(positive), flat(negatives(Source.CORRUPTED))),
-        "auc_evolved": auc(flat(positive), flat(negatives(Source.EVOLVED))),
-        "score_length_correlation": length_correlation(*(list(column) for column in zip(*everything, strict=True))) if everything else None,
+    compared = {
+        "auc_teacher": (positive, negatives(Source.TEACHER)),
+        "auc_student": (own(True), own(False)),
+        "auc_teacher_against_student": (positive, own(True, False, None)),
+        "auc_corrupted": (positive, negatives(Source.CORRUPTED)),
+        "auc_evolved": (positive, negatives(Source.EVOLVED)),
     }
+    found = {}
+    for name, (better, worse) in compared.items():
+        found[name] = auc(list(chain.from_iterable(better)), list(chain.from_iterable(worse)))
+        found[f"{name}_within_question"] = within_question_auc(better, worse)
+    everything = [(r.score, len(r.tokens)) for q in questions for r in (*q.example.positives, *q.example.negatives)]
+    if everything:
+        found["score_length_correlation"] = length_correlation(*(list(column) for column in zip(*everything, strict=True)))
     return {name: value for name, value in found.items() if value is not None}

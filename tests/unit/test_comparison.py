@@ -179,6 +179,8 @@ def test_rationales_are_judged_by_what_they_say():
 def test_the_table_shows_every_method_and_pair():
     means, pairs = summarise({"dss": drawn(0.4, seed=1), "qcrd": drawn(0.6, seed=2)}, resamples=1_000)
     cost = {"questions_seen": 100.0, "tokens": 5_000.0, "seconds": 9.0, "rationales": {"test": {"parsable": 1.0}}, "discriminator": {}}
+    cost |= {"student": {}, "negatives": {}}
+    shares = {"negative_nll": 0.5, "active_fraction": 1.0, "negative_from_evolved": 0.25}
     text = markdown(
         {
             "call": {"commit": "abc"},
@@ -192,8 +194,9 @@ def test_the_table_shows_every_method_and_pair():
                     "pairs": [p._asdict() for p in pairs],
                 }
             ],
-            "cost": {"dss": cost, "qcrd": cost},
+            "cost": {"dss": cost, "qcrd": cost | {"student": shares, "negatives": {"right_share": 0.375}}},
             "beside": [],
         }
     )
     assert "| qcrd - dss | +" in text and f"| dss | {100 * means['dss'].mean:.1f} |" in text and "| 5,000 |" in text
+    assert "| qcrd |  | 0.50 | 1.00 |  |  |  | 0.25 | 0.38 |" in text.split("## Negatives in the last round")[1], "dss has none"
