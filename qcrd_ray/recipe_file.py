@@ -2,6 +2,9 @@
 
 Every mistake is reported with its line, its dotted key and what was expected; all of a file's mistakes together. Environment variables
 are not filled in here: only the paths of ``data`` and of a recorded teacher are, when they are opened.
+
+A recipe may begin with ``extends: other.yaml``, a path from its own folder: it is then that recipe with its own keys laid over it, section
+by section. A list, a value or null replaces what stood there; so does a section of another ``source``. What is written out is one recipe.
 """
 
 from __future__ import annotations
@@ -40,14 +43,11 @@ for _yaml in (_Loader, _Dumper):
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a YAML file, after overrides such as ``train.rounds=4`` (the value is YAML).
+    """The recipe in a YAML file, over those that it extends, after overrides such as ``train.rounds=4`` (the value is YAML).
 
     Raises: :class:`UserError` naming file and line (or the override), the key, and what was expected.
     """
-    text = _read(Path(path))
-    tree, where = _parse(text, str(path))
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys (name, run, task, data ...), not {_kind(tree)}")
+    tree, where = _read_tree(Path(path))
     for override in overrides:
         _override(tree, where, override)
     tree = with_empty_sections(tree)
@@ -60,6 +60,42 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def dump_recipe(recipe: Recipe) -> str:
     """The whole recipe as YAML, defaults included; :func:`load_recipe` reads it back to the same recipe."""
     return yaml.dump(recipe.model_dump(mode="json", by_alias=True), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _read_tree(path: Path, extended_by: tuple[Path, ...] = ()) -> tuple[dict, Keys]:
+    """The keys of a file over those of the recipe that it extends, and where each of them stands."""
+    tree, where = _parse(_read(path), str(path))
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: a recipe is a mapping of keys (name, run, task, data ...), not {_kind(tree)}")
+    if "extends" not in tree:
+        return tree, where
+    extended, place = tree.pop("extends"), where.pop(("extends",))
+    if not isinstance(extended, str) or not extended.strip():
+        raise UserError(f"{place}: extends: expected the path of a recipe, from the folder of this one, not {_kind(extended)}")
+    other, chain = path.parent / Path(extended).expanduser(), (*extended_by, path)
+    if other.resolve() in [each.resolve() for each in chain]:
+        raise UserError(f"{place}: extends: {' -> '.join(each.name for each in (*chain, other))} goes in a circle")
+    if not other.is_file():
+        raise UserError(f"{place}: extends: there is no recipe {other}")
+    base, base_where = _read_tree(other, chain)
+    return _laid_over(base, base_where, tree, where), base_where
+
+
+def _laid_over(base: dict, base_where: Keys, tree: dict, where: Keys, path: tuple = ()) -> dict:
+    """``base`` with the keys of ``tree`` over it, section by section; their places go to ``base_where``, which is changed in place."""
+    merged = dict(base)  # two keys of a YAML file may be one object
+    for key, value in tree.items():
+        at, below = (*path, key), base.get(key)
+        if isinstance(value, dict) and isinstance(below, dict) and value.get("source") in (None, below.get("source")):
+            merged[key] = _laid_over(below, base_where, value, where, at)
+            inner = (at,)
+        else:
+            merged[key] = value
+            for old in [each for each in base_where if each[: len(at)] == at]:
+                del base_where[old]
+            inner = [each for each in where if each[: len(at)] == at]
+        base_where.update({each: where[each] for each in inner if each in where})
+    return merged
 
 
 def _read(path: Path) -> str:

@@ -91,7 +91,7 @@ class RunFolder:
             folder._check_mirror(recipe)
         elif folder.recipe.exists():
             folder._same_recipe(recipe, folder.recipe)
-        elif folder.root.exists() and any(folder.root.iterdir()):
+        elif folder.root.exists() and any(entry.name != "rationales" for entry in folder.root.iterdir()):  # taken over from another run
             raise UserError(_NO_RUN_FOLDER.format(folder.root))
         return folder
 

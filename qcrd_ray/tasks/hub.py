@@ -42,6 +42,8 @@ class HubSource:
 
 def _load(split: Split) -> datasets.Dataset:
     folder = expand_path(split.dataset)
+    if folder.is_dir() and split.revision is not None:
+        raise UserError(f"{split.dataset}: a folder has no revisions; leave `revision` out (it is {split.revision!r})")
     if any((folder / name).is_file() for name in _WRITTEN) and not split.config:
         return _of_folder(split, datasets.load_from_disk(str(folder)))
     if not folder.is_dir() and (split.dataset.startswith((".", "~", "/", "$")) or split.dataset.count("/") > 1):

@@ -214,7 +214,7 @@ def _choices(value: object, column: str) -> tuple[str, ...]:
 
 
 def _answer(value: object, column: str, values: Mapping[str, str]) -> str | None:
-    """The answer as text, by its meaning where ``values`` has them; a list of accepted answers becomes one text."""
+    """The answer as text, by its meaning where ``values`` has them and it is none yet; a list of accepted answers becomes one text."""
     if isinstance(value, list):
         accepted = (_answer(each, f"each of {column}", values) for each in value)
         return f" {SEVERAL} ".join(dict.fromkeys(text for text in accepted if text is not None)) or None
@@ -224,6 +224,8 @@ def _answer(value: object, column: str, values: Mapping[str, str]) -> str | None
         value = str(value).lower()
     elif isinstance(value, float):  # a table's integers beside a missing one
         value = f"{value:g}"
+    if value in values.values() and value not in values:  # it is one of the meanings already: a class label's name
+        return value
     if value not in values:
         raise ValueError(f"{column} is {value!r}, which data.values does not name; it names {', '.join(values)}")
     return values[value]

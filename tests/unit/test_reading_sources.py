@@ -172,6 +172,13 @@ def test_public_sets_are_read_as_they_lie_on_the_hub(name, tmp_path):
     assert (question.question, question.choices, question.answer, question.rationale) == tuple(rest)
 
 
+def test_a_value_that_is_a_meaning_already_stays(tmp_path):
+    """A set's export may know its class names or may not; one recipe reads both."""
+    (tmp_path / "x.jsonl").write_text('{"question": "a?", "answer": 1}\n{"question": "b?", "answer": "neutral"}\n')
+    questions, rejected = read({"path": str(tmp_path / "x.jsonl")}, kind="nli", values={0: "entailment", 1: "neutral"})
+    assert [q.answer for q in questions] == ["neutral", "neutral"] and not rejected
+
+
 def test_class_names_are_known_in_a_parquet_file_of_the_hub_too(tmp_path):
     rows, features = [{"question": f"{i}?", "answer": label} for i, label in enumerate((0, 2, -1))], {"question": None, "answer": NLI}
     table(rows, features | {"question": datasets.Value("string")}).to_parquet(tmp_path / "x.parquet")
@@ -203,6 +210,8 @@ def test_a_saved_folder_and_its_splits(tmp_path):
         read({"dataset": str(tmp_path / "dict"), "split": "dev"})
     with pytest.raises(UserError, match="holds one split, so leave `split` out"):
         read({"dataset": str(tmp_path / "one"), "split": "train"})
+    with pytest.raises(UserError, match="a folder has no revisions"):
+        read({"dataset": str(tmp_path / "one"), "revision": "main"})
 
 
 def test_a_hub_that_cannot_be_reached_is_said_in_the_hubs_words(monkeypatch, tmp_path):

@@ -62,6 +62,12 @@ def test_a_folder_of_something_else_is_not_taken_over(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["thesis.tex"]
 
 
+def test_rationales_of_another_run_may_lie_there_already(tmp_path):
+    """They are paid for, and depend on no student; what is asked of the teacher decides which of them are still right."""
+    (tmp_path / "rationales" / "train" / "rows").mkdir(parents=True)
+    assert RunFolder.open(recipe(tmp_path)).recipe.exists()
+
+
 def test_a_file_in_the_way_is_an_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot write in"):
