@@ -17,6 +17,7 @@ from pathlib import Path
 
 from qcrd_ray import cluster, cluster_checks, model_folder, rationales, serving, teacher, tracking
 from qcrd_ray.errors import UserError
+from qcrd_ray.notes import overlap_note, same_questions
 from qcrd_ray.questions import load_split
 from qcrd_ray.recipe import OpenAITeacher, Recipe
 from qcrd_ray.recipe_file import load_recipe
@@ -103,12 +104,13 @@ def check_questions(recipe: Recipe) -> str:
         questions, rejected = load_split(recipe, name)
         if name != "train" and not any(question.answer is not None for question in questions):
             raise UserError(f"data.{name}: no question has an answer, so nothing can be measured on it; map its column with data.columns")
-        asked[name] = {(question.question, question.choices) for question in questions}
+        asked[name] = questions
         told.append(f"{name} {len(questions)}" + (f" (and {len(rejected)} rejected)" if rejected else ""))
     for first, second in itertools.combinations(asked, 2):
-        if shared := len(asked[first] & asked[second]):
-            told.append(f"WARNING: {shared} questions of {second} stand in {first} too, so what is measured on {second} is not new to it")
-            log.warning("data: %s", told[-1].removeprefix("WARNING: "))
+        if ids := same_questions(asked[second], asked[first]):
+            note = overlap_note(second, ids, of=len(asked[second]), training=first)
+            told.append(f"WARNING: {note}")
+            log.warning("data: %s", note)
     return ", ".join(told)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from qcrd_ray.notes import truncation_counts
 from qcrd_ray.progress import clock
 from qcrd_ray.result_table import render_table
 from qcrd_ray.road import Walked
+from qcrd_ray.run_folder import RunFolder
 
 _LOG_COLUMNS = 120  # a file or a pipe has no width of its own, and a table broken to 80 cannot be read
 # Results go to standard output, the progress line to standard error.
@@ -20,6 +23,7 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 def show(walked: Walked) -> None:
     """Print all of it to standard output, as plain text where that is no terminal."""
     show_table(walked.results)
+    _print(data_lines(walked.folder))
     out.print()
     _print(answer_lines(walked.answer))
     out.print()
@@ -36,6 +40,15 @@ def show_table(results: dict) -> None:
     """The measurements alone, with what has to be known to read them."""
     out.print(render_table(results))
     _print(f"  {note}" for note in results["notes"])
+
+
+def data_lines(folder: RunFolder) -> list[str]:
+    """What was trained on, and how much of it was cut."""
+    manifest = json.loads((folder.root / "train" / "data" / "manifest.json").read_text())
+    cut = truncation_counts(manifest)
+    told = ", ".join(f"{count:,} of {total:,} {name}" for name, (count, total) in cut.items())
+    kinds = f"{manifest['positives']:,} positives, {manifest['negatives']:,} negatives of the teacher"
+    return [f"  trained on {manifest['questions']:,} questions, {kinds}; cut for their length: {told}"]
 
 
 def answer_lines(answer: dict) -> list[str]:

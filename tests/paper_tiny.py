@@ -50,12 +50,13 @@ def overrides(path: Path, folder: Path, student: Path) -> list[str]:
 
 
 def _record(recipe, file: Path) -> None:
-    """Five completions a question, of which one is another question's answer."""
+    """Five completions a question, of which one gives another choice's or another question's answer."""
     questions = [question for split in ("train", "test") for question in load_split(recipe, split)[0]]
-    told = [f"It says so, and so it is. So the answer is {question.answer}." for question in questions]
     with file.open("w") as recorded:
         for place, question in enumerate(questions):
-            for text in [*[told[place]] * 2, f"We see. {told[place]}", f"Clearly. {told[place]}", told[place - 1]]:
+            others = [answer for answer in (*question.choices, questions[place - 1].answer) if answer != question.answer]
+            right, wrong = (f"It says so. So the answer is {answer}." for answer in (question.answer, others[0]))
+            for text in [right, right, f"We see. {right}", f"Clearly. {right}", wrong]:
                 recorded.write(json.dumps({"id": question.id, "completion": text}) + "\n")
 
 

@@ -19,6 +19,7 @@ from qcrd_ray.evaluation.teacher import teacher_predictions
 from qcrd_ray.heads import Head
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.model_folder import fingerprint
+from qcrd_ray.notes import overlap_note, truncation_note
 from qcrd_ray.progress import Report, silent
 from qcrd_ray.questions import read_split, write_table
 from qcrd_ray.recipe import Recipe
@@ -44,7 +45,8 @@ class Part:
 def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = silent) -> dict:
     """Measure on the test splits, and write predictions and results. Only what has changed since the last call is asked again.
 
-    Returns the results: ``rows`` (see :func:`result_rows`), ``splits`` (what was read, and left out), ``notes`` (on what is missing).
+    Returns the results: ``rows`` (see :func:`result_rows`), ``splits`` (what was read, and left out), ``notes`` (on what is missing, was
+    cut, or was not new to the student).
 
     Raises:
         UserError: nothing has been trained, no question has an answer, or the cluster is too small.
@@ -57,7 +59,7 @@ def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = silent) -> d
     tables = [pa.Table.from_pylist([prediction.row() for prediction in teacher], schema=PREDICTION_SCHEMA)]
     table = pa.concat_tables([*tables, *(pq.read_table(part.file, schema=PREDICTION_SCHEMA) for part in parts)])
     write_table(table, folder.evaluation / "predictions.parquet")
-    results = {"rows": result_rows(_predictions(table)), "splits": splits, "notes": notes}
+    results = {"rows": result_rows(_predictions(table)), "splits": splits, "notes": [*notes, *_data_notes(recipe, folder)]}
     write_text(folder.evaluation / "results.json", json.dumps(results, indent=2) + "\n")
     for stale in set((folder.evaluation / "parts").glob("*.parquet")) - {part.file for part in parts}:
         stale.unlink()
@@ -147,6 +149,16 @@ def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[
     if split == "train":
         return predictions, ["the teacher is measured on the training questions; evaluate.teacher_on_test asks it the test questions too"]
     return predictions, []
+
+
+def _data_notes(recipe: Recipe, folder: RunFolder) -> list[str]:
+    """What the manifests of rationales and training set say that bears on the numbers."""
+    asked = folder.rationales("train") / "manifest.json"
+    overlap = json.loads(asked.read_text()).get("overlap", {}) if asked.exists() else {}
+    notes = [overlap_note(split, found["ids"], of=found["of"]) for split, found in overlap.items()]
+    prepared = folder.root / "train" / "data" / "manifest.json"
+    cut = truncation_note(json.loads(prepared.read_text()), recipe.student) if prepared.exists() else ""
+    return [*notes, cut] if cut else notes
 
 
 def _predictions(table: pa.Table) -> list[Prediction]:

@@ -17,7 +17,8 @@ class Manifest:
     """``rows`` were read and ended in ``outcomes``, which add up to it; ``completions`` of the teacher took ``roles`` in the votes.
 
     ``calls`` lists the runs that asked, each with the rows it asked, seconds of asking (teacher's start excluded), tokens and versions;
-    a run that was killed is not among them. Tokens are 0 where the source does not count them.
+    a run that was killed is not among them. Tokens are 0 where the source does not count them. ``overlap`` holds, for each split that is
+    measured on, the ids of its questions that occur in this one, and of how many (training questions only).
     """
 
     split: str
@@ -26,16 +27,20 @@ class Manifest:
     completions: int
     roles: dict[str, int]
     tokens: int
+    overlap: dict[str, dict]
     settings: dict
     calls: list[dict]
 
 
-def summarise(recipe: Recipe, store: Store, *, split: str, rejected: int, asked: int, call: dict | None) -> Manifest:
+def summarise(
+    recipe: Recipe, store: Store, *, split: str, rejected: int, asked: int, overlap: dict[str, dict], call: dict | None
+) -> Manifest:
     """Count the finished rows, check that none is missing, and write the manifest.
 
     Args:
         rejected: rows that could not become questions.
         asked: questions that should have ended in `rows/`.
+        overlap: see :class:`Manifest`.
         call: what this run did, None where it had nothing to ask.
     """
     outcomes = Counter({outcome.value: 0 for outcome in Outcome})
@@ -55,6 +60,7 @@ def summarise(recipe: Recipe, store: Store, *, split: str, rejected: int, asked:
         completions=roles.total(),
         roles=dict(roles),
         tokens=tokens,
+        overlap=overlap,
         settings=_settings(recipe),
         calls=[*_earlier_calls(store), *([{**describe_call(recipe.seed), **call}] if call else [])],
     )

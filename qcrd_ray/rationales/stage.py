@@ -21,8 +21,9 @@ from ray.data.checkpoint import CheckpointConfig
 from qcrd_ray.cluster import Bundle, require, tie
 from qcrd_ray.errors import UserError
 from qcrd_ray.live_metrics import RationaleMetrics
+from qcrd_ray.notes import same_questions
 from qcrd_ray.progress import Report, silent
-from qcrd_ray.questions import read_split
+from qcrd_ray.questions import load_split, read_split
 from qcrd_ray.rationales.asking import Asker, Tally
 from qcrd_ray.rationales.ids import ask_id
 from qcrd_ray.rationales.manifest import Manifest, summarise
@@ -67,7 +68,8 @@ def generate(
     if finished < len(asks):
         teacher.start(report)
         call = _ask_missing(recipe, teacher, store, total=len(asks), finished=finished, report=report)
-    manifest = summarise(recipe, store, split=split, rejected=len(rejected), asked=len(asks), call=call)
+    overlap = _overlap(recipe, questions) if split == "train" else {}
+    manifest = summarise(recipe, store, split=split, rejected=len(rejected), asked=len(asks), overlap=overlap, call=call)
     report(len(asks), len(asks), _note(Counter(manifest.outcomes)))
     _refuse_stopped(store, manifest)
     _refuse_useless(recipe, store, manifest)
@@ -84,6 +86,13 @@ def _asks(recipe: Recipe, teacher: Teacher, questions: Sequence[Question]) -> di
     task = build_task(recipe.task)
     asked = {"teacher": teacher.identity(), "sampling": {**recipe.sampling.model_dump(mode="json"), "seed": recipe.seed}}
     return {ask_id(question, teacher.prompt(task, question), **asked): question for question in questions}
+
+
+def _overlap(recipe: Recipe, training: Sequence[Question]) -> dict[str, dict]:
+    """Which questions of the splits that are measured on stand among those that are trained on."""
+    measured = {name: load_split(recipe, name)[0] for name in ("validation", "test", "held_out") if getattr(recipe.data, name) is not None}
+    found = {name: same_questions(questions, training) for name, questions in measured.items()}
+    return {name: {"ids": ids, "of": len(measured[name])} for name, ids in found.items() if ids}
 
 
 def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, finished: int, report: Report) -> dict:

@@ -23,6 +23,7 @@ from qcrd_ray.cluster import Bundle, require
 from qcrd_ray.errors import UserError
 from qcrd_ray.live_metrics import TrainingMetrics
 from qcrd_ray.method.objectives import OBJECTIVES
+from qcrd_ray.notes import truncation_note
 from qcrd_ray.progress import Report, silent
 from qcrd_ray.questions import read_split
 from qcrd_ray.recipe import Recipe
@@ -98,6 +99,8 @@ def prepare_job(
     home.mkdir(parents=True, exist_ok=True)
     tokenizer = write_start(recipe.student, home / "start", texts=target_texts(table, task), seed=recipe.seed)
     manifest = prepare(recipe, table, home / "data", task=task, tokenizer=tokenizer)
+    if note := truncation_note(manifest, recipe.student):
+        log.warning("%s", note)
     if objective == "finetune" and not manifest["labelled"]:
         raise UserError(f"no training question has a {recipe.objective.labels} answer: finetune has nothing to train on (objective.labels)")
     if objective == "single_task" and not manifest["with_single"]:

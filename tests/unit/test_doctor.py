@@ -1,5 +1,7 @@
 """The doctor: what would fail later is said now."""
 
+import json
+
 import pytest
 
 from qcrd_ray import doctor
@@ -43,11 +45,14 @@ def test_another_vllm_is_refused_and_the_expected_one_named(monkeypatch):
         doctor.check_pair()
 
 
-def test_questions_shared_by_two_splits_are_told(tmp_path):
-    path = tmp_path / "q.jsonl"
-    path.write_text('{"id": "a", "question": "What is 1 + 1?", "answer": "2"}\n')
-    data = {split: {"path": str(path)} for split in ("train", "validation", "test")}
-    assert "1 questions of test stand in train too" in doctor.check_questions(recipe(task={"kind": "arithmetic"}, data=data))
+def test_questions_shared_by_two_splits_are_told(tmp_path, caplog):
+    """Also where one file writes them a little otherwise."""
+    for split, question in (("train", "What is 1 + 1?"), ("validation", "What is 2 + 2?"), ("test", "what is  1 + 1")):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"id": f"a-{split}", "question": question, "answer": "2"}) + "\n")
+    data = {split: {"path": str(tmp_path / f"{split}.jsonl")} for split in ("train", "validation", "test")}
+    told = doctor.check_questions(recipe(task={"kind": "arithmetic"}, data=data))
+    assert "WARNING: 1 of the 1 questions of test stand in train too" in told and told.endswith("not new to it: a-test")
+    assert "stand in train too" in caplog.text and "validation stand" not in told
 
 
 def test_generated_splits_share_nothing():
