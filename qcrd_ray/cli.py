@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something that the user can mend (told without a traceback
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -242,6 +243,7 @@ VERBS = tuple(command.callback.__name__ for command in app.registered_commands)
 def main() -> None:
     """The console script: verbs, the user's mistakes told without a traceback, and an orderly end where the process is asked to stop."""
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.path.append(os.getcwd())  # as Ray's workers have it: a task of one's own may lie in the folder that `qcrd` is called from
     try:
         app()
     except UserError as error:

@@ -53,9 +53,9 @@ def _record(recipe, file: Path) -> None:
     """Five completions a question, of which one gives another choice's or another question's answer."""
     questions = [question for split in ("train", "test") for question in load_split(recipe, split)[0]]
     with file.open("w") as recorded:
-        for place, question in enumerate(questions):
-            others = [answer for answer in (*question.choices, questions[place - 1].answer) if answer != question.answer]
-            right, wrong = (f"It says so. So the answer is {answer}." for answer in (question.answer, others[0]))
+        for question in questions:
+            wrong = next(a for a in question.choices or [q.answer for q in questions] if a != question.answer)
+            right, wrong = (f"It says so. So the answer is {answer}." for answer in (question.answer, wrong))
             for text in [right, right, f"We see. {right}", f"Clearly. {right}", wrong]:
                 recorded.write(json.dumps({"id": question.id, "completion": text}) + "\n")
 

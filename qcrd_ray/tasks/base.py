@@ -27,8 +27,8 @@ recipe's `task` section and has the methods of :class:`Task`. Most of them are t
 answers of the data, the text of the student's label head, and what a rationale announces as its answer; it must take its own spelling
 back unchanged. Settings of your own stand under `task.options`, and are found in ``self.recipe.options``.
 
-The module must be importable wherever Ray runs a worker: installed, named in PYTHONPATH, or brought along by
-`ray job submit --working-dir`. A student folder names it in its task.json, and needs it to be served.
+The module must be importable wherever Ray runs a worker: it lies in the folder that `qcrd` is called from (below a `ray job submit
+--working-dir`, say), or is installed. A student folder names it in its task.json, and needs it to be served.
 """
 
 from __future__ import annotations

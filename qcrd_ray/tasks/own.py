@@ -43,8 +43,8 @@ def _import(name: str, kind: str) -> ModuleType:
         if error.name != name and not name.startswith(f"{error.name}."):
             raise UserError(f"task.kind: the module {name} of {kind} needs {error.name}, which is not installed") from error
         raise UserError(
-            f"task.kind: {kind} needs the module {name}, and there is no {error.name} here: install it, or name its folder in PYTHONPATH; "
-            "on a cluster, on every node (`ray job submit --working-dir` brings a folder along)"
+            f"task.kind: {kind} needs the module {name}, and there is no {error.name} here: call `qcrd` from its folder, or "
+            "install it, on every node of a cluster (`ray job submit --working-dir` brings the folder along)"
         ) from error
 
 

@@ -124,6 +124,14 @@ def test_a_wrong_value_is_named_before_anything_starts(qcrd, change, words, reci
     assert not (recipe.parent / "run").exists()
 
 
+def test_a_task_of_ones_own_is_found_in_the_current_folder(qcrd, recipe):
+    """A console script's own folder is the first of sys.path, and not the one that it is called from, which Ray's workers do have."""
+    told = qcrd("run", recipe, "--set", "task.kind=my_task:Mine", cwd=recipe.parent)
+    refused(told, "task.kind", "call `qcrd` from its folder")
+    (recipe.parent / "my_task.py").write_text("class Yours: ...\n")
+    refused(qcrd("run", recipe, "--set", "task.kind=my_task:Mine", cwd=recipe.parent), "my_task has no class Mine")
+
+
 def test_serving_something_that_is_no_student_folder(qcrd, tmp_path):
     refused(qcrd("serve", tmp_path, cwd=tmp_path), str(tmp_path))
 

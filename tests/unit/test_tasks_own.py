@@ -57,7 +57,10 @@ def test_options_reach_it_and_no_other():
 @pytest.mark.parametrize(
     ("kind", "match"),
     [
-        ("no_such_package.tasks:YesNo", r"needs the module no_such_package\.tasks, and there is no no_such_package here: install it, or"),
+        (
+            "no_such_package.tasks:YesNo",
+            r"needs the module no_such_package\.tasks, and there is no no_such_package here: call `qcrd` from its folder",
+        ),
         ("own_task:YesOrNo", r"own_task has no class YesOrNo; did you mean own_task:YesNo\?"),
         ("own_task:re", "own_task has no class re"),
         ("own_task:NoParse", r"own_task:NoParse is no task: it has no method check\(question\)"),
