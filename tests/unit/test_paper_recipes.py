@@ -34,7 +34,7 @@ def test_the_numbers_are_the_papers(name):
     objective, train = recipe.objective, recipe.train
     assert (recipe.sampling.k, recipe.sampling.temperature, recipe.lag, recipe.negatives.temperature) == (5, 0.7, 5, 1.5)
     assert (objective.name, objective.alpha_pred, objective.alpha_cl, objective.beta, objective.delta) == ("qcrd", 0.5, 0.5, 0.2, 3.0)
-    assert (objective.selection, objective.weights, objective.labels, recipe.negatives.drop_right) == ("minmax", "score", "gold", False)
+    assert (objective.selection, objective.weights, objective.labels, recipe.negatives.right) == ("minmax", "score", "gold", "keep")
     assert (train.learning_rate, train.schedule, train.batch_size) == (5e-5, "linear", 64)
     assert (recipe.student.max_input_tokens, recipe.student.max_target_tokens) == (1024, 256)
     assert recipe.student.model.endswith(name.split("_")[-1]) and recipe.discriminator.model.endswith("base")
