@@ -49,7 +49,7 @@ def check_memory(recipe: Recipe) -> str:
         return "the object stores are large enough, and a student.scratch needs little"
     student, encoder = count_parameters(recipe)
     reference = student if any(objective.refers for objective in objectives_of(recipe)) else 0
-    need = training_bytes(recipe.train, student=student, encoder=encoder, reference=reference)
+    need = training_bytes(recipe.train, student=student, encoder=encoder, reference=reference, frozen=recipe.student.lora is not None)
     if not recipe.train.worker.gpus:
         what = "what training keeps in memory (student.model, train.workers, train.zero_stage)"
         cluster.possible([{"memory": float(need)}] * recipe.train.workers, what=what)
@@ -69,11 +69,12 @@ def count_parameters(recipe: Recipe) -> tuple[int, int]:
     return _size(student), _size(judge.get_encoder() if judge.config.is_encoder_decoder else judge.base_model)
 
 
-def training_bytes(train: TrainRecipe, *, student: int, encoder: int, reference: int = 0) -> int:
+def training_bytes(train: TrainRecipe, *, student: int, encoder: int, reference: int = 0, frozen: bool = False) -> int:
     """What one worker keeps between two steps: AdamW has two float32 moments, bf16 a float32 copy of the weights, and ZeRO shares out the
     optimizer's states (1), the gradients (2) and the weights (3). The discriminator is float32 and whole on every worker, and so are the
-    weights of a reference."""
+    weights of a reference. A ``frozen`` student has its weights alone; its adapters weigh little."""
     weights, gradients, states = (4, 4, 8) if train.precision == "fp32" else (2, 2, 12)
+    gradients, states = (0, 0) if frozen else (gradients, states)
     shared = [part for stage, part in ((3, weights), (2, gradients), (1, states)) if train.zero_stage >= stage]
     whole = weights + gradients + states - sum(shared)
     return round(student * (whole + sum(shared) / train.workers)) + encoder * 16 + reference * weights

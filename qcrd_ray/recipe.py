@@ -265,7 +265,9 @@ class StudentRecipe(Section):
     chat: Literal["auto", "always", "never"] = Field(
         "auto", description="decoder-only: put questions in the model's chat template: auto = where it has one"
     )
-    lora: LoraRecipe | None = Field(None, description="none: all weights are trained")
+    lora: LoraRecipe | None = Field(
+        None, description="{rank: 16, alpha: 32, dropout: 0, targets: []}: train adapters alone; none: all weights are trained"
+    )
     gradient_checkpointing: bool = Field(False, description="compute activations again in the backward pass, which saves memory for time")
     trust_remote_code: bool = False
 

@@ -97,7 +97,7 @@ class DiscriminatorLearner:
             )
         ]
         torch.manual_seed(keyed_seed(self.recipe.seed, "discriminator dropout", phase, step, self.world.rank))
-        output = self.engine(collate_contrasts(mine, pad=self.tokenizer.pad_token_id).to(self.world.device), two_sided)
+        output = self.engine(collate_contrasts(mine, pad=self.tokenizer.pad_token_id or 0).to(self.world.device), two_sided)
         self.engine.backward(self.world.size * output.loss)
         self.engine.step()
         return output.sums.cpu()

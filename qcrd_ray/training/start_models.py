@@ -6,6 +6,7 @@ read the same weights.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +29,7 @@ from transformers import (
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.randomness import keyed_seed
 from qcrd_ray.method.student import load_student
-from qcrd_ray.method.tokenising import tokenise_inputs
+from qcrd_ray.method.tokenising import chat_frame, tokenise_inputs
 from qcrd_ray.model_folder import TOKENIZER_FILES, check_student, resolve
 from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
 from qcrd_ray.training.adapters import check_lora
@@ -37,8 +38,8 @@ PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as in T5
 _SENTINELS = tuple(f"<extra_id_{i}>" for i in range(4))  # T5's blanks; the first masks words for the discriminator
 
 
-# How a decoder-only student without a chat template of its own reads a question: as a line, after which it writes.
-PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
+# A decoder-only student's chat template, once frozen: what stands before a question, and after it up to where the student writes.
+_FRAME = "{{% for message in messages %}}{{{{ {before} + message['content'] + {after} }}}}{{% endfor %}}"
 
 
 def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> None:
@@ -121,12 +122,24 @@ def write_start(student: StudentRecipe, folder: Path, *, texts: Iterable[str], s
 
 def frame_questions(tokenizer: PreTrainedTokenizerBase, *, chat: str) -> None:
     """Give a decoder-only student's tokenizer, in place, all that its readers go by: a chat template (see
-    :mod:`qcrd_ray.method.tokenising`), the model's own or one that adds a line's end, and something to pad with."""
-    if chat == "never" or not tokenizer.chat_template:
+    :mod:`qcrd_ray.method.tokenising`) and something to pad with.
+
+    The template is the model's own as it shows a question today, since templates put the date in; where there is none, or not ``chat``,
+    it is the line that the question stands on.
+    """
+    if chat != "never" and tokenizer.chat_template:
+        before, after = chat_frame(tokenizer)
+    else:
         begins = bool(tokenizer.bos_token) and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
-        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
+        before, after = tokenizer.bos_token if begins else "", "\n"
+    tokenizer.chat_template = _FRAME.format(before=_literal(before), after=_literal(after))
     if tokenizer.pad_token is None:  # padding is masked, so any token will do; one more would need an embedding
         tokenizer.pad_token = tokenizer.eos_token
+
+
+def _literal(text: str) -> str:
+    """``text`` as a string of the template language, whose escapes are JSON's."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def scratch_model(student: StudentRecipe, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:

@@ -75,7 +75,7 @@ _DECODER = {
     "eos_token_id": EOS,
     "pad_token_id": None,
 }
-KINDS = {"t5": tiny_t5, "llama": tiny_llama, "qwen3": tiny_qwen3}
+KINDS = {"t5": tiny_t5, "llama": tiny_llama}
 
 
 def plain_logits(model: PreTrainedModel, source: tuple[int, ...], target: tuple[int, ...]) -> torch.Tensor:
@@ -176,6 +176,7 @@ __all__ = [
     "rationale",
     "tiny_gpt2",
     "tiny_llama",
+    "tiny_qwen3",
     "tiny_t5",
     "tokens",
     "varied_examples",

@@ -23,6 +23,7 @@ def test_zero_shares_out_what_its_stage_says(train, each):
 def test_the_discriminator_is_whole_on_every_worker():
     assert training_bytes(TrainRecipe(workers=8, zero_stage=3), student=0, encoder=10) == 160
     assert training_bytes(TrainRecipe(workers=8, zero_stage=3), student=0, encoder=0, reference=10) == 40
+    assert training_bytes(TrainRecipe(workers=8, zero_stage=1), student=10, encoder=0, frozen=True) == 40, "adapters alone have moments"
 
 
 def test_parameters_are_counted_from_the_configuration(tiny_student):

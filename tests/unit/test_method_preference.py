@@ -7,7 +7,7 @@ from math import exp, log
 
 import pytest
 import torch
-from method_tiny import EOS, PAD, given_losses, tiny_t5, varied_examples
+from method_tiny import EOS, PAD, given_losses, plain_logits, varied_examples
 from training_tiny import tiny_recipe
 
 from qcrd_ray.method.collation import collate
@@ -58,7 +58,7 @@ def test_dpo_closed_form(start, guard, margin):
     assert sums["negative_gain"].item() == pytest.approx(start - 2)
 
 
-def test_a_ratio_is_of_whole_rationales_and_of_the_tokens_that_count():
+def test_a_ratio_is_of_whole_rationales_and_of_the_tokens_that_count(tiny):
     """Sums, not means: a mean would make dpo_beta mean something else for every length. `difference` skips the same tokens in both."""
     example = Example(
         predict=(5, EOS),
@@ -66,10 +66,10 @@ def test_a_ratio_is_of_whole_rationales_and_of_the_tokens_that_count():
         positives=(Rationale(tokens=(8, 9, 10, EOS)),),
         negatives=(Rationale(tokens=(8, 9, 12, 13, 14, EOS)),),
     )
-    start, now = tiny_t5(seed=1), tiny_t5(seed=0)
+    start, now = tiny(seed=1), tiny(seed=0)
 
     def log_p(model, tokens, skip):
-        logits = model(input_ids=torch.tensor([example.explain]), labels=torch.tensor([tokens])).logits[0].log_softmax(-1)
+        logits = plain_logits(model, example.explain, tokens).log_softmax(-1)
         return sum(logits[i, token].item() for i, token in enumerate(tokens) if i >= skip)
 
     for where, skip in (("start", 0), ("difference", 2)):
@@ -89,9 +89,9 @@ def test_a_ratio_is_of_whole_rationales_and_of_the_tokens_that_count():
 # -------------------------------------------------------------------------------------------------------------------------- references
 
 
-def test_references_do_not_depend_on_the_batch_and_ignore_dropout():
+def test_references_do_not_depend_on_the_batch_and_ignore_dropout(tiny):
     examples, objective = varied_examples(), dpo()
-    step = StudentStep(tiny_t5(dropout=0.5), objective).train()
+    step = StudentStep(tiny(dropout=0.5), objective).train()
     whole, single = (reference_losses(step, examples, pad=PAD, batch_size=size) for size in (8, 1))
     assert [len(own) for own in whole] == [len(e.positives) + len(e.negatives) if e.positives else 0 for e in examples]
     for own, other in zip(whole, single, strict=True):
@@ -106,10 +106,10 @@ def test_a_candidate_without_a_reference_is_refused():
         collate(examples, dpo(), pad=PAD)
 
 
-def test_workers_share_the_scoring_and_all_get_the_same(tmp_path):
+def test_workers_share_the_scoring_and_all_get_the_same(tiny, tmp_path):
     """Three workers, one of them with less to do: what they add up is what one alone finds; and before the first step nothing is gained."""
     objective, examples = dpo(), varied_examples()
-    tiny_t5().save_pretrained(tmp_path)
+    tiny().save_pretrained(tmp_path)
     questions = {
         i: RoundQuestion(
             row=Row(question=Question(id=str(i), question=""), input="", answer=None, example=example, positives=(), negatives=()),
@@ -137,7 +137,7 @@ def test_workers_share_the_scoring_and_all_get_the_same(tmp_path):
     torch.testing.assert_close(sum(shares), whole, atol=1e-4, rtol=1e-5)
     assert all(((share == 0) | (share == whole) | (share - whole).abs().lt(1e-3)).all() for share in shares)
     batch = [question.example for question in alone.values()]
-    output = StudentStep(tiny_t5(), objective)(collate(batch, objective, pad=PAD), total_counts(objective, batch))
+    output = StudentStep(tiny(), objective)(collate(batch, objective, pad=PAD), total_counts(objective, batch))
     metrics = objective.metrics(output.sums)
     assert metrics["positive_gain"] == pytest.approx(0.0, abs=1e-4) and metrics["negative_gain"] == pytest.approx(0.0, abs=1e-4)
     assert metrics["pair"] == pytest.approx(log(2), abs=1e-3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from method_tiny import EOS, KINDS, PAD, plain_logits, plain_nll, tiny_gpt2, tiny_llama, tiny_t5, varied_examples
+from method_tiny import EOS, PAD, plain_logits, plain_nll, tiny_gpt2, tiny_llama, tiny_qwen3, tiny_t5, varied_examples
 from torch.nn import functional as F
 from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
@@ -19,12 +19,6 @@ from qcrd_ray.method.student import StudentStep, evaluating, load_student
 QCRD = build_objective(ObjectiveConfig())
 FINETUNE = build_objective(ObjectiveConfig(name="finetune"))
 BY_EXAMPLE = build_objective(ObjectiveConfig(prediction_mean="examples"))
-
-
-@pytest.fixture(params=KINDS)
-def tiny(request):
-    """A function that builds a tiny student, for each kind of student."""
-    return KINDS[request.param]
 
 
 def gradients(step: StudentStep) -> torch.Tensor:
@@ -272,7 +266,7 @@ def test_an_unweighed_candidate_is_refused():
 # ------------------------------------------------------------------------------------------------------------- shared prompts, exactly
 
 
-@pytest.mark.parametrize("make", [tiny_llama, KINDS["qwen3"], tiny_gpt2], ids=["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3, tiny_gpt2], ids=["llama", "qwen3", "gpt2"])
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["shared", "checkpointing"])
 def test_targets_that_share_a_prompt_are_read_as_if_alone(make, side, checkpointing):

@@ -197,6 +197,17 @@ def test_a_decoder_only_start_says_by_its_tokenizer_how_questions_are_read(tmp_p
         shutil.rmtree(tmp_path / "start")
 
 
+def test_a_students_chat_template_is_the_same_on_any_day(tmp_path):
+    """Llama 3's puts the date in: a student would be trained with one prompt and asked with another."""
+    template = "{{ strftime_now('%Y') }} \"é😀\" {% for m in messages %}{{ m['role'] + '\n' + m['content'] + '\t.' }}{% endfor %}"
+    model = write_llama(tmp_path / "model", chat_template=template)
+    message = [{"role": "user", "content": "the"}]
+    shown = AutoTokenizer.from_pretrained(model).apply_chat_template(message, tokenize=False)
+    tokenizer = write_start(StudentRecipe(model=str(model)), tmp_path / "start", texts=[], seed=0)
+    assert "strftime" not in tokenizer.chat_template
+    assert tokenizer.apply_chat_template(message, tokenize=False) == shown
+
+
 @pytest.mark.parametrize(
     ("settings", "template", "told"),
     [
