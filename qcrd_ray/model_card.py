@@ -139,6 +139,7 @@ def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
     settings: dict[str, object] = {
         "teacher": f"{teacher}, {recipe.sampling.k} samples a question at temperature {recipe.sampling.temperature:g}",
         "student base": _base(recipe.student),
+        "weights trained": f"adapters of rank {recipe.student.lora.rank}, merged" if recipe.student.lora else "all",
         "labels": objective.labels,
         "rounds": f"{train.rounds} of {train.round.size} {train.round.unit}",
         "batch size, learning rate": f"{train.batch_size}, {train.learning_rate:g} ({train.schedule})",

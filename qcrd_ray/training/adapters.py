@@ -30,7 +30,9 @@ def check_lora(lora: LoraRecipe, config: PretrainedConfig | None = None) -> None
         return
     with torch.device("meta"):
         model = auto_class(config).from_config(config)
-    names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    output = model.get_output_embeddings()  # its weights may be those of the embeddings, into which nothing could be merged
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not output]
+    names = {name.rpartition(".")[2] for name in linear}
     if unknown := [target for target in lora.targets if target not in names]:
         raise UserError(f"student.lora.targets: {', '.join(unknown)}: there is no such linear layer; there are {', '.join(sorted(names))}")
 

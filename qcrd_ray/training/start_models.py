@@ -37,7 +37,6 @@ from qcrd_ray.training.adapters import check_lora
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as in T5
 _SENTINELS = tuple(f"<extra_id_{i}>" for i in range(4))  # T5's blanks; the first masks words for the discriminator
 
-
 # A decoder-only student's chat template, once frozen: what stands before a question, and after it up to where the student writes.
 _FRAME = "{{% for message in messages %}}{{{{ {before} + message['content'] + {after} }}}}{{% endfor %}}"
 
@@ -104,7 +103,9 @@ def write_start(student: StudentRecipe, folder: Path, *, texts: Iterable[str], s
         if student.model is not None:
             name = resolve(student.model)
             config, tokenizer = check_student(name, trust_remote_code=student.trust_remote_code)
-            if not config.is_encoder_decoder:
+            if config.is_encoder_decoder:
+                tokenizer.chat_template = None
+            else:
                 frame_questions(tokenizer, chat=student.chat)
             model = load_student(name, dropout=student.dropout, trust_remote_code=student.trust_remote_code)
         else:

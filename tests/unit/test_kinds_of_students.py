@@ -83,3 +83,5 @@ def test_lora_on_layers_that_are_not_there_is_told(tiny_decoder, monkeypatch):
     check_lora(LoraRecipe(targets=("q_proj", "up_proj")), config)
     with pytest.raises(UserError, match=r"student\.lora\.targets: query: there is no such linear layer; there are down_proj, .*q_proj"):
         check_lora(LoraRecipe(targets=("q_proj", "query")), config)
+    with pytest.raises(UserError, match=r"lm_head: there is no such"):
+        check_lora(LoraRecipe(targets=("lm_head",)), config)
