@@ -51,7 +51,7 @@ Nothing but transformers is needed. In this folder:
 ```
 
 The answer in an explanation follows the phrase `{closing}`. `task.json` says how questions are written and read, and `qcrd serve` on this
-folder serves it over HTTP.{discriminator}
+folder serves it over HTTP.{module}{discriminator}
 
 ## Results
 
@@ -87,6 +87,7 @@ and terms of use of all three apply.
 def render_card(recipe: Recipe, folder: RunFolder, *, results: Mapping, task: Mapping, discriminator: bool) -> str:
     """The card's text. ``results`` are the evaluation's, ``task`` is the content of task.json."""
     notes = "".join(f"\nNote: {note}.\n" for note in results.get("notes", ()))
+    module, own, _ = recipe.task.kind.partition(":")
     return CARD.format(
         name=recipe.name,
         kind=recipe.task.kind,
@@ -97,6 +98,7 @@ def render_card(recipe: Recipe, folder: RunFolder, *, results: Mapping, task: Ma
         paper=" (Quality-guided Contrastive Rationale Distillation, arXiv 2405.13014)" if recipe.objective.name == "qcrd" else "",
         use=use_it(task),
         closing=recipe.task.closing,
+        module=f" Its kind of question is defined by the module `{module}`, which that needs." if own else "",
         discriminator=" `discriminator/` holds the model that scored rationales in training." if discriminator else "",
         table=markdown_table(results),
         notes=notes,

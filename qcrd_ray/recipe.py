@@ -10,7 +10,7 @@ import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -53,12 +53,16 @@ class TaskRecipe(Section):
     closing: str = Field("So the answer is {answer}.", description="how the student's explanations end; must hold {answer}")
     max_question_chars: Count = 20_000
 
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in KINDS and not (":" in kind and all(part.isidentifier() for part in re.split("[.:]", kind))):
+            raise ValueError(f"expected {', '.join(KINDS)}, or a task of your own as package.module:Class, not {kind!r}")
+        return kind
+
     @model_validator(mode="after")
-    def _known(self):
-        own = ":" in self.kind
-        if self.kind not in KINDS and not (own and all(part.isidentifier() for part in re.split("[.:]", self.kind))):
-            raise ValueError(f"kind: expected {', '.join(KINDS)}, or a task of your own as package.module:Class, not {self.kind!r}")
-        if self.options and not own:
+    def _read_options(self):
+        if self.options and ":" not in self.kind:
             raise ValueError(f"options: only a task of your own has them, and {self.kind} does not read {', '.join(self.options)}")
         return self
 

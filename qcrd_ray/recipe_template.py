@@ -24,7 +24,8 @@ _SPLITS = {"train": "data/train.jsonl", "validation": "data/validation.jsonl", "
 
 _HEAD = """\
 # A recipe for `qcrd run {name}`. Keys that are commented out stand at their defaults; those that are not must be there.
-# Questions are JSON Lines with id, question, answer (and choices): say under data.columns where yours are called otherwise.
+# Questions have id, question, answer (and choices), in JSON Lines, CSV, Parquet or a Hugging Face data set (dataset: owner/name).
+# Where your columns are called otherwise, say so under data.columns.
 # `qcrd doctor {name}` checks all of it before anything expensive starts.
 """
 

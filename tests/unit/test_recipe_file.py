@@ -77,7 +77,7 @@ def test_a_recipe_and_its_overrides(write):
         ("  model: demo\nstudent", "  modle: demo\nstudent", "r.yaml:11: teacher.modle: there is no such key; did you mean teacher.model?"),
         ("  source: serve", "  source: api", "r.yaml:10: teacher.source: expected 'serve' or 'openai' or 'recording', not 'api'"),
         ("  source: serve\n", "", "r.yaml:9: teacher.source: is missing; expected 'serve' or 'openai' or 'recording'"),
-        ("  kind: arithmetic", "  kind: math", "r.yaml:3: task: kind: expected word_problems, arithmetic, "),
+        ("  kind: arithmetic", "  kind: math", "r.yaml:4: task.kind: expected word_problems, arithmetic, "),
         ("  kind: arithmetic", "  kind: nli\n  examples: [{qestion: x}]", "r.yaml:5: task.examples.0.qestion: there is no such key"),
         ("  test: {path: test.jsonl}\n", "", "r.yaml:5: data.test: is missing"),
         ("  test: {path: test.jsonl}", "  test: {}", "r.yaml:8: data.test: give exactly one of `path`"),

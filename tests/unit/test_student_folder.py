@@ -65,6 +65,14 @@ def test_weights_are_those_of_the_best_checkpoint(run):
         assert torch.equal(weight, theirs[name]), name
 
 
+def test_the_card_names_the_module_of_a_task_of_ones_own(run):
+    recipe, folder = run
+    own = recipe.model_copy(update={"task": recipe.task.model_copy(update={"kind": "own_task:YesNo"})})
+    student = export_student(own, folder, results=RESULTS)
+    assert "defined by the module `own_task`" in (student / "README.md").read_text()
+    assert StudentFolder.open(student).facts["kind"] == "own_task:YesNo"
+
+
 def test_the_card_says_what_it_is_made_of(run):
     recipe, folder = run
     card = (export_student(recipe, folder, results=RESULTS) / "README.md").read_text()

@@ -48,3 +48,13 @@ def test_the_students_text_reads_back(label):
 
 def test_a_label_that_is_none_is_refused():
     assert "not one of entailment" in TASK.check(Question(id="1", question="Premise: x\nHypothesis: y", answer="2"))
+
+
+def test_an_anli_question_is_asked_with_its_parts():
+    """As the paper's recipe maps ANLI: the instruction names what the question calls its two parts."""
+    (message,) = TASK.teacher_messages(ASKED)
+    instruction, asked = message["content"].split("\n\n")
+    assert asked == "Premise: A man rides.\nHypothesis: A man sleeps." and asked == TASK.student_input(ASKED)
+    for word in ("premise", "hypothesis", "(entailment)", "(contradiction)", "(neutral)", "step by step", "So the answer is <answer>."):
+        assert word in instruction
+    assert TASK.teacher_prompt(ASKED).endswith(f"Q: {asked}\nA:")
