@@ -126,7 +126,11 @@ def test_the_second_worker_came_for_a_stage_and_leaves_after_it(cluster: Cluster
     print(f"released {seconds:.0f} s after the run at most")
     [address] = set(cluster.hosts.addresses) - cluster.alive()
     host = cluster.hosts.addresses.index(address)
-    until(lambda: not cluster.hosts.processes(host), within_s=60, what=f"{address} with no process of Ray's")
+
+    def state() -> str:
+        return "\n".join([*cluster.hosts.processes(host), str(cluster.list("nodes")), monitor_log(cluster.hosts)])
+
+    until(lambda: not cluster.hosts.processes(host), within_s=120, what=f"{address} with no process of Ray's", log=state)
 
 
 def test_ray_down_leaves_nothing_behind(cluster: Cluster):
