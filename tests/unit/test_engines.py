@@ -256,7 +256,7 @@ def test_ctranslate2_is_faster():
     assert best["transformers"] > 1.5 * best["ctranslate2"]
 
 
-def test_which_engine_runs_which_model(tiny_student, tmp_path):
+def test_which_engine_runs_which_model(tiny_student, tmp_path, monkeypatch):
     llama = write_llama(tmp_path)
     assert choose_engine(tiny_student, device="cpu") == "ctranslate2"
     assert choose_engine(tiny_student, device="cuda") == "transformers"
@@ -266,6 +266,9 @@ def test_which_engine_runs_which_model(tiny_student, tmp_path):
     ):
         load_engine(tiny_student, engine="vllm")
     assert choose_engine(llama, "transformers") == "transformers"
+    with monkeypatch.context() as patch:
+        patch.setattr("qcrd_ray.engines.choosing.find_spec", lambda name: None)
+        assert choose_engine(llama) == choose_engine(tiny_student, device="cpu") == "transformers", "where nothing faster is installed"
     with pytest.raises(
         UserError, match=r"serve\.engine: ctranslate2 cannot run .* decoder-only model \(llama\); use auto, or transformers or vllm"
     ):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+import peft_stub
 import pytest
 import torch
+from method_tiny import plain_logits, varied_examples
 from safetensors.torch import load_file
 from training_tiny import tiny_recipe, write_run
-from transformers import LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers.utils import is_peft_available
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.discriminator import Discriminator
@@ -59,16 +64,48 @@ def test_a_decoder_only_student_learns_from_its_own_negatives(tmp_path):
     assert 0.0 < Discriminator.load(best / "discriminator").score([(5, 6, 1)])[0] < 1.0
 
 
+@pytest.fixture(params=["peft", "stub"])
+def adapters(request, monkeypatch):
+    """The real package where it is installed, and in any case a stand-in that shows what is ours."""
+    if request.param == "peft":
+        pytest.importorskip("peft")
+    else:
+        is_peft_available()  # which remembers: transformers, unlike us, must not meet the stand-in
+        for name, module in peft_stub.modules().items():
+            monkeypatch.setitem(sys.modules, name, module)
+
+
 @pytest.mark.parametrize("scratch", [{}, DECODER], ids=["t5", "llama"])
-def test_lora_trains_adapters_and_writes_plain_weights(tmp_path, scratch):
+def test_lora_trains_adapters_and_writes_plain_weights(adapters, tmp_path, scratch):
     """A snapshot holds merged weights under the plain model's names: some have moved, and those without an adapter have not."""
-    pytest.importorskip("peft")
-    rows = trained(tmp_path, "qcrd", **scratch, **{"student.lora": {"rank": 4, "targets": ["v_proj"] if scratch else ["v"]}})
+    settings = {"student.lora": {"rank": 4, "targets": ["v_proj"] if scratch else ["v"]}, "discriminator.pretrain_steps": 1}
+    rows = trained(tmp_path, "qcrd", **scratch, **settings)
     assert rows[1]["student"]["prediction"] < rows[0]["student"]["prediction"]
     start, best = (load_file(tmp_path / "train" / where / "model.safetensors") for where in ("start", "qcrd/best"))
     assert start.keys() == best.keys()
     moved = {name for name in start if not torch.equal(start[name], best[name])}
     assert moved and all(".v_proj." in name or ".v." in name for name in moved)
+
+
+@pytest.mark.parametrize("kind", ["tiny_student", "tiny_decoder"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_merged_student_says_what_the_adapted_one_says(adapters, kind, checkpointing, request, tmp_path):
+    """After a step on adapters beside every linear layer, with and without gradient checkpointing; and before it they change nothing."""
+    start, objective, world = request.getfixturevalue(kind), build_objective(ObjectiveConfig()), World.of_one(torch.device("cpu"))
+    changes = {"student.lora": {"rank": 2}, "student.gradient_checkpointing": checkpointing, "train.batch_size": 8}
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    recipe = tiny_recipe(**{**ROUNDS, **changes})
+    learner = StudentLearner(recipe, objective, start, tokenizer=tokenizer, total_steps=4, world=world)
+    plain, source, target = load_model(start), (7, 8, 9), (10, 11, 1)
+    torch.testing.assert_close(plain_logits(learner.student.eval(), source, target), plain_logits(plain, source, target))
+    learner.student.train()
+    learner.step(0, varied_examples())
+    learner.save(tmp_path)
+    merged = load_model(tmp_path)
+    torch.testing.assert_close(
+        plain_logits(merged, source, target), plain_logits(learner.student.eval(), source, target), atol=1e-5, rtol=1e-5
+    )
+    assert not torch.allclose(plain_logits(merged, source, target), plain_logits(plain, source, target), atol=1e-4)
 
 
 def test_lora_without_peft_is_told_before_anything_starts(tmp_path, monkeypatch):
