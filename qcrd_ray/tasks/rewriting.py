@@ -21,15 +21,10 @@ from fractions import Fraction
 from random import Random
 
 from qcrd_ray.tasks.numbers import spell
+from qcrd_ray.tasks.steps import NUMBER, STEP, chain, is_right, operands, value_of
 
-_PLAIN = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
-_NUMBER = re.compile(rf"(?<![\w.,]){_PLAIN}(?![\w]|\.[0-9])")
-_OPERATION = r"[-–−+*/x×÷]"
-_TERM = rf"{_PLAIN}(?:\s+[A-Za-z][A-Za-z'/-]*){{0,5}}?(?:\s*\([A-Za-z' -]*\))?"  # a number, and what it counts
-_STEP = re.compile(rf"(?<![\w.,])(?P<left>{_TERM}(?:\s*{_OPERATION}\s*\$?{_TERM}){{1,8}})\s*=\s*\$?(?P<result>{_PLAIN})(?![\w]|\.[0-9])")
+_NUMBER = re.compile(rf"(?<![\w.,]){NUMBER}(?![\w]|\.[0-9])")
 _NAMED = re.compile(r"[A-Za-z)]\s*=\s*\$?\Z")  # what a step is the value of: "Pens in a box = 12 / 3 = 4"
-_OPERAND = re.compile(rf"(?:({_OPERATION})\s*)?\$?({_PLAIN})")
-_TOLERANCE = Fraction(1, 100)  # people round to cents
 
 
 def corrupted(text: str, answer: Fraction | None, random: Random) -> str | None:
@@ -50,9 +45,9 @@ def evolved(text: str, given: Collection[Fraction], random: Random) -> str | Non
     results: set[Fraction] = set()
     steps = _followed(text)
     for step in steps:
-        operands = [value for _, value in _operands(step)]
-        used += [value for value in dict.fromkeys(operands) if value in given and value not in results and value not in used]
-        results.add(_value(step["result"]))
+        numbers = [value for _, value in operands(step)]
+        used += [value for value in dict.fromkeys(numbers) if value in given and value not in results and value not in used]
+        results.add(value_of(step["result"]))
     if not used:
         return None
     changes = {value: _digit_changed(value, random) for value in random.sample(used, random.randint(1, len(used)))}
@@ -61,12 +56,10 @@ def evolved(text: str, given: Collection[Fraction], random: Random) -> str | Non
 
 def _followed(text: str) -> list[re.Match[str]]:
     """The text's steps; none where one of them is wrong, or an equation has another form: nothing can be computed from it."""
-    steps = list(_STEP.finditer(text))
+    steps = list(STEP.finditer(text))
     named = sum(_NAMED.search(text, max(0, step.start() - 4), step.start()) is not None for step in steps)
-    if len(steps) + named != text.count("="):
-        return []
-    found = [(_result(_operands(step)), _value(step["result"])) for step in steps]
-    return steps if all(value is not None and abs(value - told) < _TOLERANCE for value, told in found) else []
+    followed = len(steps) + named == text.count("=") and all(is_right(step) and not step["sign"] for step in steps)
+    return steps if followed else []
 
 
 def _rewritten(
@@ -79,10 +72,10 @@ def _rewritten(
     results = {step.start("result"): (i, step) for i, step in enumerate(steps)}
     now, written, end = dict(changes), [], 0
     for number in _NUMBER.finditer(text):
-        old = _value(number[0])
+        old = value_of(number[0])
         if number.start() in results:
             i, step = results[number.start()]
-            new = _result([(operation, now.get(value, value)) for operation, value in _operands(step)])
+            new = chain([(operation, now.get(value, value)) for operation, value in operands(step)])
             new = _digit_changed(new, random) if i == slip and new is not None else new
             if new is None or new < 0 or "/" in spell(new) or (old.denominator == 1 and new.denominator != 1):
                 return None
@@ -91,24 +84,6 @@ def _rewritten(
         written += [text[end : number.start()], number[0] if new == old else spell(new)]
         end = number.end()
     return "".join([*written, text[end:]])
-
-
-def _operands(step: re.Match[str]) -> list[tuple[str, Fraction]]:
-    """The numbers left of the equals sign, each with the operation before it; the first has none that counts."""
-    return [(operation or "+", _value(number)) for operation, number in _OPERAND.findall(step["left"])]
-
-
-def _result(operands: Sequence[tuple[str, Fraction]]) -> Fraction | None:
-    """The value of a chain, products and quotients first. None: it divides by 0."""
-    terms: list[Fraction] = []
-    for operation, value in operands:
-        if operation in "+-–−":
-            terms.append(value if operation == "+" else -value)
-        elif operation in "/÷" and not value:
-            return None
-        else:
-            terms[-1] = terms[-1] / value if operation in "/÷" else terms[-1] * value
-    return sum(terms, Fraction())
 
 
 def _digit_changed(value: Fraction, random: Random) -> Fraction | None:
@@ -120,7 +95,3 @@ def _digit_changed(value: Fraction, random: Random) -> Fraction | None:
     first = len(text) > 1 and place == 0
     digit = random.choice([d for d in "0123456789"[first:] if d != text[place]])
     return Fraction(text[:place] + digit + text[place + 1 :])
-
-
-def _value(number: str) -> Fraction:
-    return Fraction(number.replace(",", ""))

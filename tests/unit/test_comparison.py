@@ -151,6 +151,8 @@ def test_a_mistaken_method_is_named(recipe, names, variant, message):
         ("That is 5 - 2 = 3 plums. Then 3 x 4 = 13.", 1, 2),
         ("$1,200 / 4 = $300 and 7 / 2 = 3.5", 2, 2),
         ("10 / 3 = 3.33, 4 / 0 = 0", 1, 2),
+        ("3 + 4 + 5 = 12, and 2 + 3 x 4 = 14, not 2 + 3 x 4 = 20.", 2, 3),
+        ("12 pens - 3 pens = 9 pens, 5 - 7 = -2", 2, 2),
         ("no step = none, 5 = 5", 0, 0),
         ("__import__('os') * 2 = 4", 0, 0),
     ],

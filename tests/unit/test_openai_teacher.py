@@ -98,7 +98,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_is_asked_through(fault):
     with serving(lambda number, body: FAULTS[fault][0](body) if number == 1 else reply(body)) as server:
-        (row,) = ask(server, request_timeout_s=0.5)
+        (row,) = ask(server, request_timeout_s=1.0)
     assert (row["outcome"], row["attempts"], len(server.requests)) == ("accepted", 2, 2)
 
 
@@ -106,7 +106,7 @@ def test_a_fault_that_passes_is_asked_through(fault):
 def test_a_fault_that_stays_fails_its_row_with_the_reason_and_no_other(fault):
     make, told = FAULTS[fault]
     with serving(lambda number, body: make(body) if "b: " in json.dumps(body) else reply(body)) as server:
-        rows = ask(server, "abc", request_timeout_s=0.3)
+        rows = ask(server, "abc", request_timeout_s=1.0)
     assert [(row["outcome"], row["attempts"]) for row in rows] == [("accepted", 1), ("failed", 3), ("accepted", 1)]
     assert told in rows[1]["reason"]
 
