@@ -20,8 +20,8 @@ QUESTION = "Tom has 3 apples and buys 4 more. How many apples has he now?"
 
 @pytest.fixture(scope="module")
 def student(local_ray, tmp_path_factory):
-    """The exported folder of a random Llama that was trained for two rounds, with negatives of its own. What several workers learn, sharded,
-    stands in test_learner."""
+    """The exported folder of a random Llama that was trained for two rounds, with negatives of its own. Several workers, sharded, are in
+    test_learner."""
     recipe = tiny_recipe(
         **{
             "student.scratch.kind": "llama",
