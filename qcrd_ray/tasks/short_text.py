@@ -15,7 +15,7 @@ SEVERAL = "|"  # between the accepted answers of one question
 _ARTICLES = re.compile(r"\b(?:an?|the)\b")
 # A sentence ends after a word of three letters or more: not in "St. Louis", "J. Bach" or "U.S. Army".
 _SENTENCE_END = re.compile(r"(?<=\w\w\w[.!?])[ \t]+(?=[^a-z\s])")
-_IN_NUMBER = re.compile(r"(?<=\d)[.:/](?=\d)|(?<![\w.])[-\u2212](?=\d)")  # 3.5, 10:30, 1/2, -4
+_IN_NUMBER = re.compile(r"(?<=\d)[.:/](?=\d)|(?<![\w.])-(?=\d)")  # 3.5, 10:30, 1/2, -4
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,18 @@ class ShortText(PromptedTask):
 def normalise(text: str) -> str:
     """Lower case, no punctuation, no articles, single blanks (SQuAD's); of Unicode, the compatible form (NFKC) and every dash a blank.
 
-    Points and signs inside numbers stay, so that 3.5 is not 35; articles stay where there is nothing else.
+    Points and signs inside numbers stay, so that 3.5 is not 35; articles stay where there is nothing else. Done until nothing changes: what
+    one mark leaves behind can be the next one's number.
     """
-    text = unicodedata.normalize("NFKC", text).casefold()
+    while (plain := _plain(text)) != text:
+        text = plain
+    return text
+
+
+def _plain(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text).casefold().replace("\u2212", "-")
     kept = {match.start() for match in _IN_NUMBER.finditer(text)}
-    plain = "".join(character if place in kept else _without_marks(character) for place, character in enumerate(text))
-    words = " ".join(plain.replace("\u2212", "-").split())
+    words = " ".join("".join(character if place in kept else _without_marks(character) for place, character in enumerate(text)).split())
     return " ".join(_ARTICLES.sub(" ", words).split()) or words
 
 
