@@ -13,7 +13,7 @@ from qcrd_ray.student_folder import StudentFolder, export_student
 from qcrd_ray.training import train
 from qcrd_ray.training.metrics import read_metrics
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]  # what it walks is tested in parts too
 
 QUESTION = "Tom has 3 apples and buys 4 more. How many apples has he now?"
 
