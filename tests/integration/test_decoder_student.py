@@ -58,7 +58,6 @@ def test_an_exported_decoder_loads_without_us(student):
     assert facts["architecture"] == "decoder-only" and "AutoModelForCausalLM" in (student / "README.md").read_text()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("engine", ["auto", "transformers"])
 def test_an_exported_decoder_is_served(student, engine):
     """By vLLM, or by transformers where the recipe says so: the same greedy texts as measured."""
