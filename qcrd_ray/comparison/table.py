@@ -99,6 +99,8 @@ def _percent(share: float) -> str:
 
 
 def _p(value: float) -> str:
+    if value < 0.0001:
+        return "< 0.0001"  # and never 0: so many resamples were drawn, and no more
     return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
 
 
