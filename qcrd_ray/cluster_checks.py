@@ -17,7 +17,7 @@ import torch
 from ray.exceptions import GetTimeoutError, RayError
 from ray.job_submission import JobSubmissionClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from qcrd_ray import cluster, model_folder
 from qcrd_ray.errors import UserError
@@ -186,7 +186,7 @@ def _name(node: dict) -> str:
 
 
 def _model(name: str, trust_remote_code: bool) -> torch.nn.Module:
-    config = AutoConfig.from_pretrained(model_folder.resolve(name), trust_remote_code=trust_remote_code)
+    config = model_folder.read_config(name, trust_remote_code=trust_remote_code)
     return (auto_class(config) or AutoModel).from_config(config, trust_remote_code=trust_remote_code)
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from qcrd_ray.cluster_checks import count_parameters, training_bytes
+from qcrd_ray.cluster_checks import _model, count_parameters, training_bytes
+from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, TrainRecipe
 
 
@@ -41,3 +42,10 @@ def test_parameters_are_counted_from_the_configuration(tiny_student):
     model = AutoModelForSeq2SeqLM.from_pretrained(tiny_student)
     assert count_parameters(Recipe.model_validate(tree)) == (model.num_parameters(), model.get_encoder().num_parameters())
     assert count_parameters(Recipe.model_validate(tree | {"objective": {"name": "finetune"}}))[1] == 0
+
+
+def test_a_model_that_cannot_be_read_is_the_users_to_mend(tmp_path):
+    """Bug guarded: a traceback out of `qcrd doctor` where a hub id cannot be reached, or a folder's config is damaged."""
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot read it"):
+        _model(str(tmp_path), False)
