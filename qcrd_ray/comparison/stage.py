@@ -28,11 +28,9 @@ from qcrd_ray.questions import read_split
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import Question
 from qcrd_ray.run_folder import RunFolder, describe_call, write_text
-from qcrd_ray.training.trainer import prepare_job
+from qcrd_ray.training.trainer import PREPARED_BY, prepare_job
 
 SPLITS = ("test", "held_out")
-# What a prepared training set depends on besides the rationales: methods that agree in it share one.
-_DATA = ("task", "student", "objective.labels", "objective.positives", "negatives.teacher", "seed")
 RETRIES = 1
 
 
@@ -53,7 +51,7 @@ def compare(
     questions = _questions(recipe, folder)
     cells = []
     for method in methods:
-        home = root / f"{'control' if method.control else 'data'}-{recipe_key(method.recipe, parts=_DATA)}"
+        home = root / f"{'control' if method.control else 'data'}-{recipe_key(method.recipe, parts=PREPARED_BY)}"
         read = control_table(method.recipe) if method.control else table
         job = prepare_job(method.recipe, folder, method.recipe.objective.name, home=home, table=read)
         cells += [make_cell(method.name, job, root, seed=seed, shift=method.shift, questions=questions) for seed in range(seeds)]

@@ -76,6 +76,10 @@ def train(
     return summary
 
 
+# What prepare_job's start and training set depend on besides the rationales: recipes that agree in it can share one folder.
+PREPARED_BY = ("task", "student", "objective.labels", "objective.positives", "negatives.teacher", "seed")
+
+
 def prepare_job(
     recipe: Recipe, folder: RunFolder, objective: ObjectiveName, *, home: Path | None = None, table: pa.Table | None = None
 ) -> TrainingJob:
