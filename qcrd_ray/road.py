@@ -105,7 +105,7 @@ def compare(
             with stages.stage("comparing") as report:
                 comparison.compare(recipe, folder, compared, seeds=seeds, fraction=fraction, report=report)
             folder.push()
-    return [comparison.folder_of(folder, fraction) / "table.md" for fraction in fractions]
+    return [comparison.kept_table(folder, compared, seeds=seeds, fraction=fraction) for fraction in fractions]
 
 
 def objectives(recipe: Recipe) -> list[str]:

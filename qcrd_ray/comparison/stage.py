@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from ray.util import ActorPool
 from qcrd_ray import cluster
 from qcrd_ray.comparison.beside import control_table, measure_beside
 from qcrd_ray.comparison.cells import Cell, CellTrainer, make_cell, recipe_key
+from qcrd_ray.comparison.files import folder_of, write_tables
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.statistics import summarise
-from qcrd_ray.comparison.table import markdown
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.method.randomness import keyed_seed
@@ -27,7 +26,7 @@ from qcrd_ray.progress import Report, silent
 from qcrd_ray.questions import read_split
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import Question
-from qcrd_ray.run_folder import RunFolder, describe_call, write_text
+from qcrd_ray.run_folder import RunFolder, describe_call
 from qcrd_ray.training.trainer import PREPARED_BY, prepare_job
 
 SPLITS = ("test", "held_out")
@@ -40,35 +39,34 @@ def compare(
     """Train every method with every seed and compare them; needs a connected Ray and the rationales in the run folder.
 
     Cells that are finished are not run again. ``fraction`` of the rationales is trained on, chosen by the recipe's seed. Returns what
-    ``compare/<name>.json`` holds; ``compare/<name>.md`` shows it.
+    the table's JSON holds; its Markdown shows it (see :mod:`qcrd_ray.comparison.files`).
 
     Raises:
         UserError: no rationales, or a method cannot be trained on them; nothing has been started then.
         MissingResource: the cluster cannot hold one cell.
     """
     root = folder_of(folder, fraction)
-    table = _share(folder.read_rationales("train"), fraction, seed=recipe.seed)
+    tables = {"train": _share(folder.read_rationales("train"), fraction, seed=recipe.seed)}
+    if any(method.control for method in methods):
+        tables["compare.control"] = control_table(recipe)
     questions = _questions(recipe, folder)
     cells = []
     for method in methods:
         home = root / f"{'control' if method.control else 'data'}-{recipe_key(method.recipe, parts=PREPARED_BY)}"
-        read = control_table(method.recipe) if method.control else table
-        job = prepare_job(method.recipe, folder, method.recipe.objective.name, home=home, table=read)
+        table = tables["compare.control" if method.control else "train"]
+        job = prepare_job(method.recipe, folder, method.recipe.objective.name, home=home, table=table)
         cells += [make_cell(method.name, job, root, seed=seed, shift=method.shift, questions=questions) for seed in range(seeds)]
     missing = [cell for cell in cells if not cell.result.exists()]
     report(0, len(missing), f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
     for done, cell in enumerate(_run(recipe, missing), 1):
         report(done, len(missing), f"{cell.method}, seed {cell.seed}")
     beside = measure_beside(recipe, folder, cells[0].job.start, questions, root)
-    results = _results(recipe, methods, cells, seeds=seeds, fraction=fraction, rationales=table.num_rows) | {"beside": beside}
-    write_text(root / "table.json", json.dumps(results, indent=2) + "\n")
-    write_text(root / "table.md", markdown(results))
+    results = {
+        **_results(recipe, methods, cells, seeds=seeds, fraction=fraction, rationales=tables["train"].num_rows),
+        "beside": beside,
+    }
+    write_tables(results, folder, methods)
     return results
-
-
-def folder_of(folder: RunFolder, fraction: float) -> Path:
-    """Where a comparison on that fraction of the rationales lies."""
-    return folder.root / "compare" / ("all" if fraction == 1.0 else f"{fraction:g}")
 
 
 def _share(table: pa.Table, fraction: float, *, seed: int) -> pa.Table:

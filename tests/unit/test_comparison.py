@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qcrd_ray.comparison.files import kept_table, write_tables
 from qcrd_ray.comparison.methods import METHODS, read_methods
 from qcrd_ray.comparison.quality import judge_rationales
 from qcrd_ray.comparison.statistics import holm, summarise
@@ -17,6 +18,7 @@ from qcrd_ray.comparison.table import markdown
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import Prediction
 from qcrd_ray.recipe_file import load_recipe
+from qcrd_ray.run_folder import RunFolder
 from qcrd_ray.tasks.steps import check_steps
 
 
@@ -140,6 +142,25 @@ def test_a_method_twice_has_other_seeds(recipe):
 def test_a_mistaken_method_is_named(recipe, names, variant, message):
     with pytest.raises(UserError, match=message):
         read_methods(recipe, [f"compare.variants={variant}"] if variant else [], names)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- what is kept
+
+
+def test_a_table_survives_another_comparison(recipe, tmp_path):
+    """Guards an earlier table against a call with other methods, other seeds, or other keys for the same methods."""
+    folder = RunFolder(tmp_path / "run")
+    told = {"call": {"commit": "abc"}, "rationales": 48, "measured": [], "cost": {}, "beside": [], "fraction": 1.0}
+    calls = [(["dss", "qcrd"], 5, None), (["dss", "qcrd"], 2, None), (["dss", "mi"], 5, None), (["dss", "qcrd"], 5, "vote")]
+    kept = []
+    for names, seeds, labels in calls:
+        methods = read_methods(recipe, [], names, labels=labels)
+        write_tables(told | {"seeds": seeds}, folder, methods)
+        kept.append(kept_table(folder, methods, seeds=seeds, fraction=1.0))
+    assert len(set(kept)) == len(calls) and all(file.exists() and file.with_suffix(".json").exists() for file in kept)
+    assert kept[0].name.startswith("2-methods-5-seeds-") and kept[0].parent == folder.root / "compare" / "all" / "tables"
+    assert (folder.root / "compare" / "all" / "table.md").read_text() == kept[-1].read_text() != kept[1].read_text()
+    assert kept_table(folder, read_methods(recipe, [], ["dss", "qcrd"]), seeds=5, fraction=1.0) == kept[0], "the same call, the same file"
 
 
 # ------------------------------------------------------------------------------------------------------------------- steps and the table
