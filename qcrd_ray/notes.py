@@ -1,6 +1,7 @@
 """What a reader of a run's numbers must know of its data: test questions that were trained on, and texts that were cut.
 
-Counted where the data are read, and told in the log, by the doctor, at the end of a run, in the report and in the student's card.
+Counted where the data are read, and told in the log, by the doctor, at the end of a run, in the report, in the student's card and in a
+comparison's table.
 """
 
 from __future__ import annotations

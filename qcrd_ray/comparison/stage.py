@@ -18,6 +18,7 @@ from qcrd_ray.comparison.beside import control_table, measure_beside
 from qcrd_ray.comparison.cells import Cell, CellTrainer, make_cell, recipe_key
 from qcrd_ray.comparison.files import folder_of, write_tables
 from qcrd_ray.comparison.methods import Method
+from qcrd_ray.comparison.notes import data_notes
 from qcrd_ray.comparison.statistics import summarise
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
@@ -63,6 +64,7 @@ def compare(
     beside = measure_beside(recipe, folder, cells[0].job.start, questions, root)
     results = {
         **_results(recipe, methods, cells, seeds=seeds, fraction=fraction, rationales=tables["train"].num_rows),
+        "notes": data_notes(tables, {cell.method: cell.job for cell in cells}, questions),
         "beside": beside,
     }
     write_tables(results, folder, methods)

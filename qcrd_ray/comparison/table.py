@@ -17,6 +17,8 @@ def markdown(results: dict[str, Any]) -> str:
         "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and p-values are from a bootstrap over "
         "questions and seeds; `Holm` is corrected over all pairs of its table.\n"
     )
+    if notes := results.get("notes"):  # a table of an older version has none
+        parts.append("\n".join(f"- {note}" for note in notes) + "\n")
     for measured in results["measured"]:
         parts.append(f"## {measured['split']}, {measured['head']} head\n")
         parts.append(_means(measured))

@@ -6,20 +6,25 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from training_tiny import tiny_recipe
 
 from qcrd_ray.comparison.files import kept_table, write_tables
 from qcrd_ray.comparison.methods import METHODS, read_methods
+from qcrd_ray.comparison.notes import data_notes
 from qcrd_ray.comparison.quality import judge_rationales
 from qcrd_ray.comparison.statistics import holm, summarise
 from qcrd_ray.comparison.table import markdown
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import Prediction
 from qcrd_ray.recipe_file import load_recipe
+from qcrd_ray.records import RATIONALE_SET_SCHEMA, Outcome, Question, RationaleSet
 from qcrd_ray.run_folder import RunFolder
 from qcrd_ray.tasks.steps import check_steps
+from qcrd_ray.training.job import TrainingJob
 
 
 def drawn(share, *, seed, seeds=5, questions=400, spread=1.5):
@@ -144,7 +149,36 @@ def test_a_mistaken_method_is_named(recipe, names, variant, message):
         read_methods(recipe, [f"compare.variants={variant}"] if variant else [], names)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------------------------------------------------- the notes, and what is kept
+
+
+MANIFEST = {
+    **{"questions": 10, "labelled": 9, "positives": 30, "negatives": 5},
+    **{"truncated_inputs": 0, "truncated_labels": 0, "truncated_positives": 0, "truncated_negatives": 0},
+}
+
+
+def job(**counts):
+    files = dict.fromkeys(("home", "folder", "validation"), Path("nowhere"))
+    return TrainingJob(recipe=tiny_recipe(), objective_name="dss", manifest=MANIFEST | counts, **files)
+
+
+def trained_on(*texts):
+    sets = [RationaleSet(id=text, question_id=text, question=text, outcome=Outcome.ACCEPTED) for text in texts]
+    return pa.Table.from_pylist([each.row() for each in sets], schema=RATIONALE_SET_SCHEMA)
+
+
+def test_a_comparison_tells_what_training_tells():
+    """Guards a table of numbers whose inputs were cut, or whose test questions were trained on, and which does not say so."""
+    questions = {"test": [Question(id="t-1", question="how many?"), Question(id="t-2", question="Why?")]}
+    tables = {"train": trained_on("Who?", "How many?"), "compare.control": trained_on("why?")}
+    first, second, cut = data_notes(tables, {"dss": job(), "qcrd": job(truncated_inputs=4)}, questions)
+    assert first.startswith("1 of the 2 questions of test stand in train too") and first.endswith(": t-1")
+    assert second.startswith("1 of the 2 questions of test stand in compare.control too") and second.endswith(": t-2")
+    assert cut.startswith("qcrd: 4 of 20 inputs of the training set were cut at student.max_input_tokens")
+    (alike,) = data_notes({}, {"dss": job(truncated_inputs=4), "qcrd": job(truncated_inputs=4)}, questions)
+    assert alike.startswith("4 of 20 inputs"), "what holds for all methods is told once, without names"
+    assert data_notes({"train": trained_on("Who?")}, {"dss": job()}, questions) == []
 
 
 def test_a_table_survives_another_comparison(recipe, tmp_path):
@@ -209,6 +243,7 @@ def test_the_table_shows_every_method_and_pair():
             "call": {"commit": "abc"},
             "seeds": 5,
             "rationales": 48,
+            "notes": ["qcrd: 4 of 20 inputs were cut", "1 of 8 questions"],
             "measured": [
                 {
                     "split": "test",
@@ -221,5 +256,6 @@ def test_the_table_shows_every_method_and_pair():
             "beside": [],
         }
     )
+    assert text.index("\n- qcrd: 4 of 20 inputs were cut\n- 1 of 8 questions\n\n") < text.index("\n## ")
     assert "| qcrd - dss | +" in text and f"| dss | {100 * means['dss'].mean:.1f} |" in text and "| 5,000 |" in text
     assert "| qcrd |  | 0.50 | 1.00 |  |  |  | 0.25 | 0.38 |" in text.split("## Negatives in the last round")[1], "dss has none"
