@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from qcrd_ray.report.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 400, 260  # of the view box: small enough that its letters can be read on a telephone
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 46  # LEFT: the least, see Axis.margin
+LABEL, TICK, LETTER = 20, 6, 7  # room for the label of a y axis, between a tick and the frame, and for a letter of a tick
 
 
 def ticks(low: float, high: float, *, count: int = 5, whole: bool = False) -> list[float]:
@@ -65,6 +66,11 @@ class Axis:
     def scale(self, start: float, end: float) -> Scale:
         return Scale(self.ticks[0], self.ticks[-1], start, end)
 
+    @property
+    def margin(self) -> int:
+        """Pixels left of the frame that this axis stands beside: its label, then its widest tick, which must not touch it."""
+        return max(LEFT, LABEL + LETTER * max(len(self.written(tick)) for tick in self.ticks) + TICK)
+
     def written(self, tick: float) -> str:
         """A tick, with as many decimals as the others."""
         if self.share:
@@ -90,12 +96,13 @@ def shares(label: str) -> Axis:
 
 def frame(x: Axis, y: Axis, *, height: int = HEIGHT, x_at: Sequence[tuple[float, str]] | None = None) -> tuple[Markup, Scale, Scale]:
     """Grid, ticks and labels of both axes, with the two scales. ``x_at``: ticks given as (pixel, text), for categories."""
-    across, up = x.scale(LEFT, WIDTH - RIGHT), y.scale(height - BOTTOM, TOP)
+    left = y.margin
+    across, up = x.scale(left, WIDTH - RIGHT), y.scale(height - BOTTOM, TOP)
     drawn = [y_axis(y, up)]
     for at, text in x_at if x_at is not None else [(across(value), x.written(value)) for value in x.ticks]:
         drawn.append(tag("text", text, x=at, y=height - BOTTOM + 16, class_="tick", text_anchor="middle"))
-    drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=height - BOTTOM, y2=height - BOTTOM, class_="axis"))
-    drawn.append(tag("text", x.label, x=(LEFT + WIDTH - RIGHT) / 2, y=height - 6, class_="label", text_anchor="middle"))
+    drawn.append(tag("line", x1=left, x2=WIDTH - RIGHT, y1=height - BOTTOM, y2=height - BOTTOM, class_="axis"))
+    drawn.append(tag("text", x.label, x=(left + WIDTH - RIGHT) / 2, y=height - 6, class_="label", text_anchor="middle"))
     return join(*drawn), across, up
 
 
@@ -103,8 +110,8 @@ def y_axis(y: Axis, up: Scale) -> Markup:
     """The grid lines of ``y``, their values and the label beside them."""
     drawn = []
     for value in y.ticks:
-        drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=up(value), y2=up(value), class_="grid"))
-        drawn.append(tag("text", y.written(value), x=LEFT - 6, y=up(value) + 4, class_="tick", text_anchor="end"))
+        drawn.append(tag("line", x1=y.margin, x2=WIDTH - RIGHT, y1=up(value), y2=up(value), class_="grid"))
+        drawn.append(tag("text", y.written(value), x=y.margin - TICK, y=up(value) + 4, class_="tick", text_anchor="end"))
     middle = (up(y.ticks[0]) + up(y.ticks[-1])) / 2
     drawn.append(tag("text", y.label, x=13, y=middle, class_="label", text_anchor="middle", transform=f"rotate(-90 13 {middle:.0f})"))
     return join(*drawn)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from qcrd_ray.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Scale, frame, number, percent, svg
+from qcrd_ray.report.axes import BOTTOM, RIGHT, TOP, WIDTH, Axis, Scale, frame, number, percent, svg
 from qcrd_ray.report.markup import Markup, join, tag
 
 DASHES = (None, "7 4", "2 3", "9 3 2 3", "4 2", "1 4")
@@ -67,7 +67,7 @@ def line_chart(
         marked = line.points[:: ceil(len(line.points) / _MARKED)] if line.points else ()
         parts += [marker(kind, across(a), up(b), f"{line.name}, {x.label} {x.told(a)}: {y.told(b)}") for a, b in marked]
     if reference:
-        parts.append(_reference(up(reference[0]), reference[1]))  # last, so that its name is not under a line
+        parts.append(_reference(y.margin, up(reference[0]), reference[1]))  # last, so that its name is not under a line
     return svg(title, description, *parts)
 
 
@@ -94,9 +94,9 @@ def interval_chart(title: str, description: str, rows: Sequence[Interval], *, la
 
 def column_chart(title: str, description: str, columns: Sequence[tuple[str, Sequence[int]]], *, parts: Sequence[str], x: str, y: Axis):
     """Stacked columns, (name, count of each part): the first part is solid, the second hollow, further ones solid again."""
-    slots = _slots(len(columns))
+    slots = _slots(len(columns), y.margin)
     drawn, _, up = frame(Axis(label=x, ticks=(0, 1)), y, x_at=[(at, name) for at, (name, _) in zip(slots, columns, strict=True)])
-    width = min(36.0, 0.7 * (WIDTH - LEFT - RIGHT) / max(1, len(columns)))
+    width = min(36.0, 0.7 * (WIDTH - y.margin - RIGHT) / max(1, len(columns)))
     bars = []
     for at, (name, counts) in zip(slots, columns, strict=True):
         below = 0
@@ -128,9 +128,9 @@ def bar_chart(title: str, description: str, bars: Sequence[tuple[str, int, str]]
 
 def box_chart(title: str, description: str, boxes: Sequence[Box], *, x: str, y: Axis) -> Markup:
     """Distributions side by side."""
-    slots = _slots(len(boxes))
+    slots = _slots(len(boxes), y.margin)
     drawn, _, up = frame(Axis(label=x, ticks=(0, 1)), y, x_at=[(at, box.name) for at, box in zip(slots, boxes, strict=True)])
-    half = min(14.0, 0.3 * (WIDTH - LEFT - RIGHT) / max(1, len(boxes)))
+    half = min(14.0, 0.3 * (WIDTH - y.margin - RIGHT) / max(1, len(boxes)))
     parts = [drawn]
     for at, box in zip(slots, boxes, strict=True):
         lowest, lower, median, upper, highest = (up(value) for value in box.percentiles)
@@ -174,16 +174,16 @@ def marker(kind: int, x: float, y: float, tooltip: str | None) -> Markup:
     return tag("path", told, d=_MARKS[shape], transform=f"translate({x:.1f} {y:.1f})", class_=f"mark c{kind}{open_}")
 
 
-def _slots(count: int) -> list[float]:
-    """The middles of ``count`` equal slots along the x axis."""
-    width = (WIDTH - LEFT - RIGHT) / max(1, count)
-    return [LEFT + width * (i + 0.5) for i in range(count)]
+def _slots(count: int, left: float) -> list[float]:
+    """The middles of ``count`` equal slots along the x axis, which begins at ``left``."""
+    width = (WIDTH - left - RIGHT) / max(1, count)
+    return [left + width * (i + 0.5) for i in range(count)]
 
 
 def _range(box: Box) -> str:
     return f"{number(box.percentiles[0])} to {number(box.percentiles[4])}"
 
 
-def _reference(y: float, name: str) -> Markup:
-    line = tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="reference")
+def _reference(left: float, y: float, name: str) -> Markup:
+    line = tag("line", x1=left, x2=WIDTH - RIGHT, y1=y, y2=y, class_="reference")
     return join(line, tag("text", name, x=WIDTH - RIGHT, y=y - 5, class_="tick halo", text_anchor="end"))

@@ -53,6 +53,21 @@ def test_ticks_are_written_with_the_same_decimals():
     assert shares("share").written(0.2) == "20 %" and shares("share").told(0.283) == "28.3 %"
 
 
+@pytest.mark.parametrize("values", [[0.9875, 0.9895], [0, 1_200_000], [0.1, 0.9]])
+def test_the_label_of_an_axis_does_not_touch_its_ticks(values):
+    """Bug guarded: ticks of six letters, as of scores between 0.9875 and 0.9895, under the name of the axis."""
+    y = over("score s", values)
+    drawing = line_chart(
+        "t", "d", [Series(name="a", points=list(enumerate(values)))], x=over("round", [0, 1]), y=y, reference=(values[0], "r")
+    )
+    texts = elements(drawing, "text")
+    label = float(next(each for each in texts if each.text == "score s").get("x")) + 3  # what reaches below the line of writing
+    beside = [each for each in texts if each.get("text-anchor") == "end" and each.get("class") == "tick"]
+    assert len(beside) == len(y.ticks) and all(float(each.get("x")) - 7 * len(each.text) >= label + 4 for each in beside)
+    starts = {float(each.get("x1")) for each in elements(drawing, "line")}
+    assert starts == {y.margin} and min(float(each.get("cx")) for each in elements(drawing, "circle")) == y.margin
+
+
 @pytest.mark.parametrize("points", [[], [(1, 0.5)], [(1, 0.5), (2, 0.5)], [(1, -3.0), (2, 4e5), (3, 0.0)]])
 def test_lines_stay_inside_the_frame(points):
     y = over("loss", [value for _, value in points])
