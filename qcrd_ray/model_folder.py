@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -20,7 +23,8 @@ from transformers.utils.logging import disable_progress_bar
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.student import auto_class
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
+VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
+TOKENIZER_FILES = (*VOCABULARIES, "tokenizer_config.json")
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +83,10 @@ def read_config(model: str | Path, *, trust_remote_code: bool = False) -> Pretra
 def read_tokenizer(model: str | Path, config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of the model that has this config. Raises UserError where there is none, or one that does not belong to it."""
     name = resolve(model)
-    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
-        raise UserError(f"model folder {name} has no tokenizer (no {TOKENIZER_FILES[0]}): save one there with `tokenizer.save_pretrained`.")
-    tokenizer = _from_hub(AutoTokenizer, name, trust_remote_code)
+    if Path(name).is_dir():
+        _check_tokenizer_files(name)
+    tokenizer = _from_hub(AutoTokenizer, name, trust_remote_code, cached=VOCABULARIES)
+    _check_tokenizer_files(name)
     _check_match(name, config, tokenizer)
     return tokenizer
 
@@ -118,6 +123,25 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def _check_tokenizer_files(name: str) -> None:
+    """Where there are none, transformers may make up an empty tokenizer, and says nothing."""
+    if not _holds(name, TOKENIZER_FILES):
+        raise UserError(
+            f"model {_kind(name)} {name} has no tokenizer (no {TOKENIZER_FILES[0]}): save one there with `tokenizer.save_pretrained`."
+        )
+
+
+def _holds(name: str, files: Sequence[str]) -> bool:
+    """Whether any of ``files`` lies in the folder or, of a hub id, in the local cache."""
+    if Path(name).is_dir():
+        return any((Path(name) / file).is_file() for file in files)
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+
+
+def _kind(name: str) -> str:
+    return "folder" if Path(name).is_dir() else "hub id"
+
+
 def _check_match(name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     embeddings = config.get_text_config().vocab_size
     if len(tokenizer) > embeddings:
@@ -133,18 +157,20 @@ def _check_match(name: str, config: PretrainedConfig, tokenizer: PreTrainedToken
         )
 
 
-def _from_hub(auto: type, name: str, trust_remote_code: bool, **kwargs):
-    """``auto.from_pretrained``, from the local cache where it holds the model; what goes wrong becomes the user's error."""
+def _from_hub(auto: type, name: str, trust_remote_code: bool, *, cached: Sequence[str] = (), **kwargs):
+    """``auto.from_pretrained``, from the local cache where it holds the model; what goes wrong becomes the user's error.
+
+    ``cached``: the cache is read only if it holds one of these files.
+    """
     kwargs["trust_remote_code"] = trust_remote_code
     disable_progress_bar()  # a bar for each model that is read would tear up the run's one progress line
     try:
         if Path(name).is_dir():
             return auto.from_pretrained(name, local_files_only=True, **kwargs)
-        try:
-            return auto.from_pretrained(name, local_files_only=True, **kwargs)
-        except OSError:
-            log.info("%s is not in the local cache: asking the hub", name)
-            return auto.from_pretrained(name, **kwargs)
+        if not cached or _holds(name, cached):
+            with suppress(OSError):
+                return auto.from_pretrained(name, local_files_only=True, **kwargs)
+        log.info("%s is not in the local cache: asking the hub", name)
+        return auto.from_pretrained(name, **kwargs)
     except (OSError, ValueError, SafetensorError) as error:
-        kind = "folder" if Path(name).is_dir() else "hub id"
-        raise UserError(f"model {kind} {name}: {auto.__name__} cannot read it: {error}") from error
+        raise UserError(f"model {_kind(name)} {name}: {auto.__name__} cannot read it: {error}") from error

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoTokenizer, BertConfig, LlamaForCausalLM
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.model_folder import check_student, load_student, resolve
@@ -47,6 +48,50 @@ def test_a_folder_without_a_tokenizer(folder):
         file.unlink()
     with pytest.raises(UserError, match="has no tokenizer"):
         check_student(folder)
+
+
+@pytest.fixture
+def hub(tiny_student, tmp_path, monkeypatch):
+    """A hub that holds the files of `x/y`, and the cache that they come to; whoever asks it is noted in `asked`."""
+    files, asked = shutil.copytree(tiny_student, tmp_path / "hub"), []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    snapshot = tmp_path / "cache" / "models--x--y" / "snapshots" / "abc"
+
+    def answer(auto, wanted):
+        read = auto.from_pretrained
+
+        def from_pretrained(name, *, local_files_only=False, **kwargs):
+            if not local_files_only:
+                asked.append(auto.__name__)
+                for file in files.glob(wanted):
+                    snapshot.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(file, snapshot)
+            return read(name, local_files_only=True, **kwargs)
+
+        monkeypatch.setattr(auto, "from_pretrained", from_pretrained)
+
+    refs = tmp_path / "cache" / "models--x--y" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("abc")
+    answer(AutoConfig, "config.json")
+    answer(AutoTokenizer, "*token*")
+    return SimpleNamespace(files=files, asked=asked)
+
+
+def test_the_hub_is_asked_for_the_tokenizer_of_a_config_that_is_cached(hub, tiny_student):
+    """Bug guarded: config.json was fetched first, and of it alone transformers made up a T5 tokenizer without a word in it."""
+    _, tokenizer = check_student("x/y")
+    assert hub.asked == ["AutoConfig", "AutoTokenizer"]
+    assert tokenizer("3 plums").input_ids == check_student(tiny_student)[1]("3 plums").input_ids
+    check_student("x/y")
+    assert len(hub.asked) == 2, "what is in the cache is not asked for"
+
+
+def test_a_model_of_the_hub_without_a_tokenizer(hub):
+    for file in hub.files.glob("*token*"):
+        file.unlink()
+    with pytest.raises(UserError, match="hub id x/y has no tokenizer"):
+        check_student("x/y")
 
 
 def test_a_tokenizer_larger_than_the_embeddings(folder):
