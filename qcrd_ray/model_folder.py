@@ -80,14 +80,17 @@ def read_config(model: str | Path, *, trust_remote_code: bool = False) -> Pretra
     return _from_hub(AutoConfig, resolve(model), trust_remote_code)
 
 
-def read_tokenizer(model: str | Path, config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of the model that has this config. Raises UserError where there is none, or one that does not belong to it."""
+def read_tokenizer(
+    model: str | Path, config: PretrainedConfig | None = None, *, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model. Raises UserError where there is none or, given the model's config, one that it could not write with."""
     name = resolve(model)
     if Path(name).is_dir():
         _check_tokenizer_files(name)
     tokenizer = _from_hub(AutoTokenizer, name, trust_remote_code, cached=VOCABULARIES)
     _check_tokenizer_files(name)
-    _check_match(name, config, tokenizer)
+    if config is not None:
+        _check_match(name, config, tokenizer)
     return tokenizer
 
 

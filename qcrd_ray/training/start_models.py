@@ -15,7 +15,6 @@ import torch
 from jinja2 import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PretrainedConfig,
@@ -30,7 +29,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.method.randomness import keyed_seed
 from qcrd_ray.method.student import load_student
 from qcrd_ray.method.tokenising import chat_frame, tokenise_inputs
-from qcrd_ray.model_folder import TOKENIZER_FILES, check_student, resolve
+from qcrd_ray.model_folder import check_student, read_tokenizer, resolve
 from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
 from qcrd_ray.training.adapters import check_lora
 
@@ -56,7 +55,10 @@ def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> N
     if student.lora is not None:
         check_lora(student.lora, config)
     if discriminator.model is not None:
-        _check_tokenizer(resolve(discriminator.model))
+        try:
+            read_tokenizer(discriminator.model)
+        except UserError as error:
+            raise UserError(f"discriminator.model: {error}") from error
 
 
 def _check_chat(student: StudentRecipe, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -81,15 +83,6 @@ def _check_lengths(student: StudentRecipe, config: PretrainedConfig) -> None:
             f"student.max_input_tokens + student.max_target_tokens is {needed}, and {student.model} reads {limit} tokens ({name} in its "
             f"config.json): lower them to {limit} together"
         )
-
-
-def _check_tokenizer(name: str) -> None:
-    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
-        raise UserError(f"discriminator.model: {name} has no tokenizer: save one there with `tokenizer.save_pretrained`")
-    try:
-        AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise UserError(f"discriminator.model: {name} gives no tokenizer: {error}") from error
 
 
 def write_start(student: StudentRecipe, folder: Path, *, texts: Iterable[str], seed: int) -> PreTrainedTokenizerBase:
