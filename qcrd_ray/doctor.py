@@ -52,10 +52,11 @@ def examine(path: Path | None, overrides: Sequence[str] = ()) -> list[Finding]:
     except UserError as error:
         return [*findings, Finding(name="recipe", ok=False, text=str(error))]
     findings.append(Finding(name="recipe", ok=True, text=f"{path} reads well"))
-    findings += [_find(name, lambda check=check: check(recipe)) for name, check in RECIPE_CHECKS.items()]
-    if isinstance(recipe.teacher, OpenAITeacher):  # a run asks it when, and only if, something is left to ask
-        findings.append(_find("teacher's endpoint", lambda: teacher.probe(recipe.teacher)))
-    return [*findings, *_examine_cluster(recipe)]
+    with model_folder.asking_once():
+        findings += [_find(name, lambda check=check: check(recipe)) for name, check in RECIPE_CHECKS.items()]
+        if isinstance(recipe.teacher, OpenAITeacher):  # a run asks it when, and only if, something is left to ask
+            findings.append(_find("teacher's endpoint", lambda: teacher.probe(recipe.teacher)))
+        return [*findings, *_examine_cluster(recipe)]
 
 
 def preflight(recipe: Recipe) -> None:

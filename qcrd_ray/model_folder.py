@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -27,6 +28,17 @@ VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vo
 TOKENIZER_FILES = (*VOCABULARIES, "tokenizer_config.json")
 
 log = logging.getLogger(__name__)
+_FAILED: ContextVar[dict[str, OSError] | None] = ContextVar("hub ids that could not be read", default=None)
+
+
+@contextmanager
+def asking_once() -> Iterator[None]:
+    """`with asking_once():` -- a hub id that could not be read is not asked for again: a hub out of reach is tried for half a minute."""
+    before = _FAILED.set({})
+    try:
+        yield
+    finally:
+        _FAILED.reset(before)
 
 
 def resolve(model: str | Path) -> str:
@@ -173,7 +185,19 @@ def _from_hub(auto: type, name: str, trust_remote_code: bool, *, cached: Sequenc
         if not cached or _holds(name, cached):
             with suppress(OSError):
                 return auto.from_pretrained(name, local_files_only=True, **kwargs)
-        log.info("%s is not in the local cache: asking the hub", name)
-        return auto.from_pretrained(name, **kwargs)
+        return _ask_hub(auto, name, **kwargs)
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"model {_kind(name)} {name}: {auto.__name__} cannot read it: {error}") from error
+
+
+def _ask_hub(auto: type, name: str, **kwargs):
+    failed = _FAILED.get()
+    if failed and name in failed:
+        raise failed[name]
+    log.info("%s is not in the local cache: asking the hub", name)
+    try:
+        return auto.from_pretrained(name, **kwargs)
+    except OSError as error:
+        if failed is not None:
+            failed[name] = error
+        raise

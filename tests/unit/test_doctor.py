@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from transformers import AutoConfig
 
-from qcrd_ray import doctor
+from qcrd_ray import cluster_checks, doctor
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe_file import dump_recipe
 
 
 def recipe(**changes):
@@ -74,6 +76,26 @@ def test_every_check_is_made_even_where_another_failed(tmp_path):
     findings = {finding.name: finding for finding in doctor.examine(path)}
     assert findings["versions"].ok and not findings["recipe"].ok
     assert str(path) in findings["recipe"].text
+
+
+def test_a_hub_out_of_reach_is_asked_once_for_a_model(tmp_path, monkeypatch):
+    """Bug guarded: without a network `qcrd doctor` stood still for half a minute at each check that reads the student's config."""
+    asked = []
+
+    def unreachable(name, *, local_files_only=False, **kwargs):
+        asked.extend([] if local_files_only else [name])
+        raise OSError("no connection")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
+    monkeypatch.setattr(cluster_checks, "_live_nodes", list)
+    monkeypatch.setattr(doctor, "_examine_cluster", lambda read: [doctor._find("memory", lambda: cluster_checks.check_memory(read))])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(recipe(student={"model": "owner/student"})))
+    findings = {finding.name: finding for finding in doctor.examine(path)}
+    assert asked == ["owner/student"]
+    assert all(not findings[name].ok and "no connection" in findings[name].text for name in ("student", "memory"))
+    doctor.examine(path)
+    assert len(asked) == 2, "the next call asks again: the network may be back"
 
 
 @pytest.mark.parametrize(
