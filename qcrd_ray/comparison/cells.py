@@ -12,25 +12,25 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.quality import judge_rationales
 from qcrd_ray.engines import load_engine
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predicted
 from qcrd_ray.heads import ask
 from qcrd_ray.questions import write_table
-from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import Question
 from qcrd_ray.run_folder import OPERATIONAL, flatten, write_text
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import read_metrics
-from qcrd_ray.training.trainer import summarise
+from qcrd_ray.training.trainer import PREPARED_BY, summarise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +56,32 @@ class Cell:
         return self.folder / "predictions.parquet"
 
 
-def make_cell(method: str, job: TrainingJob, root: Path, *, seed: int, shift: int, questions: dict[str, tuple[Question, ...]]) -> Cell:
-    """The cell of a method's ``job`` for seed number ``seed``; ``shift`` moves the seeds of a method that is run twice."""
-    recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + 1_000_000 * shift})
-    folder = root / f"{method}-{recipe_key(job.recipe)}" / f"{seed:03d}"
-    return Cell(method=method, seed=seed, job=replace(job, recipe=recipe, folder=folder), questions=questions)
+def make_cell(method: Method, job: TrainingJob, root: Path, *, seed: int, questions: dict[str, tuple[Question, ...]]) -> Cell:
+    """The cell of a method's ``job`` for seed number ``seed``."""
+    recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + 1_000_000 * method.shift})
+    folder = root / f"{method.name}-{method_key(method)}" / f"{seed:03d}"
+    return Cell(method=method.name, seed=seed, job=replace(job, recipe=recipe, folder=folder), questions=questions)
 
 
-def recipe_key(recipe: Recipe, *, parts: Sequence[str] | None = None) -> str:
-    """Eight letters for what a recipe says (of its ``parts``, or of all that a number can depend on)."""
-    told = flatten(recipe.model_dump(mode="json", by_alias=True))
-    if parts is None:
-        kept = {key: value for key, value in told.items() if not any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)}
-    else:
-        kept = {key: value for key, value in told.items() if any(key == name or key.startswith(f"{name}.") for name in parts)}
+def method_key(method: Method) -> str:
+    """Eight letters for all that a method's numbers can depend on, besides the seed."""
+    return _hash(method, lambda key: not _within(key, OPERATIONAL))
+
+
+def data_key(method: Method) -> str:
+    """Eight letters for what its prepared training set depends on besides the rationales."""
+    return _hash(method, lambda key: _within(key, PREPARED_BY))
+
+
+def _hash(method: Method, keeps: Callable[[str], bool]) -> str:
+    told = flatten(method.recipe.model_dump(mode="json", by_alias=True))
+    own = ["compare.control"] if method.control else []  # its data stands in a part of the recipe on which no other method depends
+    kept = {key: value for key, value in told.items() if keeps(key) or _within(key, own)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _within(key: str, parts: Sequence[str]) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
 
 
 class CellTrainer:

@@ -15,7 +15,7 @@ from ray.util import ActorPool
 
 from qcrd_ray import cluster
 from qcrd_ray.comparison.beside import control_table, measure_beside
-from qcrd_ray.comparison.cells import Cell, CellTrainer, make_cell, recipe_key
+from qcrd_ray.comparison.cells import Cell, CellTrainer, data_key, make_cell
 from qcrd_ray.comparison.files import folder_of, write_tables
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.notes import data_notes
@@ -28,7 +28,7 @@ from qcrd_ray.questions import read_split
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import Question
 from qcrd_ray.run_folder import RunFolder, describe_call
-from qcrd_ray.training.trainer import PREPARED_BY, prepare_job
+from qcrd_ray.training.trainer import prepare_job
 
 SPLITS = ("test", "held_out")
 RETRIES = 1
@@ -53,10 +53,10 @@ def compare(
     questions = _questions(recipe, folder)
     cells = []
     for method in methods:
-        home = root / f"{'control' if method.control else 'data'}-{recipe_key(method.recipe, parts=PREPARED_BY)}"
+        home = root / f"{'control' if method.control else 'data'}-{data_key(method)}"
         table = tables["compare.control" if method.control else "train"]
         job = prepare_job(method.recipe, folder, method.recipe.objective.name, home=home, table=table)
-        cells += [make_cell(method.name, job, root, seed=seed, shift=method.shift, questions=questions) for seed in range(seeds)]
+        cells += [make_cell(method, job, root, seed=seed, questions=questions) for seed in range(seeds)]
     missing = [cell for cell in cells if not cell.result.exists()]
     report(0, len(missing), f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
     for done, cell in enumerate(_run(recipe, missing), 1):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_tiny import tiny_recipe
 
+from qcrd_ray.comparison.cells import data_key, method_key
 from qcrd_ray.comparison.files import kept_table, write_tables
 from qcrd_ray.comparison.methods import METHODS, read_methods
 from qcrd_ray.comparison.notes import data_notes
@@ -131,6 +132,17 @@ def test_a_method_twice_has_other_seeds(recipe):
     """With the same seeds a planted null would be the same runs, and could not fail."""
     once, again = read_methods(recipe, [], ["dss", "again=dss"])
     assert once.recipe == again.recipe and once.shift != again.shift
+
+
+def test_a_control_is_no_other_cell(recipe):
+    """`x=control` and then `x=dss` are the same keys of a recipe on other data: the second must not find the first's cells; nor must a
+    control on new data find those on the old."""
+    control = {seed: f"compare.control={{generate: 5, seed: {seed}, kind: plain}}" for seed in (1, 2)}
+    (first,), (other,) = (read_methods(recipe, [control[seed]], ["x=control"]) for seed in (1, 2))
+    (dss,), (same,) = (read_methods(recipe, [control[seed]], ["x=dss"]) for seed in (1, 2))
+    for key in (method_key, data_key):
+        assert len({key(first), key(other), key(dss)}) == 3
+        assert key(dss) == key(same)
 
 
 @pytest.mark.parametrize(
