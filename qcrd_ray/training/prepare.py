@@ -65,7 +65,7 @@ def prepare(recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokeni
     Returns the manifest.
 
     Raises:
-        UserError: no question is left to train on, or the rationales have changed since a training on them began.
+        UserError: no question is left to train on, or the rationales or gold answers have changed since a training on them began.
     """
     manifest_path, source = folder / "manifest.json", _digest(table)
     if manifest_path.exists():
@@ -74,8 +74,8 @@ def prepare(recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokeni
             return manifest
         if any(folder.parent.glob("*/checkpoints/*/")) or any(folder.parent.glob("*/result.json")):
             raise UserError(
-                f"the rationales have changed since training in {folder.parent} began: it would go on with other data than it started "
-                f"with. Delete {folder.parent} to train on the new rationales from the start."
+                f"the rationales or gold answers have changed since training in {folder.parent} began: it would go on with other data than "
+                f"it started with. Delete {folder.parent} to train on the new ones from the start."
             )
     folder.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
@@ -202,10 +202,11 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _digest(table: pa.Table) -> str:
-    """Names the rows that a training set was made of: their ids (which hash all that was asked) and how each ended."""
+    """Names all that a training set is made of. A row that was asked again and ended as before is what it was."""
     digest = hashlib.sha256(str(PREPARED_SCHEMA).encode())
-    for column in ("id", "outcome", "vote"):
-        digest.update(repr(table.column(column).to_pylist()).encode())
+    for row in _rows(table.select(["question_id", "question", "choices", "gold", "outcome", "vote", "completions"])):
+        read = [[completion[name] for name in ("rationale", "answer", "role", "reason")] for completion in row["completions"]]
+        digest.update(json.dumps(row | {"completions": read}).encode())
     return digest.hexdigest()
 
 

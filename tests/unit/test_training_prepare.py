@@ -150,8 +150,23 @@ def test_changed_rationales_are_refused_once_training_began(tmp_path, tokenizer)
     second, _, _ = prepared(rows, tmp_path, tokenizer)
     assert second["source"] != first["source"]
     (tmp_path / "train" / "qcrd" / "checkpoints" / "round-00001").mkdir(parents=True)
-    with pytest.raises(UserError, match="the rationales have changed since training in"):
+    with pytest.raises(UserError, match="the rationales or gold answers have changed since training in"):
         prepared(sets(3), tmp_path, tokenizer)
+
+
+def test_a_training_set_is_named_by_all_that_it_is_made_of(tmp_path, tokenizer):
+    """Guards a training set that is kept where a teacher wrote other rationales under the same ids, or a gold answer was mended; and one
+    that is made anew because a row failed again."""
+    rows = sets(2)
+    first, _, _ = prepared(rows, tmp_path, tokenizer)
+    completion = rows[0]["completions"][0]
+    for change in ({"rationale": "Count them."}, {"role": "negative"}, {"answer": "8"}, {"reason": "cut off by the token limit"}):
+        other = rows[0] | {"completions": [completion | change, *rows[0]["completions"][1:]]}
+        assert prepared([other, rows[1]], tmp_path, tokenizer)[0]["source"] != first["source"], change
+    for change in ({"gold": "17"}, {"vote": "17"}, {"question": "Why?"}, {"choices": ["a"]}, {"outcome": "failed"}, {"question_id": "b"}):
+        assert prepared([rows[0] | change, rows[1]], tmp_path, tokenizer)[0]["source"] != first["source"], change
+    again = rows[0] | {"attempts": 3, "completions": [each | {"tokens": 9, "thinking": None} for each in rows[0]["completions"]]}
+    assert prepared([again, rows[1]], tmp_path, tokenizer)[0]["source"] == first["source"]
 
 
 def test_a_round_knows_its_questions_and_the_students_words_on_them(tmp_path, tokenizer):
