@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qcrd_ray.comparison.keys import questions_key
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.pool import run_pool, share_out
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predicted, result_rows
@@ -56,7 +57,7 @@ def measure_beside(
 ) -> list[dict[str, Any]]:
     """Rows (:func:`qcrd_ray.evaluation.predictions.result_rows`) of the teacher, where it was asked the test questions, and of the base."""
     predictions = list(teacher_predictions(folder.read_rationales("test"), split="test", task=build_task(recipe.task)))
-    file = root / f"base-{fingerprint(base)[:12]}.parquet"
+    file = root / f"base-{'-'.join([fingerprint(base)[:12], *map(questions_key, questions.values())])}.parquet"
     if not file.exists():
         _measure_base(recipe, base, questions, file)
     rows = pq.read_table(file, schema=PREDICTION_SCHEMA).drop_columns(["right"]).to_pylist()

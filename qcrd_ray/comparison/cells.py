@@ -3,22 +3,23 @@
     compare/data-<key>/            what the methods of one kind train on: start/, data/ (several methods share it)
     compare/<method>-<key>/<seed>/ metrics.jsonl, predictions.parquet, cell.json
 
-A key hashes the recipe of the method, so a variant that is changed is trained anew and never mistaken for what it was.
+A key hashes the recipe of the method, so a variant that is changed is trained anew and never mistaken for what it was. What a cell read
+is in its cell.json: with other rationales or questions it is run again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from qcrd_ray.comparison.keys import method_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.quality import judge_rationales
 from qcrd_ray.engines import load_engine
@@ -26,21 +27,25 @@ from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predi
 from qcrd_ray.heads import ask
 from qcrd_ray.questions import write_table
 from qcrd_ray.records import Question
-from qcrd_ray.run_folder import OPERATIONAL, flatten, write_text
+from qcrd_ray.run_folder import write_text
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import read_metrics
-from qcrd_ray.training.trainer import PREPARED_BY, summarise
+from qcrd_ray.training.trainer import summarise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """``job`` trains ``method`` with seed number ``seed`` into its own folder; ``questions`` are those of each test split."""
+    """``job`` trains ``method`` with seed number ``seed`` into its own folder; ``questions`` are those of each test split.
+
+    ``made_from`` names what each split holds now: the rationales of train, the questions of the others.
+    """
 
     method: str
     seed: int
     job: TrainingJob
     questions: dict[str, tuple[Question, ...]]
+    made_from: dict[str, str]
 
     @property
     def folder(self) -> Path:
@@ -48,40 +53,27 @@ class Cell:
 
     @property
     def result(self) -> Path:
-        """cell.json, which is written last: where it is, the cell is finished."""
+        """cell.json, which is written last."""
         return self.folder / "cell.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was run, and on what is there now."""
+        return self.result.exists() and json.loads(self.result.read_text()).get("made_from") == self.made_from
 
     @property
     def predictions(self) -> Path:
         return self.folder / "predictions.parquet"
 
 
-def make_cell(method: Method, job: TrainingJob, root: Path, *, seed: int, questions: dict[str, tuple[Question, ...]]) -> Cell:
-    """The cell of a method's ``job`` for seed number ``seed``."""
+def make_cell(
+    method: Method, job: TrainingJob, root: Path, *, seed: int, questions: dict[str, tuple[Question, ...]], asked: dict[str, str]
+) -> Cell:
+    """The cell of a method's ``job`` for seed number ``seed``; ``asked``: the key of each split's questions."""
     recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + 1_000_000 * method.shift})
     folder = root / f"{method.name}-{method_key(method)}" / f"{seed:03d}"
-    return Cell(method=method.name, seed=seed, job=replace(job, recipe=recipe, folder=folder), questions=questions)
-
-
-def method_key(method: Method) -> str:
-    """Eight letters for all that a method's numbers can depend on, besides the seed."""
-    return _hash(method, lambda key: not _within(key, OPERATIONAL))
-
-
-def data_key(method: Method) -> str:
-    """Eight letters for what its prepared training set depends on besides the rationales."""
-    return _hash(method, lambda key: _within(key, PREPARED_BY))
-
-
-def _hash(method: Method, keeps: Callable[[str], bool]) -> str:
-    told = flatten(method.recipe.model_dump(mode="json", by_alias=True))
-    own = ["compare.control"] if method.control else []  # its data stands in a part of the recipe on which no other method depends
-    kept = {key: value for key, value in told.items() if keeps(key) or _within(key, own)}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _within(key: str, parts: Sequence[str]) -> bool:
-    return any(key == part or key.startswith(f"{part}.") for part in parts)
+    made_from = {"train": job.manifest["source"], **asked}
+    return Cell(method=method.name, seed=seed, job=replace(job, recipe=recipe, folder=folder), questions=questions, made_from=made_from)
 
 
 class CellTrainer:
@@ -135,6 +127,7 @@ def _facts(cell: Cell, predictions: Sequence[Prediction]) -> dict[str, Any]:
     return {
         "method": cell.method,
         "seed": cell.seed,
+        "made_from": cell.made_from,
         "best_round": summary["best_round"],
         "validation": summary["validation"],
         "steps": summary["steps"],

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qcrd_ray.comparison.cells import method_key
+from qcrd_ray.comparison.keys import method_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.table import markdown
 from qcrd_ray.run_folder import RunFolder, write_text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,8 +16,9 @@ from ray.util import ActorPool
 
 from qcrd_ray import cluster
 from qcrd_ray.comparison.beside import control_table, measure_beside
-from qcrd_ray.comparison.cells import Cell, CellTrainer, data_key, make_cell
+from qcrd_ray.comparison.cells import Cell, CellTrainer, make_cell
 from qcrd_ray.comparison.files import folder_of, write_tables
+from qcrd_ray.comparison.keys import data_key, questions_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.notes import data_notes
 from qcrd_ray.comparison.statistics import summarise
@@ -24,11 +26,13 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.method.randomness import keyed_seed
 from qcrd_ray.progress import Report, silent
-from qcrd_ray.questions import read_split
+from qcrd_ray.questions import load_split, read_split
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.records import Question
 from qcrd_ray.run_folder import RunFolder, describe_call
 from qcrd_ray.training.trainer import prepare_job
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("test", "held_out")
 RETRIES = 1
@@ -39,8 +43,8 @@ def compare(
 ) -> dict[str, Any]:
     """Train every method with every seed and compare them; needs a connected Ray and the rationales in the run folder.
 
-    Cells that are finished are not run again. ``fraction`` of the rationales is trained on, chosen by the recipe's seed. Returns what
-    the table's JSON holds; its Markdown shows it (see :mod:`qcrd_ray.comparison.files`).
+    Cells that are finished are not run again, unless rationales or questions have changed since. ``fraction`` of the rationales is trained
+    on, chosen by the recipe's seed. Returns what the table's JSON holds; its Markdown shows it (see :mod:`qcrd_ray.comparison.files`).
 
     Raises:
         UserError: no rationales, or a method cannot be trained on them; nothing has been started then.
@@ -51,13 +55,17 @@ def compare(
     if any(method.control for method in methods):
         tables["compare.control"] = control_table(recipe)
     questions = _questions(recipe, folder)
+    validation, _ = load_split(recipe, "validation")
+    asked = {split: questions_key(each) for split, each in {"validation": validation, **questions}.items()}
     cells = []
     for method in methods:
         home = root / f"{'control' if method.control else 'data'}-{data_key(method)}"
         table = tables["compare.control" if method.control else "train"]
         job = prepare_job(method.recipe, folder, method.recipe.objective.name, home=home, table=table)
-        cells += [make_cell(method, job, root, seed=seed, questions=questions) for seed in range(seeds)]
-    missing = [cell for cell in cells if not cell.result.exists()]
+        cells += [make_cell(method, job, root, seed=seed, questions=questions, asked=asked) for seed in range(seeds)]
+    missing = [cell for cell in cells if not cell.finished]
+    if stale := sum(cell.result.exists() for cell in missing):
+        log.warning("%d of %d cells were made from other rationales or questions than there are now: they are run again", stale, len(cells))
     report(0, len(missing), f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
     for done, cell in enumerate(_run(recipe, missing), 1):
         report(done, len(missing), f"{cell.method}, seed {cell.seed}")

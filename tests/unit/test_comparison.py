@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_tiny import tiny_recipe
 
-from qcrd_ray.comparison.cells import data_key, method_key
 from qcrd_ray.comparison.files import kept_table, write_tables
+from qcrd_ray.comparison.keys import data_key, method_key
 from qcrd_ray.comparison.methods import METHODS, read_methods
 from qcrd_ray.comparison.notes import data_notes
 from qcrd_ray.comparison.quality import judge_rationales

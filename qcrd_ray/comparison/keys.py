@@ -1,0 +1,42 @@
+"""What tells whether something that was made can be used again: names of recipes and of questions that change whenever it could differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qcrd_ray.comparison.methods import Method
+from qcrd_ray.records import Question
+from qcrd_ray.run_folder import OPERATIONAL, flatten
+from qcrd_ray.training.trainer import PREPARED_BY
+
+
+def method_key(method: Method) -> str:
+    """Eight letters for all of its settings that a method's numbers can depend on, besides the seed."""
+    return _of_recipe(method, lambda key: not _within(key, OPERATIONAL))
+
+
+def data_key(method: Method) -> str:
+    """Eight letters for what its prepared training set depends on besides the rationales."""
+    return _of_recipe(method, lambda key: _within(key, PREPARED_BY))
+
+
+def questions_key(questions: Sequence[Question]) -> str:
+    """Eight letters for what is asked of a student, and for what is right."""
+    return _key([(question.id, question.question, question.choices, question.answer) for question in questions])
+
+
+def _of_recipe(method: Method, keeps: Callable[[str], bool]) -> str:
+    told = flatten(method.recipe.model_dump(mode="json", by_alias=True))
+    own = ["compare.control"] if method.control else []  # its data stands in a part of the recipe on which no other method depends
+    return _key({key: value for key, value in told.items() if keeps(key) or _within(key, own)})
+
+
+def _within(key: str, parts: Sequence[str]) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def _key(told: Any) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,126 @@
+"""Which cells of a comparison are run again, and with which seeds. Trainings and the base's answers are made up: no Ray."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from training_tiny import BASE, write_run
+
+from qcrd_ray.comparison import beside, compare, read_methods, stage
+from qcrd_ray.evaluation.pool import Done
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, predicted
+from qcrd_ray.heads import HeadAnswer
+from qcrd_ray.questions import write_table
+from qcrd_ray.recipe_file import load_recipe
+from qcrd_ray.records import RATIONALE_SET_SCHEMA
+from qcrd_ray.tasks.word_problems import generate
+
+FACTS = {
+    **dict.fromkeys(("steps", "questions_seen", "tokens", "seconds", "best_round"), 1),
+    **{"validation": {}, "rationales": {}, "discriminator": {}, "student": {}, "negatives": {}},
+}
+
+
+def write_questions(path, questions):
+    rows = [{"id": q.id, "question": q.question, "answer": q.answer, "rationale": q.rationale} for q in questions]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+class Comparison:
+    """`dss` and the control on two seeds, in a run folder of files that can be changed between calls."""
+
+    def __init__(self, root, monkeypatch):
+        self.test, self.validation, self.control = (root / f"{name}.jsonl" for name in ("test", "validation", "control"))
+        for file, seed in ((self.test, 3), (self.validation, 4), (self.control, 5)):
+            write_questions(file, generate(6, seed=seed))
+        self.file, self.folder = root / "recipe.yaml", write_run(root / "run")
+        data = BASE["data"] | {"test": {"path": str(self.test)}, "validation": {"path": str(self.validation)}}
+        told = BASE | {"run": str(root / "run"), "data": data, "compare": {"control": {"path": str(self.control)}, "resamples": 1_000}}
+        self.file.write_text(yaml.safe_dump(told))
+        monkeypatch.setattr(stage, "_run", self._train)
+        monkeypatch.setattr(beside, "run_pool", self._answer)
+
+    def call(self, names=("dss", "control")):
+        """Compare; returns the table, and (method, seed) of the cells that were run and whether the base was asked."""
+        self.ran, self.asked_base = [], False
+        recipe = load_recipe(self.file)
+        results = compare(recipe, self.folder, read_methods(self.file, [], names), seeds=2)
+        return results, sorted(self.ran), self.asked_base
+
+    def _train(self, recipe, cells):
+        for cell in cells:
+            self.ran.append((cell.method, cell.seed))
+            made = [
+                prediction.row()
+                for split, questions in cell.questions.items()
+                for prediction in predicted(
+                    name=cell.method,
+                    head="label",
+                    split=split,
+                    questions=questions,
+                    answers=[HeadAnswer(text="", answer="1")] * len(questions),
+                )
+            ]
+            write_table(pa.Table.from_pylist(made, schema=PREDICTION_SCHEMA), cell.predictions)
+            cell.result.write_text(json.dumps(FACTS | {"method": cell.method, "made_from": cell.made_from}))
+            yield cell
+
+    def _answer(self, recipe, work):
+        self.asked_base = True
+        return [Done(work=each, answers=(HeadAnswer(text=""),) * len(each.questions)) for each in work]
+
+
+@pytest.fixture
+def comparison(tmp_path, monkeypatch):
+    return Comparison(tmp_path, monkeypatch)
+
+
+def change_rationale(comparison):
+    """What a teacher that had failed answers in the next call, under the id that the row has had."""
+    file = comparison.folder.rationales("train") / "rows" / "part-0.parquet"
+    rows = pq.read_table(file, schema=RATIONALE_SET_SCHEMA).to_pylist()
+    rows[3]["completions"][0]["rationale"] = "Count them all."
+    pq.write_table(pa.Table.from_pylist(rows, schema=RATIONALE_SET_SCHEMA), file)
+
+
+def change_control(comparison):
+    """Another rationale by hand, under the same question and id."""
+    lines = comparison.control.read_text().splitlines()
+    comparison.control.write_text("\n".join([json.dumps(json.loads(lines[0]) | {"rationale": "Count them all."}), *lines[1:]]))
+
+
+def change_test(comparison):
+    write_questions(comparison.test, generate(6, seed=8))
+
+
+def change_validation(comparison):
+    write_questions(comparison.validation, generate(6, seed=8))
+
+
+EVERY = [("control", 0), ("control", 1), ("dss", 0), ("dss", 1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "again", "base"),
+    [
+        (change_rationale, EVERY[2:], False),
+        (change_control, EVERY[:2], False),
+        (change_test, EVERY, True),
+        (change_validation, EVERY, False),
+    ],
+)
+def test_a_cell_does_not_outlive_what_it_read(comparison, caplog, change, again, base):
+    """Guards a table that mixes cells of different rationales, or answers to questions that the test file no longer holds."""
+    assert comparison.call()[1:] == (EVERY, True)
+    assert comparison.call()[1:] == ([], False), "finished, and nothing has changed"
+    assert "run again" not in caplog.text
+    change(comparison)
+    results, ran, asked_base = comparison.call()
+    assert (ran, asked_base) == (again, base)
+    assert f"{len(again)} of 4 cells were made from other rationales or questions than there are now" in caplog.text
+    assert all(mean["questions"] == 6 for mean in results["measured"][0]["means"].values())
+    assert comparison.call()[1:] == ([], False)
