@@ -14,7 +14,6 @@ from qcrd_ray.method.collation import members_matrix, pad_rows
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.examples import Tokens
 from qcrd_ray.method.losses import bradley_terry_terms, cross_entropy_terms, discriminator_terms
-from qcrd_ray.method.student import StepOutput
 
 DiscriminatorLoss = Literal["paper", "cross_entropy", "bradley_terry"]
 LOSSES = {  # each of logits: positives, negatives, and their masks
@@ -63,6 +62,13 @@ def collate_contrasts(contrasts: Sequence[Contrast], *, pad: int) -> Discriminat
     return DiscriminatorBatch(tokens, mask, *(members_matrix(side) for side in members))
 
 
+class DiscriminatorOutput(NamedTuple):
+    """``loss``: the batch's part of the global loss, to call backward on. ``sums``: what to log, added over batches and ranks."""
+
+    loss: Tensor
+    sums: Tensor
+
+
 class DiscriminatorStep(nn.Module):
     """The discriminator with its loss as one module, for ``deepspeed.initialize`` like ``StudentStep``.
 
@@ -78,7 +84,7 @@ class DiscriminatorStep(nn.Module):
         self.discriminator = discriminator
         self.terms = partial(cross_entropy_terms, smoothing=smoothing) if smoothing else LOSSES[loss]
 
-    def forward(self, batch: DiscriminatorBatch, two_sided: int) -> StepOutput:
+    def forward(self, batch: DiscriminatorBatch, two_sided: int) -> DiscriminatorOutput:
         """``two_sided`` is the number of two-sided questions in the global batch."""
         logits = self.discriminator(batch.tokens, batch.mask)
         (positive, is_positive), (negative, is_negative) = [
@@ -86,7 +92,7 @@ class DiscriminatorStep(nn.Module):
         ]
         total = self.terms(positive, negative, is_positive, is_negative).sum() + logits.sum() * 0.0
         sums = [total, logits.new_tensor(len(batch.positives)), *_score_sum(positive, is_positive), *_score_sum(negative, is_negative)]
-        return StepOutput(total / max(1, two_sided), torch.stack([value.detach().float() for value in sums]))
+        return DiscriminatorOutput(total / max(1, two_sided), torch.stack([value.detach().float() for value in sums]))
 
     def metrics(self, sums: Tensor) -> dict[str, float]:
         """Means for the log from sums added over micro-batches, ranks and steps."""

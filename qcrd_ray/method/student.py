@@ -26,11 +26,13 @@ from qcrd_ray.method.selection import Selection
 DROPOUTS = ("dropout_rate", "dropout", "attention_dropout", "activation_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 
-class StepOutput(NamedTuple):
-    """``loss``: the micro-batch's part of the global loss, to call backward on. ``sums``: what to log, added over batches and ranks."""
+class StudentOutput(NamedTuple):
+    """``loss``: the micro-batch's part of the global loss, to call backward on. ``sums``: what to log, added over batches and ranks.
+    ``tokens``: how many the student read, a scalar to add likewise; an integer, since float32 would round what a long round reads."""
 
     loss: Tensor
     sums: Tensor
+    tokens: Tensor
 
 
 def load_student(path: str | Path, *, dropout: float | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -71,7 +73,7 @@ class StudentStep(nn.Module):
         self.student = student
         self.objective = objective
 
-    def forward(self, batch: MicroBatch, counts: Counts) -> StepOutput:
+    def forward(self, batch: MicroBatch, counts: Counts) -> StudentOutput:
         """``counts`` are those of the global batch (``objectives.total_counts``), not of ``batch``."""
         reading = read(self.student, batch.inputs, batch.input_mask)
         forward = Forward(self._targets(reading, batch.labels, batch.label_rows))
@@ -83,7 +85,7 @@ class StudentStep(nn.Module):
             chosen = self.objective.select(nll, batch)
             forward = Forward(forward.label, chosen, *self._chosen(batch, reading, chosen))
         loss, sums = self.objective.loss(batch, forward, counts)
-        return StepOutput(loss, self.objective.vector(sums))
+        return StudentOutput(loss, self.objective.vector(sums), self._tokens(batch, forward.chosen))
 
     @torch.no_grad()
     def candidate_losses(self, batch: MicroBatch) -> Tensor:
@@ -91,6 +93,17 @@ class StudentStep(nn.Module):
         with evaluating(self.student):
             reading = read(self.student, batch.inputs, batch.input_mask)
             return self._targets(reading, batch.candidates, batch.candidate_rows, batch.skips).nll
+
+    def _tokens(self, batch: MicroBatch, chosen: Selection | None) -> Tensor:
+        """How many tokens the step reads, a scalar: each input once, each label, all candidates where they are scored to choose, and then
+        those chosen. Neither padding, nor dummy rows, nor what gradient checkpointing reads again. The same for both kinds of student."""
+        inputs = batch.input_mask.sum() if batch.label_real.any() or len(batch.positives) else 0
+        labels = ((batch.labels != IGNORED).sum(dim=1) * batch.label_real).sum()
+        if chosen is None:
+            return inputs + labels
+        scored = (batch.positives, batch.negatives) if self.objective.chooses_by_loss else ()
+        lengths = (batch.candidates != IGNORED).sum(dim=1)
+        return inputs + labels + sum(lengths[side].where(side >= 0, 0).sum() for side in (*scored, *chosen))
 
     def _chosen(self, batch: MicroBatch, reading: Reading, chosen: Selection) -> tuple[Targets, Targets]:
         """Losses of the chosen candidates with gradient, ``[questions, chosen]`` a side; an absent one is a target without tokens."""

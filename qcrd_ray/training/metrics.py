@@ -1,4 +1,8 @@
-"""What a training says about itself: a line a round in ``metrics.jsonl``, the same in TensorBoard, the steps done for the driver."""
+"""What a training says about itself: a line a round in ``metrics.jsonl``, the same in TensorBoard, the steps done for the driver.
+
+A line's ``tokens`` are those that the student's steps read (``method.student.StudentOutput``): not what samplers, the discriminator, a
+reference or validation read.
+"""
 
 from __future__ import annotations
 

@@ -54,8 +54,9 @@ class StudentLearner:
     def learning_rate(self) -> float:
         return self.engine.get_lr()[0]
 
-    def step(self, step: int, batch: Sequence[Example]) -> torch.Tensor:
-        """One optimizer step on a global batch, of which this worker takes its share. Returns this worker's sums for the log.
+    def step(self, step: int, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer step on a global batch, of which this worker takes its share. Returns this worker's sums for the log, and how many
+        tokens its share of the step read (``StudentOutput``).
 
         The loss is divided by counts over the global batch, which are known from the data: no communication. DeepSpeed divides by
         workers and micro-batches once more, so the loss is multiplied by both (METHOD.md 2b).
@@ -70,7 +71,7 @@ class StudentLearner:
         assert len(micro_batches) == self.engine.gradient_accumulation_steps(), (len(micro_batches), step)
         torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", step, self.world.rank))  # a resumed step draws what it drew before
         scale = self.world.size * len(micro_batches)
-        sums = torch.zeros(len(self.objective.sums))
+        sums, tokens = torch.zeros(len(self.objective.sums)), torch.zeros((), dtype=torch.long)
 
         def draw(example: Example) -> tuple[float, float]:
             random = keyed_random(self.recipe.seed, "selection", step, example.explain)
@@ -82,7 +83,8 @@ class StudentLearner:
             self.engine.backward(scale * output.loss)
             self.engine.step()
             sums += output.sums.cpu()
-        return sums
+            tokens += output.tokens.cpu()
+        return sums, tokens
 
     def save(self, folder: Path) -> None:
         """Write the student as a plain Hugging Face folder. All workers call it; under ZeRO 3 the shards are gathered first."""

@@ -16,7 +16,6 @@ import torch
 from transformers import AutoTokenizer
 
 from qcrd_ray.method.batching import Rounds, global_batch
-from qcrd_ray.method.examples import Example
 from qcrd_ray.method.randomness import keyed_seed
 from qcrd_ray.method.weighting import weigh
 from qcrd_ray.model_folder import pick_device, resolve
@@ -142,13 +141,13 @@ class Worker:
         clock = Clock()
         row: dict[str, Any] = {"round": round, "step": self.rounds.steps(round)[-1] + 1}
         questions = self._questions(round, clock, row)
-        sums = torch.zeros(len(self.job.objective.sums))
-        tokens = 0
+        sums, tokens = torch.zeros(len(self.job.objective.sums)), torch.zeros((), dtype=torch.long)
         with clock("student"):
             for step in self.rounds.steps(round):
                 batch = [questions[index].example for index in step_batch(self.recipe, len(self.training_set), step)]
-                sums += self.student.step(step, batch)
-                tokens += sum(self._tokens(example) for example in batch)
+                step_sums, step_tokens = self.student.step(step, batch)
+                sums += step_sums
+                tokens += step_tokens
                 self._show(step + 1, round)
         row["learning_rate"] = self.student.learning_rate
         row["student"] = self.job.objective.metrics(self.world.sum(sums))
@@ -158,7 +157,7 @@ class Worker:
             with clock("validation"):
                 row["validation"] = self.validator.measure(snapshot)
             self._keep_best(round, row["validation"], snapshot)
-        row |= {"seconds": clock.seconds, "tokens": tokens}
+        row |= {"seconds": clock.seconds, "tokens": int(self.world.sum(tokens))}  # of the student's steps alone
         if self.metrics:
             self.metrics.round(row)
         if not self.world.alone:
@@ -239,12 +238,6 @@ class Worker:
         """The student negatives of the `discriminator.replay` rounds before this one."""
         rounds = range(max(0, round - self.recipe.discriminator.replay), round) if self.job.samples_negatives else ()
         return [negative for past in rounds if round_snapshot(self.recipe, past) is not None for negative in self.negatives.read(past)]
-
-    def _tokens(self, example: Example) -> int:
-        """Tokens that a step reads for one question: inputs, label, and every candidate."""
-        candidates = [rationale.tokens for side in self.job.objective.candidates(example) for rationale in side]
-        rows = [example.predict, example.label or (), *([example.explain, *candidates] if candidates else [])]
-        return sum(map(len, rows))
 
     def _snapshot(self, snapshot: int) -> Path:
         self.student.save(self.ring.writing(snapshot))

@@ -99,6 +99,7 @@ def test_one_worker_learns_what_two_learn(reference, tmp_path):
     ours, theirs = read_metrics(tmp_path / "train" / "qcrd"), read_metrics(root / "train" / "qcrd")
     for one, two in zip(ours, theirs, strict=True):
         assert one["student"] == pytest.approx(two["student"], abs=1e-5)
+        assert one["tokens"] == two["tokens"], "an exact count, whoever read them"
         assert one["discriminator"] == pytest.approx(two["discriminator"], abs=1e-5)
     # AdamW divides by the gradient's own size, so rounding in gradients near zero is magnified: looser than the losses.
     assert distance(last_weights(tmp_path), last_weights(root)) < 1e-4

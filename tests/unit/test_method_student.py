@@ -12,7 +12,7 @@ from qcrd_ray.method.batching import deal
 from qcrd_ray.method.collation import collate, pad_rows
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.losses import IGNORED
-from qcrd_ray.method.objectives import ObjectiveConfig, build_objective, total_counts
+from qcrd_ray.method.objectives import OBJECTIVES, ObjectiveConfig, build_objective, total_counts
 from qcrd_ray.method.reading import read
 from qcrd_ray.method.student import StudentStep, evaluating, load_student
 
@@ -98,6 +98,45 @@ def test_the_step_reads_each_question_once(tiny):
         part.register_forward_hook(lambda *_: calls.append(1))
     step(collate(varied_examples(), QCRD, pad=PAD), Counts(1, 1))
     assert len(calls) == 1 + 3
+
+
+COUNTED = [
+    *((name, "minmax") for name in OBJECTIVES),
+    *(("qcrd", scheme) for scheme in ("maxmin", "sampling", "mean")),
+    ("dpo", "sampling"),
+]
+
+
+@pytest.mark.parametrize(("name", "selection"), COUNTED)
+def test_the_tokens_of_a_step_are_those_that_the_student_is_given(tiny, name, selection):
+    """Bug guarded: all candidates were counted, once, whatever was drawn, compared, or never looked at. Of one question whose parts are of
+    one length there is no padding, so what the student is given can be counted as it comes."""
+    objective = build_objective(ObjectiveConfig(name=name, selection=selection, negative_from="difference"))
+    sides = [tuple(Rationale(tokens=(8, 9, i, EOS), weight=1.0, reference=1.0) for i in places) for places in ((10, 11, 12), (13, 14))]
+    example = Example(
+        predict=(5, 6, EOS), explain=(6, 7, EOS), label=(4, EOS), positives=sides[0], negatives=sides[1], first=(8, EOS), single=(9, EOS)
+    )
+    step, given = StudentStep(tiny(), objective), []
+    student = step.student
+    for part in {student.get_encoder(), student.get_decoder()} if student.config.is_encoder_decoder else {student.get_decoder()}:
+        part.register_forward_pre_hook(lambda _, args, kwargs: given.append(kwargs["input_ids"].numel()), with_kwargs=True)
+    output = step(collate([example], objective, pad=PAD), total_counts(objective, [example]))
+    no_label = 1 if name == "single_task" else 0  # the pass over labels is made all the same, over a dummy
+    assert output.tokens.item() == sum(given) - no_label
+
+
+@pytest.mark.parametrize("name", ["qcrd", "single_task"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_micro_batches_do_not_change_how_many_tokens_are_read(tiny, name, size):
+    """Padding and dummy rows, of which an empty micro-batch has nothing else, would make the count depend on the number of workers."""
+    examples, objective = varied_examples(), build_objective(ObjectiveConfig(name=name))
+    step, counts = StudentStep(tiny(), objective), total_counts(objective, examples)
+
+    def tokens(batch):
+        return step(collate(batch, objective, pad=PAD), counts).tokens
+
+    assert tokens([]) == 0 and not tokens([]).dtype.is_floating_point
+    assert sum(tokens(examples[i : i + size]) for i in range(0, len(examples), size)) == tokens(examples) > 0
 
 
 def test_finetune_is_the_models_own_loss(tiny):

@@ -32,6 +32,7 @@ def test_every_objective_trains_whatever_negatives_the_recipe_has(tmp_path, obje
     """Methods that read no negatives must not make any; those that do choose among all of them."""
     rows = trained(tmp_path, objective, **{"negatives.corrupted": 1, "objective.selection": "sampling"})
     assert rows[1]["student"] and all(isfinite(value) for value in rows[1]["student"].values())
+    assert all(isinstance(row["tokens"], int) and row["tokens"] > 0 for row in rows)
     assert ("negatives" in rows[0]) == OBJECTIVES[objective].contrasts
     assert not OBJECTIVES[objective].contrasts or rows[0]["negatives"]["from_corrupted"] > 0
 

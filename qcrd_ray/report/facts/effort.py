@@ -11,7 +11,7 @@ from qcrd_ray.run_folder import RunFolder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One piece of work. ``tokens`` are those written by the teacher, or read by a training; None: nobody counted."""
+    """One piece of work. ``tokens`` are those that the teacher read and wrote, or that the student's steps read; None: nobody counted."""
 
     stage: str
     part: str

@@ -13,6 +13,11 @@ from qcrd_ray.report.facts.effort import Work
 from qcrd_ray.report.markup import Markup, join, tag
 from qcrd_ray.storage import is_uri, shown
 
+_WORK = (
+    "Work within the stages, over all calls that did it. A training's tokens are those that the student's steps read: inputs, labels, the "
+    "rationales that were compared and those that were trained on"
+)
+
 
 def effort_section(stages: dict[str, float], done: Sequence[Work]) -> Markup:
     whole = sum(stages.values())
@@ -23,7 +28,7 @@ def effort_section(stages: dict[str, float], done: Sequence[Work]) -> Markup:
         wall = missing("No whole run has finished in this folder, so there is no time by stage.")
     cells = [(each.stage, each.part, clock(each.seconds), _count(each.tokens_in), _count(each.tokens_out), _rate(each)) for each in done]
     head = ("stage", "work", "time", "tokens in", "tokens out", "tokens/s")
-    parts = table(head, cells, caption="Work within the stages, over all calls that did it", words=2) if done else None
+    parts = table(head, cells, caption=_WORK, words=2) if done else None
     return section("effort", "Time and tokens", pair(wall, parts))
 
 
