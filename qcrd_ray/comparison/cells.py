@@ -70,7 +70,7 @@ def make_cell(
     method: Method, job: TrainingJob, root: Path, *, seed: int, questions: dict[str, tuple[Question, ...]], asked: dict[str, str]
 ) -> Cell:
     """The cell of a method's ``job`` for seed number ``seed``; ``asked``: the key of each split's questions."""
-    recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + 1_000_000 * method.shift})
+    recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + method.shift})
     folder = root / f"{method.name}-{method_key(method)}" / f"{seed:03d}"
     made_from = {"train": job.manifest["source"], **asked}
     return Cell(method=method.name, seed=seed, job=replace(job, recipe=recipe, folder=folder), questions=questions, made_from=made_from)

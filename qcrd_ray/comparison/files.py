@@ -25,7 +25,7 @@ def folder_of(folder: RunFolder, fraction: float) -> Path:
 
 def kept_table(folder: RunFolder, methods: Sequence[Method], *, seeds: int, fraction: float) -> Path:
     """The Markdown file of a table, which no comparison of other methods, with other keys, or of other seeds writes over."""
-    told = repr([(method.name, method.shift, method_key(method)) for method in methods])
+    told = repr([(method.name, method_key(method)) for method in methods])
     key = hashlib.sha256(told.encode()).hexdigest()[:8]
     return folder_of(folder, fraction) / "tables" / f"{len(methods)}-methods-{seeds}-seeds-{key}.md"
 

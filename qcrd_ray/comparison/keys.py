@@ -14,13 +14,13 @@ from qcrd_ray.training.trainer import PREPARED_BY
 
 
 def method_key(method: Method) -> str:
-    """Eight letters for all of its settings that a method's numbers can depend on, besides the seed."""
-    return _of_recipe(method, lambda key: not _within(key, OPERATIONAL))
+    """Eight letters for all of its settings that a method's numbers can depend on, besides the number of the seed."""
+    return _key(_kept(method, lambda key: not _within(key, OPERATIONAL)) | ({"shift": method.shift} if method.shift else {}))
 
 
 def data_key(method: Method) -> str:
     """Eight letters for what its prepared training set depends on besides the rationales."""
-    return _of_recipe(method, lambda key: _within(key, PREPARED_BY))
+    return _key(_kept(method, lambda key: _within(key, PREPARED_BY)))
 
 
 def questions_key(questions: Sequence[Question]) -> str:
@@ -28,10 +28,10 @@ def questions_key(questions: Sequence[Question]) -> str:
     return _key([(question.id, question.question, question.choices, question.answer) for question in questions])
 
 
-def _of_recipe(method: Method, keeps: Callable[[str], bool]) -> str:
+def _kept(method: Method, keeps: Callable[[str], bool]) -> dict[str, Any]:
     told = flatten(method.recipe.model_dump(mode="json", by_alias=True))
     own = ["compare.control"] if method.control else []  # its data stands in a part of the recipe on which no other method depends
-    return _key({key: value for key, value in told.items() if keeps(key) or _within(key, own)})
+    return {key: value for key, value in told.items() if keeps(key) or _within(key, own)}
 
 
 def _within(key: str, parts: Sequence[str]) -> bool:

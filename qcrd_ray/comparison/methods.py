@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcrd_ray.errors import UserError
+from qcrd_ray.method.randomness import keyed_seed
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe_file import load_recipe
 
@@ -38,14 +39,15 @@ METHODS: dict[str, dict[str, object]] = {
 }
 # One process a cell, so that the cluster's own scheduling is the parallelism.
 _ALONE = {"train.workers": 1, "train.zero_stage": 0, "train.precision": "fp32"}
+_SHIFTS = 10**12  # so many that the seeds of two names do not meet
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A method under the name that the table gives it.
 
-    ``shift`` moves its seeds: a method that occurs twice must not be the same runs. ``control``: it reads the control's data, not the
-    teacher's.
+    ``shift`` is added to its seeds: a method under a second name must not be the same runs. ``control``: it reads the control's data, not
+    the teacher's.
     """
 
     name: str
@@ -74,7 +76,8 @@ def read_methods(path: Path, overrides: Sequence[str], names: Sequence[str], *, 
         changes = _changes(target or alias, variants, path) | _ALONE | ({"objective.labels": labels} if labels else {})
         told = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
         recipe = load_recipe(path, [*overrides, *told])
-        methods.append(Method(name=alias, recipe=recipe, shift=1 if target else 0, control=(target or alias) == CONTROL))
+        shift = keyed_seed(0, "alias", alias) % _SHIFTS if target else 0
+        methods.append(Method(name=alias, recipe=recipe, shift=shift, control=(target or alias) == CONTROL))
     if len({method.name for method in methods}) < len(methods):
         raise UserError(f"--methods: {', '.join(names)}: a name occurs twice; to run a method twice, give it a second name: again=dss")
     return methods

@@ -39,14 +39,15 @@ class Comparison:
             write_questions(file, generate(6, seed=seed))
         self.file, self.folder = root / "recipe.yaml", write_run(root / "run")
         data = BASE["data"] | {"test": {"path": str(self.test)}, "validation": {"path": str(self.validation)}}
-        told = BASE | {"run": str(root / "run"), "data": data, "compare": {"control": {"path": str(self.control)}, "resamples": 1_000}}
+        compared = {"control": {"path": str(self.control)}, "resamples": 1_000, "variants": {"x": {"like": "dss"}}}
+        told = BASE | {"run": str(root / "run"), "data": data, "compare": compared}
         self.file.write_text(yaml.safe_dump(told))
         monkeypatch.setattr(stage, "_run", self._train)
         monkeypatch.setattr(beside, "run_pool", self._answer)
 
     def call(self, names=("dss", "control")):
         """Compare; returns the table, and (method, seed) of the cells that were run and whether the base was asked."""
-        self.ran, self.asked_base = [], False
+        self.ran, self.seeds, self.asked_base = [], [], False
         recipe = load_recipe(self.file)
         results = compare(recipe, self.folder, read_methods(self.file, [], names), seeds=2)
         return results, sorted(self.ran), self.asked_base
@@ -54,6 +55,7 @@ class Comparison:
     def _train(self, recipe, cells):
         for cell in cells:
             self.ran.append((cell.method, cell.seed))
+            self.seeds.append(cell.job.recipe.seed)
             made = [
                 prediction.row()
                 for split, questions in cell.questions.items()
@@ -124,3 +126,21 @@ def test_a_cell_does_not_outlive_what_it_read(comparison, caplog, change, again,
     assert f"{len(again)} of 4 cells were made from other rationales or questions than there are now" in caplog.text
     assert all(mean["questions"] == 6 for mean in results["measured"][0]["means"].values())
     assert comparison.call()[1:] == ([], False)
+
+
+# ------------------------------------------------------------------------------------------------------------- one method, several names
+
+
+def test_every_name_of_a_method_has_seeds_of_its_own(comparison):
+    """Guards a planted null that cannot fail: two aliases of one method must not be the same runs, nor those of the method itself."""
+    names = ("dss", "a=dss", "b=dss")
+    comparison.call(names)
+    assert len(set(comparison.seeds)) == len(comparison.ran) == 6
+    told = {method.name: method.shift for method in read_methods(comparison.file, [], [*reversed(names), "finetune"])}
+    assert told == {"dss": 0, "finetune": 0, "a": 36388604074, "b": 89219249477}, "in every process, whatever else is compared"
+
+
+def test_an_alias_and_a_variant_of_one_name_are_no_other_cells(comparison):
+    """`x=dss` and then the variant x have the same keys and other seeds: the second must not find the first's cells."""
+    assert comparison.call(["x=dss"])[1] == comparison.call(["x"])[1] == [("x", 0), ("x", 1)]
+    assert comparison.call(["x=dss"])[1] == comparison.call(["x"])[1] == []
