@@ -40,5 +40,6 @@ class ObjectiveRecipe(Section):
     dpo_nll: NotNegative = Field(1.0, description="dpo: weight of the positive's own loss")
     dpo_guard: NotNegative = Field(50.0, description="dpo: DPO-Positive's lambda, against a positive below its start; 0: off")
     negative_from: Literal["start", "difference"] = Field(
-        "start", description="difference: a negative is penalised from the first token that no positive shares"
+        "start",
+        description="difference: a negative is penalised from the first token that no positive shares; one equal to a positive is none",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, log
 
 import pytest
@@ -14,6 +15,7 @@ from qcrd_ray.method.examples import Example, Rationale
 from qcrd_ray.method.losses import bradley_terry_terms, cross_entropy_terms, log_odds, mutual_information_term, token_peaks
 from qcrd_ray.method.objectives import OBJECTIVES, ObjectiveConfig, build_objective, total_counts
 from qcrd_ray.method.reading import read
+from qcrd_ray.method.reference import refer, reference_losses
 from qcrd_ray.method.student import StudentStep
 
 A = ([2.0, 1.0], [0.9, 0.5], [1.0, 2.0], [0.1, 0.25])
@@ -255,6 +257,24 @@ def test_a_negative_is_penalised_from_where_it_goes_wrong(tiny):
     rest = F.cross_entropy(logits[3:], torch.tensor([12, 13, EOS]), reduction="sum")
     assert found["difference"].nll[2].item() == pytest.approx(rest.item(), abs=1e-4)
     assert found["difference"].nll[0] == found["start"].nll[0], "positives are whole"
+
+
+@pytest.mark.parametrize("name", ["qcrd", "dpo"])
+def test_a_negative_without_a_difference_is_none(tiny, name):
+    """Bug guarded: of a negative that is word for word a positive, `difference` penalised the end of the text, which the positive learns.
+    From the start on, the paper's way, it stays a negative."""
+    text = Rationale(tokens=(8, 9, EOS), weight=1.0, reference=2.0)
+    other = replace(text, tokens=(8, 20, EOS))
+    example = Example(predict=(5, EOS), explain=(6, 7, EOS), positives=(text,), negatives=(text, other))
+    for where, negatives in (("start", (text, other)), ("difference", (other,))):
+        objective = build_objective(ObjectiveConfig(name=name, weights="none", negative_from=where))
+        assert objective.candidates(example) == ((text,), negatives)
+        losses = reference_losses(StudentStep(tiny(), objective), [example], pad=PAD, batch_size=1)[0]
+        assert len(refer(example, objective, losses).negatives) == len(losses) - 1 == len(negatives), "references keep to the same ones"
+    alone, settings = replace(example, negatives=(text,)), {"weights": "none", "negative_from": "difference"}
+    loss, metrics, gradient = stepped(name, [alone], tiny, **settings)
+    without, _, without_gradient = stepped(name, [replace(example, negatives=())], tiny, **settings)
+    assert "negative_nll" not in metrics and loss == without and torch.equal(gradient, without_gradient)
 
 
 # ------------------------------------------------------------------------------------------------------------ what holds for all of them

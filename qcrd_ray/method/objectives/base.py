@@ -27,7 +27,8 @@ class ObjectiveConfig:
     ``weights``: what the discriminator's scores do in the loss (:mod:`qcrd_ray.method.weighting`); "none" is QCRD without a discriminator.
     ``mi_weight``, ``mi_double_softmax``, ``orpo_lambda``, ``redi_alpha`` and those that start with ``dpo``: of the objectives ``mi``,
     ``orpo_distill``, ``redi`` and ``dpo`` alone.
-    ``negative_from``: a negative's loss counts all of its tokens, or only those from the first that no positive of its question shares.
+    ``negative_from``: a negative's loss counts all of its tokens ("start"), or only those from the first that no positive of its question
+    shares ("difference"). A negative that is word for word a positive has no difference, and is none then; from the start on it stays one.
     ``negative_without_positive``: a question that has negatives only gets the negative term too, instead of L_pred alone.
     """
 
@@ -105,6 +106,13 @@ class Objective(ABC):
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
         """The (positives, negatives) of a question that enter its loss; both empty: the question has L_pred alone."""
         return (), ()
+
+    def negatives(self, example: Example) -> tuple[Rationale, ...]:
+        """Its negatives that have a token to penalise (``negative_from``)."""
+        if self.config.negative_from == "start":
+            return example.negatives
+        positives = {rationale.tokens for rationale in example.positives}
+        return tuple(rationale for rationale in example.negatives if rationale.tokens not in positives)
 
     def counts(self, example: Example) -> Counts:
         """What one question adds to the global counts."""

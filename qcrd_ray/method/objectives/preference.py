@@ -54,7 +54,7 @@ class Preference(Objective):
         super().__init__(config)
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
-        return (example.positives, example.negatives) if example.positives else ((), ())
+        return (example.positives, self.negatives(example)) if example.positives else ((), ())
 
     @property
     def positive_weight(self) -> float:

@@ -37,7 +37,7 @@ class Qcrd(Objective):
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
         if example.positives or self.config.negative_without_positive:
-            return example.positives, example.negatives
+            return example.positives, self.negatives(example)
         return (), ()
 
     def loss(self, batch: MicroBatch, forward: Forward, counts: Counts) -> tuple[Tensor, dict[str, Tensor]]:
