@@ -200,6 +200,13 @@ def describe_call(seed: int) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": seed,
+        **describe_code(),
+    }
+
+
+def describe_code() -> dict[str, Any]:
+    """What this process runs: versions and commit."""
+    return {
         "qcrd_ray": __version__,
         "commit": _commit(),
         "python": sys.version.split()[0],

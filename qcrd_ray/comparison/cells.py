@@ -27,7 +27,7 @@ from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predi
 from qcrd_ray.heads import ask
 from qcrd_ray.questions import write_table
 from qcrd_ray.records import Question
-from qcrd_ray.run_folder import write_text
+from qcrd_ray.run_folder import describe_code, write_text
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import read_metrics
@@ -83,6 +83,7 @@ class CellTrainer:
         import torch
 
         torch.set_num_threads(threads)
+        self.code = describe_code()  # what was imported, whatever becomes of the checkout meanwhile
 
     def run(self, cell: Cell) -> Cell:
         """Train from the start, measure, write. A cell that was interrupted is run again whole."""
@@ -96,6 +97,7 @@ class CellTrainer:
         predictions = list(_predict(cell))
         write_table(pa.Table.from_pylist([each.row() for each in predictions], schema=PREDICTION_SCHEMA), cell.predictions)
         facts = _facts(cell, predictions) | {
+            "code": self.code,
             "seconds": round(trained - began, 1),
             "measuring_seconds": round(time.monotonic() - trained, 1),
         }

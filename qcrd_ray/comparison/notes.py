@@ -1,13 +1,17 @@
-"""What a comparison's numbers must be read with: test questions that a method was trained on, and texts that were cut."""
+"""What a comparison's numbers must be read with: test questions that a method was trained on, texts that were cut, cells of other code."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from qcrd_ray.notes import overlap_note, same_questions, truncation_note
 from qcrd_ray.records import Question
+from qcrd_ray.run_folder import flatten
 from qcrd_ray.training.job import TrainingJob
 
 
@@ -20,6 +24,16 @@ def data_notes(tables: Mapping[str, pa.Table], jobs: Mapping[str, TrainingJob], 
         questions: those of each test split.
     """
     return [*_overlaps(tables, questions), *_cuts(jobs)]
+
+
+def code_notes(codes: Sequence[dict[str, Any]], call: dict[str, Any]) -> Iterator[str]:
+    """A note for each of the cells' ``codes`` (:func:`qcrd_ray.run_folder.describe_code`) that is not the ``call``'s own."""
+    for told, count in Counter(json.dumps(code) for code in codes).items():
+        ran = flatten(json.loads(told))
+        now = flatten({name: call[name] for name in json.loads(told)})
+        if differing := [key for key in dict.fromkeys([*ran, *now]) if ran.get(key) != now.get(key)]:
+            other = ", ".join(f"{key.removeprefix('packages.')} {ran.get(key) or 'unknown'}" for key in differing)
+            yield f"{count} of {len(codes)} cells were made by other code than this call's: {other}"
 
 
 def _overlaps(tables: Mapping[str, pa.Table], questions: Mapping[str, Sequence[Question]]) -> Iterator[str]:

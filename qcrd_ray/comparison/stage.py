@@ -20,7 +20,7 @@ from qcrd_ray.comparison.cells import Cell, CellTrainer, make_cell
 from qcrd_ray.comparison.files import folder_of, write_tables
 from qcrd_ray.comparison.keys import data_key, questions_key
 from qcrd_ray.comparison.methods import Method
-from qcrd_ray.comparison.notes import data_notes
+from qcrd_ray.comparison.notes import code_notes, data_notes
 from qcrd_ray.comparison.statistics import summarise
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
@@ -50,7 +50,7 @@ def compare(
         UserError: no rationales, or a method cannot be trained on them; nothing has been started then.
         MissingResource: the cluster cannot hold one cell.
     """
-    root = folder_of(folder, fraction)
+    call, root = describe_call(recipe.seed), folder_of(folder, fraction)
     tables = {"train": _share(folder.read_rationales("train"), fraction, seed=recipe.seed)}
     if any(method.control for method in methods):
         tables["compare.control"] = control_table(recipe)
@@ -70,9 +70,14 @@ def compare(
     for done, cell in enumerate(_run(recipe, missing), 1):
         report(done, len(missing), f"{cell.method}, seed {cell.seed}")
     beside = measure_beside(recipe, folder, cells[0].job.start, questions, root)
+    facts = [json.loads(cell.result.read_text()) for cell in cells]
     results = {
-        **_results(recipe, methods, cells, seeds=seeds, fraction=fraction, rationales=tables["train"].num_rows),
-        "notes": data_notes(tables, {cell.method: cell.job for cell in cells}, questions),
+        "call": call,
+        **_results(recipe, methods, cells, facts, seeds=seeds, fraction=fraction, rationales=tables["train"].num_rows),
+        "notes": [
+            *data_notes(tables, {cell.method: cell.job for cell in cells}, questions),
+            *code_notes([fact["code"] for fact in facts], call),
+        ],
         "beside": beside,
     }
     write_tables(results, folder, methods)
@@ -134,10 +139,16 @@ def _cores() -> float:
 
 
 def _results(
-    recipe: Recipe, methods: Sequence[Method], cells: Sequence[Cell], *, seeds: int, fraction: float, rationales: int
+    recipe: Recipe,
+    methods: Sequence[Method],
+    cells: Sequence[Cell],
+    facts: Sequence[dict[str, Any]],
+    *,
+    seeds: int,
+    fraction: float,
+    rationales: int,
 ) -> dict[str, Any]:
-    """Everything that the table shows, from the cells' files."""
-    facts = [json.loads(cell.result.read_text()) for cell in cells]
+    """What the table shows of the methods, from the cells' files; ``facts``: their cell.json."""
     scores = _scores(cells)
     measured = []
     for split, head in sorted({(split, head) for split, head, _ in scores}):
@@ -152,7 +163,6 @@ def _results(
             }
         )
     return {
-        "call": describe_call(recipe.seed),
         "seeds": seeds,
         "fraction": fraction,
         "rationales": rationales,

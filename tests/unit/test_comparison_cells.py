@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from training_tiny import BASE, write_run
 
-from qcrd_ray.comparison import beside, compare, read_methods, stage
+from qcrd_ray.comparison import beside, cells, compare, read_methods, stage
+from qcrd_ray.comparison.cells import Cell, CellTrainer
 from qcrd_ray.evaluation.pool import Done
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, predicted
 from qcrd_ray.heads import HeadAnswer
 from qcrd_ray.questions import write_table
 from qcrd_ray.recipe_file import load_recipe
 from qcrd_ray.records import RATIONALE_SET_SCHEMA
+from qcrd_ray.run_folder import describe_code
 from qcrd_ray.tasks.word_problems import generate
+from qcrd_ray.training import worker
 
 FACTS = {
     **dict.fromkeys(("steps", "questions_seen", "tokens", "seconds", "best_round"), 1),
@@ -68,7 +73,8 @@ class Comparison:
                 )
             ]
             write_table(pa.Table.from_pylist(made, schema=PREDICTION_SCHEMA), cell.predictions)
-            cell.result.write_text(json.dumps(FACTS | {"method": cell.method, "made_from": cell.made_from}))
+            told = {"method": cell.method, "made_from": cell.made_from, "code": describe_code()}
+            cell.result.write_text(json.dumps(FACTS | told))
             yield cell
 
     def _answer(self, recipe, work):
@@ -144,3 +150,30 @@ def test_an_alias_and_a_variant_of_one_name_are_no_other_cells(comparison):
     """`x=dss` and then the variant x have the same keys and other seeds: the second must not find the first's cells."""
     assert comparison.call(["x=dss"])[1] == comparison.call(["x"])[1] == [("x", 0), ("x", 1)]
     assert comparison.call(["x=dss"])[1] == comparison.call(["x"])[1] == []
+
+
+# ------------------------------------------------------------------------------------------------------------------- the code of a cell
+
+
+def test_cells_of_other_code_are_told(comparison):
+    """Guards the call's commit over a table of cells that earlier commits, or other versions of a package, have made."""
+    results, _, _ = comparison.call()
+    assert results["notes"] and not any("code" in note for note in results["notes"])
+    files = sorted(comparison.folder.root.glob("compare/all/dss-*/*/cell.json"))
+    for file in files:
+        cell = json.loads(file.read_text())
+        code = cell["code"] | {"commit": "abc", "packages": cell["code"]["packages"] | {"torch": "1.0"}}
+        file.write_text(json.dumps(cell | {"code": code}))
+    results, ran, _ = comparison.call()
+    assert ran == [] and results["notes"][-1] == "2 of 4 cells were made by other code than this call's: commit abc, torch 1.0"
+
+
+def test_a_cell_tells_its_code(tmp_path, monkeypatch):
+    """cell.json, as the actor writes it."""
+    job = SimpleNamespace(folder=tmp_path / "cell")
+    cell = Cell(method="dss", seed=0, job=job, questions={}, made_from={"train": "a"})
+    monkeypatch.setattr(worker, "train_alone", lambda job: None)
+    monkeypatch.setattr(cells, "_predict", lambda cell: [])
+    monkeypatch.setattr(cells, "_facts", lambda cell, predictions: {"made_from": cell.made_from})
+    assert not cell.finished and CellTrainer(torch.get_num_threads()).run(cell).finished
+    assert json.loads(cell.result.read_text())["code"] == describe_code()
