@@ -1,4 +1,4 @@
-"""What a comparison's numbers must be read with: test questions that a method was trained on, texts that were cut, cells of other code."""
+"""What a comparison's numbers must be read with: what was trained on and cut, whose budget was another, which cells are of other code."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ def data_notes(tables: Mapping[str, pa.Table], jobs: Mapping[str, TrainingJob], 
         questions: those of each test split.
     """
     return [*_overlaps(tables, questions), *_cuts(jobs)]
+
+
+def budget_notes(costs: Mapping[str, Mapping[str, Any]], jobs: Mapping[str, TrainingJob]) -> Iterator[str]:
+    """A note where the methods, whose ``costs`` the table shows, were not trained for as long."""
+    budgets: dict[tuple[float, float], list[str]] = {}
+    for name, cost in costs.items():
+        budgets.setdefault((cost["steps"], cost["questions_seen"]), []).append(name)
+    if len(budgets) > 1:
+        told = "; ".join(f"{', '.join(names)}: {steps:,.0f} steps, {seen:,.0f} questions" for (steps, seen), names in budgets.items())
+        epochs = any(job.recipe.train.round.unit == "epochs" for job in jobs.values())
+        why = " (train.round.unit: epochs makes steps of the questions that each keeps, and steps gives all the same)" if epochs else ""
+        yield f"the methods have not had the same budget{why}: {told}"
 
 
 def code_notes(codes: Sequence[dict[str, Any]], call: dict[str, Any]) -> Iterator[str]:

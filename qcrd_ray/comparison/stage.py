@@ -20,7 +20,7 @@ from qcrd_ray.comparison.cells import Cell, CellTrainer, make_cell
 from qcrd_ray.comparison.files import folder_of, write_tables
 from qcrd_ray.comparison.keys import data_key, questions_key
 from qcrd_ray.comparison.methods import Method
-from qcrd_ray.comparison.notes import code_notes, data_notes
+from qcrd_ray.comparison.notes import budget_notes, code_notes, data_notes
 from qcrd_ray.comparison.statistics import summarise
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
@@ -71,15 +71,14 @@ def compare(
         report(done, len(missing), f"{cell.method}, seed {cell.seed}")
     beside = measure_beside(recipe, folder, cells[0].job.start, questions, root)
     facts = [json.loads(cell.result.read_text()) for cell in cells]
-    results = {
-        "call": call,
-        **_results(recipe, methods, cells, facts, seeds=seeds, fraction=fraction, rationales=tables["train"].num_rows),
-        "notes": [
-            *data_notes(tables, {cell.method: cell.job for cell in cells}, questions),
-            *code_notes([fact["code"] for fact in facts], call),
-        ],
-        "beside": beside,
-    }
+    jobs = {cell.method: cell.job for cell in cells}
+    measured = _results(recipe, methods, cells, facts, seeds=seeds, fraction=fraction, rationales=tables["train"].num_rows)
+    notes = [
+        *data_notes(tables, jobs, questions),
+        *budget_notes(measured["cost"], jobs),
+        *code_notes([fact["code"] for fact in facts], call),
+    ]
+    results = {"call": call, **measured, "notes": notes, "beside": beside}
     write_tables(results, folder, methods)
     return results
 

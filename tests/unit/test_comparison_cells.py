@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -10,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from training_tiny import BASE, write_run
+from training_tiny import BASE, tiny_recipe, write_run
 
 from qcrd_ray.comparison import beside, cells, compare, read_methods, stage
 from qcrd_ray.comparison.cells import Cell, CellTrainer
+from qcrd_ray.comparison.notes import budget_notes
 from qcrd_ray.evaluation.pool import Done
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, predicted
 from qcrd_ray.heads import HeadAnswer
@@ -23,6 +25,7 @@ from qcrd_ray.records import RATIONALE_SET_SCHEMA
 from qcrd_ray.run_folder import describe_code
 from qcrd_ray.tasks.word_problems import generate
 from qcrd_ray.training import worker
+from qcrd_ray.training.job import TrainingJob
 
 FACTS = {
     **dict.fromkeys(("steps", "questions_seen", "tokens", "seconds", "best_round"), 1),
@@ -152,7 +155,27 @@ def test_an_alias_and_a_variant_of_one_name_are_no_other_cells(comparison):
     assert comparison.call(["x=dss"])[1] == comparison.call(["x"])[1] == []
 
 
-# ------------------------------------------------------------------------------------------------------------------- the code of a cell
+# ---------------------------------------------------------------------------------------------------------- the budget and code of a cell
+
+
+@pytest.mark.parametrize(("unit", "why"), [("epochs", True), ("steps", False)])
+def test_budgets_that_differ_are_told(unit, why):
+    """Guards "on the same budget" over methods that keep other questions where a round is an epoch over them."""
+    files = dict.fromkeys(("home", "folder", "validation"), Path("nowhere"))
+    job = TrainingJob(recipe=tiny_recipe(**{"train.round.unit": unit}), objective_name="dss", manifest={}, **files)
+    costs = {name: {"steps": 280.0, "questions_seen": 4_480.0} for name in ("dss", "qcrd")}
+    assert list(budget_notes(costs, {"dss": job})) == []
+    (note,) = budget_notes(costs | {"control": {"steps": 300.0, "questions_seen": 4_800.0}}, {"dss": job})
+    assert note.endswith(": dss, qcrd: 280 steps, 4,480 questions; control: 300 steps, 4,800 questions")
+    assert ("train.round.unit" in note) == why
+
+
+def test_a_table_tells_its_budgets(comparison):
+    """The note must reach the table: here the control's cells say that they were trained longer."""
+    comparison.call()
+    for file in comparison.folder.root.glob("compare/all/control-*/*/cell.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"steps": 2}))
+    assert "the methods have not had the same budget: dss: 1 steps" in comparison.call()[0]["notes"][-1]
 
 
 def test_cells_of_other_code_are_told(comparison):
