@@ -34,8 +34,10 @@ def overlap_note(split: str, ids: Sequence[str], *, of: int, training: str = "tr
 
 
 def truncation_counts(manifest: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """(cut, all) of the inputs and of the targets, from a training set's manifest. A question is two inputs, one for each head."""
-    targets = {"labels": "labelled", "positives": "positives", "negatives": "negatives"}
+    """(cut, all) of the inputs and of the targets, from a training set's manifest. All methods read the same file, and what any of them
+    reads counts: a question is two inputs, one for each head; a rationale is one target, however many methods learn it."""
+    manifest = {"others": 0, "truncated_others": 0, **manifest}  # one of an older version has no such counts
+    targets = {"labels": "labelled", "positives": "positives", "negatives": "negatives", "others": "others"}
     return {
         "inputs": (manifest["truncated_inputs"], 2 * manifest["questions"]),
         "targets": (sum(manifest[f"truncated_{name}"] for name in targets), sum(manifest[name] for name in targets.values())),

@@ -164,6 +164,9 @@ def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
         row["label"] = []
     for row, tokens in zip(labelled, ids([task.label(row["answer"]) for row in labelled], targets, "labels"), strict=True):
         row["label"] = tokens
+    others = [text for row in rows for text in _others(row)]
+    counts["others"] += len(others)
+    counts["truncated_others"] += tokenise(tokenizer, others, max_tokens=targets).truncated
     for column in ("first", "single"):
         texts = [row[column] for row in rows if row[column] is not None]
         flat = iter(ids(texts, targets, column))
@@ -180,6 +183,11 @@ def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
     counts["labelled"] += len(labelled)
     counts["with_positives"] += sum(bool(row["positives"]) for row in rows)
     counts["with_teacher_negatives"] += sum(bool(row["negatives"]) for row in rows)
+
+
+def _others(row: dict[str, Any]) -> set[str]:
+    """The targets of a question, each once, that are neither positives nor negatives: of the methods that take one sample as it comes."""
+    return {row["first"], row["single"]} - {None, *row["positives"], *row["negatives"]}
 
 
 def _explanations(row: dict[str, Any], role: Role, task: Task) -> list[str]:

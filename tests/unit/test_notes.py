@@ -56,8 +56,9 @@ def test_the_note_names_the_first_and_says_that_there_are_more():
 
 
 def test_what_was_cut_is_counted_once():
-    """`first` and `single` are other forms of texts that are counted already; a question is two inputs."""
-    assert truncation_counts(MANIFEST) == {"inputs": (4, 20), "targets": (3, 44)}
+    """Most of `first` and `single` are positives or negatives too: only the others are counted beside them. A question is two inputs."""
+    assert truncation_counts(MANIFEST) == {"inputs": (4, 20), "targets": (3, 44)}, "an older version did not count the others"
+    assert truncation_counts(MANIFEST | {"others": 6, "truncated_others": 5}) == {"inputs": (4, 20), "targets": (8, 50)}
     assert truncation_note(MANIFEST, STUDENT) == (
         "4 of 20 inputs of the training set were cut at student.max_input_tokens (1,024); "
         "3 of 44 targets of the training set were cut at student.max_target_tokens (64)"

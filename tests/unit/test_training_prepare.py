@@ -133,6 +133,19 @@ def test_cut_texts_are_counted_and_keep_their_end(tmp_path, tokenizer):
         assert row.example.positives[0].tokens[-1] == tokenizer.eos_token_id
 
 
+def test_a_text_is_counted_once_whoever_learns_it(tmp_path, tokenizer):
+    """Bug guarded: the targets of dss, mi and single_task were not counted where they are neither positives nor negatives."""
+    rows = sets(3)
+    guess = next(c for c in rows[0]["completions"] if c["role"] == "negative")
+    for row, answer in ((rows[1], guess["answer"]), (rows[2], rows[2]["gold"])):  # two texts with the label's answer, one that is both
+        row["completions"] = [guess | {"role": "abstained", "answer": answer}, *row["completions"]]
+    manifest, _, _ = prepared(rows, tmp_path, tokenizer, **{"student.max_target_tokens": 6})
+    assert (manifest["with_first"], manifest["with_single"], manifest["others"]) == (3, 3, 3)
+    assert manifest["truncated_others"] == 3
+    without, _, _ = prepared(sets(3), tmp_path / "without", tokenizer)
+    assert (without["others"], without["truncated_others"]) == (0, 0), "each `first` and `single` is a positive"
+
+
 def test_nothing_to_train_on_says_why(tmp_path, tokenizer):
     rows = [row | {"gold": None, "completions": []} for row in sets(2)]
     with pytest.raises(UserError, match=r"none of the 2 questions .*no gold answer and no voted rationale: 2.*objective.labels to `vote`"):
