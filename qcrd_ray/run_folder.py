@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ from qcrd_ray.json_lines import expand_path
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe_file import dump_recipe, load_recipe
 from qcrd_ray.records import RATIONALE_SET_SCHEMA
-from qcrd_ray.storage import Mirror, is_uri, work_folder
+from qcrd_ray.storage import Mirror, is_uri, without_credentials, work_folder
 
 # What may change between two calls on one folder: it moves work about, but no row, weight or number depends on it.
 OPERATIONAL = (
@@ -202,6 +203,11 @@ def describe_call(seed: int) -> dict[str, Any]:
         "seed": seed,
         **describe_code(),
     }
+
+
+def command_text(call: dict[str, Any]) -> str:
+    """The command of a call as a shell takes it, without a store's credentials."""
+    return without_credentials(shlex.join(call["command"]))
 
 
 def describe_code() -> dict[str, Any]:

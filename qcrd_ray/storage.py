@@ -16,6 +16,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -49,6 +50,11 @@ def shown(uri: str) -> str:
     """The URI without what only the store's client needs."""
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+def without_credentials(text: str) -> str:
+    """A text without the user, password and query of the URIs in it, for what is handed round."""
+    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", re.sub(r"://[^/@\s]*@", "://", text))
 
 
 def work_folder(uri: str) -> Path:

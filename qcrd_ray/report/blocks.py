@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from qcrd_ray.report.markup import Child, Markup, join, tag
@@ -61,8 +60,3 @@ def model_name(name: str, head: str) -> str:
 
 def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def without_credentials(text: str) -> str:
-    """Without the user and password of the URLs in it: a page is handed round."""
-    return re.sub(r"://[^/@\s]*@", "://", text)

@@ -105,8 +105,9 @@ def test_a_baseline_as_the_run_s_own_objective(tmp_path):
 def test_secrets_of_the_recipe_are_not_shown(tmp_path):
     """Bug guarded: a page made to be handed round, with the replicas' environment or a store's credentials in its recipe."""
     serve = {"source": "serve", "model": "demo", "env": {"HF_TOKEN": "hf_secret"}}
-    folder = begin(tmp_path / "run", teacher=serve, run="s3://me:hunter2@bucket/run?secret_key=k3y")
-    folder.versions.write_text(json.dumps([{**describe_call(0), "command": ["qcrd", "--set", "run=s3://me:hunter2@bucket/run"]}]))
+    run = "s3://me:hunter2@bucket/run?secret_key=k3y"
+    folder = begin(tmp_path / "run", teacher=serve, run=run)
+    folder.versions.write_text(json.dumps([{**describe_call(0), "command": ["qcrd", "--set", f"run={run}"]}]))
     page = render(folder)
     assert "hf_secret" not in page and "HF_TOKEN" in page
     assert "hunter2" not in page and "k3y" not in page and "s3://bucket/run" in page

@@ -8,10 +8,11 @@ import yaml
 
 from qcrd_ray.progress import clock
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.report.blocks import facts, missing, pair, section, table, without_credentials
+from qcrd_ray.report.blocks import facts, missing, pair, section, table
 from qcrd_ray.report.facts.effort import Work
 from qcrd_ray.report.markup import Markup, join, tag
-from qcrd_ray.storage import is_uri, shown
+from qcrd_ray.run_folder import command_text
+from qcrd_ray.storage import is_uri, shown, without_credentials
 
 _WORK = (
     "Work within the stages, over all calls that did it. A training's tokens are those that the student's steps read: inputs, labels, the "
@@ -52,7 +53,7 @@ def _versions(call: dict) -> Markup:
     packages = ", ".join(f"{name} {version}" for name, version in call["packages"].items())
     return facts(
         [
-            ("last call", join(tag("code", _command(call)), f", {call['time']}")),
+            ("last call", join(tag("code", command_text(call)), f", {call['time']}")),
             ("commit", call["commit"] or "not a checkout"),
             ("qcrd_ray", f"{call['qcrd_ray']}, Python {call['python']}"),
             ("packages", packages),
@@ -62,16 +63,12 @@ def _versions(call: dict) -> Markup:
 
 
 def _calls(calls: Sequence[dict]) -> Markup:
-    rows = [(call["time"], _command(call), (call["commit"] or "")[:12]) for call in calls]
+    rows = [(call["time"], command_text(call), (call["commit"] or "")[:12]) for call in calls]
     return tag(
         "details",
         tag("summary", f"All {len(calls)} calls that worked in this folder"),
         table(("time", "command", "commit"), rows, words=3),
     )
-
-
-def _command(call: dict) -> str:
-    return without_credentials(" ".join(call["command"]))
 
 
 def _count(tokens: int | None) -> str:
