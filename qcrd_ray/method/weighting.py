@@ -15,8 +15,9 @@ Key = TypeVar("Key")
 def weigh(examples: Mapping[Key, Example], *, weights: Weights) -> dict[Key, Example]:
     """The examples of a round with a weight on every rationale: s on positives, 1 - s on negatives (the paper's, "score").
 
-    "normalised" divides each side by its mean over the round, so that the mean weight is 1: a discriminator that scores everything alike
-    would otherwise act as a learning rate (METHOD.md section 4). "none" is 1 everywhere: no discriminator.
+    "normalised" divides each side by its mean over all of the round's candidates, chosen or not, so that their mean weight is 1: a
+    discriminator that scores everything alike would otherwise act as a learning rate. The mean weight that the loss uses need not be 1:
+    minmax and maxmin choose, and a question counts once however many candidates it has. "none" is 1 everywhere: no discriminator.
     """
     if weights == "none":
         return {key: _with(example, 1.0, 1.0, scored=False) for key, example in examples.items()}

@@ -25,7 +25,8 @@ class ObjectiveRecipe(Section):
         "minmax", description="which positive and negative of a question are trained on; the last two take all"
     )
     weights: Literal["score", "normalised", "none"] = Field(
-        "score", description="score: D's s and 1 - s; normalised: these with mean 1; none: no discriminator at all"
+        "score",
+        description="score: D's s and 1 - s; normalised: these with mean 1 over all candidates, chosen or not; none: no discriminator",
     )
     labels: Literal["gold", "vote"] = Field("gold", description="what L_pred is trained on; gold falls back on nothing")
     positives: Literal["vote", "label"] = Field(
