@@ -20,7 +20,8 @@ METHODS: dict[str, dict[str, object]] = {
     "single_task": {"objective.name": "single_task"},
     "dss": {"objective.name": "dss"},
     "mi": {"objective.name": "mi"},
-    # The paper's ladder from dss to qcrd, one step at a time.
+    # The paper's ladder from dss to qcrd. Its second step changes two things: dss_voted draws one of the voted positives, qcrd_no_judge
+    # has negatives and chooses on both sides by minmax. With `objective.selection: sampling`, the latter would stand between the two.
     "dss_voted": {
         "objective.name": "qcrd",
         "objective.weights": "none",
