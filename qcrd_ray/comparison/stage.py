@@ -78,7 +78,8 @@ def compare(
         *budget_notes(measured["cost"], jobs),
         *code_notes([fact["code"] for fact in facts], call),
     ]
-    results = {"call": call, **measured, "notes": notes, "beside": beside}
+    chosen = {name: job.choose_by for name, job in jobs.items()}
+    results = {"call": call, **measured, "chosen_by": chosen, "notes": notes, "beside": beside}
     write_tables(results, folder, methods)
     return results
 

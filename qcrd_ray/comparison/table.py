@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from qcrd_ray.comparison.captions import JUDGED, heading, how_chosen, how_made
 from qcrd_ray.method.examples import Source
 from qcrd_ray.result_table import markdown_table
 
@@ -17,16 +18,21 @@ def markdown(results: dict[str, Any]) -> str:
         "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and p-values are from a bootstrap over "
         "questions and seeds; `Holm` is corrected over all pairs of its table.\n"
     )
+    parts += how_made(results)
     if notes := results.get("notes"):  # a table of an older version has none
         parts.append("\n".join(f"- {note}" for note in notes) + "\n")
     for measured in results["measured"]:
-        parts.append(f"## {measured['split']}, {measured['head']} head\n")
+        parts.append(heading(measured))
+        if measured["head"] == "label":
+            parts += how_chosen(results)
         parts.append(_means(measured))
         if measured["pairs"]:
             parts.append(_pairs(measured))
     parts.append("## Beside them: the teacher, and the base before training\n")
     parts.append(markdown_table({"rows": results["beside"]}) + "\n")
     parts.append("## Cost, rationales, discriminator (means over seeds)\n")
+    if any(cost["discriminator"] for cost in results["cost"].values()):
+        parts.append(JUDGED)
     parts.append(_cost(results["cost"]))
     if contrasting := {name: cost for name, cost in results["cost"].items() if "negative_nll" in cost["student"]}:
         parts.append("## Negatives in the last round (means over seeds)\n")
@@ -69,10 +75,11 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
                 f"{cost['tokens']:,.0f}",
                 f"{cost['seconds']:.0f}",
                 *(_number(quality.get(key)) for key in ("parsable", "steps_right", "agreement", "repetition")),
+                f"{quality['tokens']:.1f}" if "tokens" in quality else "",
                 *(_number(judged.get(key)) for key in ("auc_teacher", "auc_teacher_within_question", "auc_student")),
             )
         )
-    head = ("method", "questions seen", "tokens", "seconds", "parsable", "steps right", "heads agree", "repetition")
+    head = ("method", "questions seen", "tokens", "seconds", "parsable", "steps right", "heads agree", "repetition", "rationale tokens")
     return _grid((*head, "AUC teacher", "AUC within question", "AUC student"), rows)
 
 

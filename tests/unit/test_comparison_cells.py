@@ -200,3 +200,8 @@ def test_a_cell_tells_its_code(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "_facts", lambda cell, predictions: {"made_from": cell.made_from})
     assert not cell.finished and CellTrainer(torch.get_num_threads()).run(cell).finished
     assert json.loads(cell.result.read_text())["code"] == describe_code()
+
+
+def test_a_comparison_tells_by_which_head_it_chose(comparison):
+    """`finetune` has one head, whatever the recipe says."""
+    assert comparison.call(("finetune", "dss"))[0]["chosen_by"] == {"finetune": "label", "dss": "mean"}
