@@ -14,8 +14,9 @@ def markdown(results: dict[str, Any]) -> str:
     call, parts = results["call"], ["# Comparison\n"]
     parts.append(
         f"{results['seeds']} seeds a method, {results['rationales']} training questions with rationales, commit `{call['commit']}`. Each "
-        "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and p-values are from a bootstrap over "
-        "questions and seeds; `Holm` is corrected over all pairs of its table.\n"
+        "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and `p` count questions and "
+        "seeds as random, a difference as paired; `Holm` is `p` corrected over all pairs of its table; `bootstrap` resamples both, which is "
+        "the more careful (`qcrd_ray/comparison/statistics.py`).\n"
     )
     if notes := results.get("notes"):  # a table of an older version has none
         parts.append("\n".join(f"- {note}" for note in notes) + "\n")
@@ -50,11 +51,12 @@ def _pairs(measured: dict[str, Any]) -> str:
             f"{100 * pair['low']:+.2f} to {100 * pair['high']:+.2f}",
             _p(pair["p"]),
             _p(pair["holm"]),
+            _p(pair["bootstrap"]),
             f"{pair['better']} / {pair['worse']}",
         )
         for pair in measured["pairs"]
     ]
-    return _grid(("pair", "points", "95 %", "p", "Holm", "questions better / worse"), rows)
+    return _grid(("pair", "points", "95 %", "p", "Holm", "bootstrap", "questions better / worse"), rows)
 
 
 def _cost(costs: dict[str, dict[str, Any]]) -> str:
