@@ -14,9 +14,9 @@ def markdown(results: dict[str, Any]) -> str:
     call, parts = results["call"], ["# Comparison\n"]
     parts.append(
         f"{results['seeds']} seeds a method, {results['rationales']} training questions with rationales, commit `{call['commit']}`. Each "
-        "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and `p` count questions and "
-        "seeds as random, a difference as paired; `Holm` is `p` corrected over all pairs of its table; `bootstrap` resamples both, which is "
-        "the more careful (`qcrd_ray/comparison/statistics.py`).\n"
+        "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and `p` take questions and seeds for random "
+        "and a difference for paired; `Holm` is `p` corrected over all pairs of its table; `bootstrap` is the p-value of resampling "
+        "questions and seeds.\n"
     )
     if notes := results.get("notes"):  # a table of an older version has none
         parts.append("\n".join(f"- {note}" for note in notes) + "\n")
