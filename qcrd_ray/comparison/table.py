@@ -15,8 +15,9 @@ def markdown(results: dict[str, Any]) -> str:
     call, parts = results["call"], ["# Comparison\n"]
     parts.append(
         f"{results['seeds']} seeds a method, {results['rationales']} training questions with rationales, commit `{call['commit']}`. Each "
-        "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and p-values are from a bootstrap over "
-        "questions and seeds; `Holm` is corrected over all pairs of its table.\n"
+        "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and `p` take questions and seeds for random "
+        "and a difference for paired; `Holm` is `p` corrected over all pairs of its table; `bootstrap` is the p-value of resampling "
+        "questions and seeds.\n"
     )
     parts += how_made(results)
     if notes := results.get("notes"):  # a table of an older version has none
@@ -56,11 +57,12 @@ def _pairs(measured: dict[str, Any]) -> str:
             f"{100 * pair['low']:+.2f} to {100 * pair['high']:+.2f}",
             _p(pair["p"]),
             _p(pair["holm"]),
+            _p(pair["bootstrap"]),
             f"{pair['better']} / {pair['worse']}",
         )
         for pair in measured["pairs"]
     ]
-    return _grid(("pair", "points", "95 %", "p", "Holm", "questions better / worse"), rows)
+    return _grid(("pair", "points", "95 %", "p", "Holm", "bootstrap", "questions better / worse"), rows)
 
 
 def _cost(costs: dict[str, dict[str, Any]]) -> str:
@@ -109,7 +111,7 @@ def _percent(share: float) -> str:
 
 def _p(value: float) -> str:
     if value < 0.0001:
-        return "< 0.0001"  # and never 0: so many resamples were drawn, and no more
+        return "< 0.0001"  # and never 0
     return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
 
 
