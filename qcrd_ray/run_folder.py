@@ -21,7 +21,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib import metadata
@@ -171,7 +171,7 @@ class RunFolder:
     def _same_recipe(self, recipe: Recipe, file: Path) -> None:
         was = flatten(load_recipe(file).model_dump(mode="json", by_alias=True))
         now = flatten(recipe.model_dump(mode="json", by_alias=True))
-        changed = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key) and not _operational(key)]
+        changed = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key) and not within(key, OPERATIONAL)]
         if changed:
             rows = "\n".join(f"  {key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in changed[:10])
             more = f"\n  and {len(changed) - 10} more" if len(changed) > 10 else ""
@@ -243,8 +243,9 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for name, branch in tree.items() for key, value in flatten(branch, f"{prefix}.{name}" if prefix else name).items()}
 
 
-def _operational(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)
+def within(key: str, parts: Sequence[str]) -> bool:
+    """Whether a dotted key of a recipe is one of ``parts``, or lies under one: train.rounds is within train."""
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
 
 
 def _commit() -> str | None:

@@ -6,13 +6,12 @@ compare/<share>/tables/<key>.md, .json  the same, kept: a call with other method
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qcrd_ray.comparison.keys import method_key
+from qcrd_ray.comparison.keys import methods_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.table import markdown
 from qcrd_ray.run_folder import RunFolder, write_text
@@ -25,9 +24,7 @@ def folder_of(folder: RunFolder, fraction: float) -> Path:
 
 def kept_table(folder: RunFolder, methods: Sequence[Method], *, seeds: int, fraction: float) -> Path:
     """The Markdown file of a table, which no comparison of other methods, with other keys, or of other seeds writes over."""
-    told = repr([(method.name, method_key(method)) for method in methods])
-    key = hashlib.sha256(told.encode()).hexdigest()[:8]
-    return folder_of(folder, fraction) / "tables" / f"{len(methods)}-methods-{seeds}-seeds-{key}.md"
+    return folder_of(folder, fraction) / "tables" / f"{len(methods)}-methods-{seeds}-seeds-{methods_key(methods)}.md"
 
 
 def write_tables(results: dict[str, Any], folder: RunFolder, methods: Sequence[Method]) -> None:

@@ -13,6 +13,7 @@ numpy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 
 _CHUNK = 1_000  # resamples held in memory at a time
 _ANGLES = np.linspace(0.0, np.pi / 2, 200_001)
+_COSINES = np.cos(_ANGLES)
 
 
 class Mean(NamedTuple):
@@ -125,10 +127,11 @@ def student_t_95(freedom: float) -> float:
     return float(freedom**0.5 * np.tan(np.interp(0.95, _within(freedom), _ANGLES)))
 
 
+@lru_cache(maxsize=1)  # an interval and a p-value ask for the same one after the other
 def _within(freedom: float) -> np.ndarray:
     """The share of Student's t distribution within plus and minus sqrt(freedom) * tan(angle), for each of the angles: in the angle its
     density is that of cos ** (freedom - 1)."""
-    density = np.cos(_ANGLES) ** (freedom - 1.0)
+    density = _COSINES ** (freedom - 1.0)
     summed = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return summed / summed[-1]
 
