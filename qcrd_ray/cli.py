@@ -1,6 +1,7 @@
 """The `qcrd` command: a few verbs over the stages.
 
-Exit codes: 0 done, 1 something that the user can mend (told without a traceback), 2 wrong usage, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 something that the user can mend (told without a traceback), 2 wrong usage,
+130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import typer
 
 from qcrd_ray import __version__
 from qcrd_ray.errors import UserError
-from qcrd_ray.progress import Stages, console
+from qcrd_ray.run.progress import Stages, console
 
 INTERRUPTED, TERMINATED = 130, 143  # 128 and the signal's number
 
@@ -25,12 +26,22 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Turn a large language model's reasoning into a small model: QCRD (arXiv 2405.13014) on Ray.",
+    help=(
+        "Turn a large language model's reasoning into a small model: QCRD (arXiv 2405.13014) on"
+        " Ray."
+    ),
 )
 
 DEFAULT_METHODS = "finetune,single_task,dss,mi,dss_voted,qcrd_no_judge,qcrd"
-RecipePath = Annotated[Path, typer.Argument(help="a recipe; `qcrd init` writes one to start from", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key, e.g. train.rounds=4; repeatable")]
+RecipePath = Annotated[
+    Path, typer.Argument(help="a recipe; `qcrd init` writes one to start from", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="change one key, e.g. train.rounds=4; repeatable"
+    ),
+]
 
 
 def _version(asked: bool) -> None:
@@ -40,15 +51,21 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False):
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+):
     pass
 
 
 @app.command()
 def run(recipe: RecipePath, set_: Overrides = None):
     """Walk the whole road: generate, train, evaluate, export, serve and answer one question."""
-    loaded = _load(recipe, set_)  # first, so that a mistake in it is told before the seconds that Ray and torch take to import
-    from qcrd_ray import road, summary
+    # first, so that a mistake in it is told before the seconds that Ray and torch take to import
+    loaded = _load(recipe, set_)
+    from qcrd_ray import pipeline as road
+    from qcrd_ray.report import summary
 
     summary.show(road.run(loaded, Stages()))
 
@@ -57,7 +74,7 @@ def run(recipe: RecipePath, set_: Overrides = None):
 def generate(recipe: RecipePath, set_: Overrides = None):
     """Ask the teacher, parse its samples and vote on them."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import road
+    from qcrd_ray import pipeline as road
 
     with _begin(loaded, "generate") as folder:
         road.generate(loaded, folder, Stages())
@@ -68,8 +85,8 @@ def generate(recipe: RecipePath, set_: Overrides = None):
 def train(recipe: RecipePath, set_: Overrides = None):
     """Train the student (and the recipe's baselines) on the rationales in the run folder."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import road
-    from qcrd_ray.tracking import tracked
+    from qcrd_ray import pipeline as road
+    from qcrd_ray.run.tracking import tracked
 
     with _begin(loaded, "train") as folder, tracked(loaded, folder) as tracker:
         road.train(loaded, folder, Stages(), tracker)
@@ -81,10 +98,10 @@ def train(recipe: RecipePath, set_: Overrides = None):
 def evaluate(recipe: RecipePath, set_: Overrides = None):
     """Measure teacher, base, baselines and student on the test split, and export the student."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import evaluation, summary
-    from qcrd_ray.report import write_report
-    from qcrd_ray.student_folder import export_student
-    from qcrd_ray.tracking import tracked
+    from qcrd_ray import evaluation
+    from qcrd_ray.models.student_folder import export_student
+    from qcrd_ray.report import summary, write_report
+    from qcrd_ray.run.tracking import tracked
 
     with _begin(loaded, "evaluate") as folder, tracked(loaded, folder) as tracker:
         with Stages().stage("evaluation") as report:
@@ -101,20 +118,31 @@ def evaluate(recipe: RecipePath, set_: Overrides = None):
 @app.command()
 def compare(
     recipe: RecipePath,
-    methods: Annotated[str, typer.Option(help="comma-separated: methods, the recipe's compare.variants, alias=method")] = DEFAULT_METHODS,
+    methods: Annotated[
+        str,
+        typer.Option(help="comma-separated: methods, the recipe's compare.variants, alias=method"),
+    ] = DEFAULT_METHODS,
     seeds: Annotated[int, typer.Option(min=1, help="trainings of each method")] = 5,
-    data_fraction: Annotated[str, typer.Option(help="comma-separated shares of the rationales; a table for each")] = "1",
-    labels: Annotated[str | None, typer.Option(help="gold or vote: replaces objective.labels for all methods")] = None,
+    data_fraction: Annotated[
+        str, typer.Option(help="comma-separated shares of the rationales; a table for each")
+    ] = "1",
+    labels: Annotated[
+        str | None, typer.Option(help="gold or vote: replaces objective.labels for all methods")
+    ] = None,
     set_: Overrides = None,
 ):
-    """Train several methods with several seeds on the same rationales, and write a table with paired tests."""
-    from qcrd_ray import road
+    """Train several methods with several seeds on the same rationales, and write a table with
+    paired tests.
+    """
+    from qcrd_ray import pipeline as road
 
     fractions = [_fraction(each) for each in data_fraction.split(",")]
     if labels not in (None, "gold", "vote"):
         raise UserError(f"--labels: expected gold or vote, not {labels!r}")
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    for table in road.compare(recipe, set_ or [], Stages(), methods=names, seeds=seeds, fractions=fractions, labels=labels):
+    for table in road.compare(
+        recipe, set_ or [], Stages(), methods=names, seeds=seeds, fractions=fractions, labels=labels
+    ):
         print(table.read_text())
         print(table)
 
@@ -125,66 +153,124 @@ def _fraction(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise UserError(f"--data-fraction: expected shares above 0 and up to 1, such as 0.25,0.5,1, not {text!r}")
+        raise UserError(
+            "--data-fraction: expected shares above 0 and up to 1, such as 0.25,0.5,1, not"
+            f" {text!r}"
+        )
     return value
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="a run folder, finished or not", show_default=False)]):
-    """Write report.html into a run folder: one page about the run, its counts, curves, accuracies and examples."""
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="a run folder, finished or not", show_default=False)
+    ],
+):
+    """Write report.html into a run folder: one page about the run, its counts, curves, accuracies
+    and examples.
+    """
     from qcrd_ray.report import write_report
-    from qcrd_ray.run_folder import RunFolder
+    from qcrd_ray.run.folder import RunFolder
 
     print(write_report(RunFolder(folder.expanduser().absolute())))
 
 
 @app.command()
 def serve(
-    student: Annotated[Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)],
-    host: Annotated[str, typer.Option(help="where to listen; anything but the loopback wants a key")] = "127.0.0.1",
+    student: Annotated[
+        Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)
+    ],
+    host: Annotated[
+        str, typer.Option(help="where to listen; anything but the loopback wants a key")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
-    key_file: Annotated[Path | None, typer.Option(help="holds the bearer key that callers must send; else $QCRD_API_KEY")] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="holds the bearer key that callers must send; else $QCRD_API_KEY"),
+    ] = None,
     replicas: Annotated[int, typer.Option(min=1)] = 1,
-    max_replicas: Annotated[int | None, typer.Option(min=1, help="as many as load asks for, up to this")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="another key of a recipe's serve section")] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="as many as load asks for, up to this")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="another key of a recipe's serve section"),
+    ] = None,
 ):
     """Serve a student over HTTP until it is interrupted."""
-    from qcrd_ray import cluster, serving
+    from qcrd_ray import serving
+    from qcrd_ray.cluster import resources as cluster
     from qcrd_ray.recipe import RayRecipe
 
-    given = {"replicas": replicas, "max_replicas": max_replicas, "api_key_file": str(key_file) if key_file else None}
-    recipe = serving.read_settings(student, given, set_ or []).model_copy(update={"host": host, "port": port})
+    given = {
+        "replicas": replicas,
+        "max_replicas": max_replicas,
+        "api_key_file": str(key_file) if key_file else None,
+    }
+    recipe = serving.read_settings(student, given, set_ or []).model_copy(
+        update={"host": host, "port": port}
+    )
     serving.check(recipe)  # before Ray, which takes seconds to start
     cluster.connect(RayRecipe())
     url = serving.start(student, recipe)
-    print(f"serving {student} at {url}; for example:\n{serving.example(url, recipe)}\nCtrl-C stops it.", flush=True)
+    print(
+        f"serving {student} at {url}; for example:\n{serving.example(url, recipe)}\nCtrl-C"
+        " stops it.",
+        flush=True,
+    )
     serving.wait()
 
 
 @app.command()
 def predict(
-    student: Annotated[Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)],
-    questions: Annotated[str, typer.Argument(help="a .jsonl file of questions", show_default=False)],
-    answers: Annotated[Path, typer.Argument(help="the .jsonl file to write; never one that is there already", show_default=False)],
-    rationale: Annotated[bool, typer.Option("--rationale", help="also write the reasoning, and the answer that it ends in")] = False,
-    quality: Annotated[bool, typer.Option("--quality", help="also score the reasoning with the discriminator")] = False,
-    column: Annotated[list[str] | None, typer.Option(metavar="FIELD=NAME", help="which column holds id, question or choices")] = None,
+    student: Annotated[
+        Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)
+    ],
+    questions: Annotated[
+        str, typer.Argument(help="a .jsonl file of questions", show_default=False)
+    ],
+    answers: Annotated[
+        Path,
+        typer.Argument(
+            help="the .jsonl file to write; never one that is there already", show_default=False
+        ),
+    ],
+    rationale: Annotated[
+        bool,
+        typer.Option(
+            "--rationale", help="also write the reasoning, and the answer that it ends in"
+        ),
+    ] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="also score the reasoning with the discriminator")
+    ] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=NAME", help="which column holds id, question or choices"),
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, transformers, ctranslate2 or vllm")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="texts that are written together")] = 64,
     workers: Annotated[int, typer.Option(min=1)] = 1,
     cpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 1.0,
     gpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 0.0,
 ):
-    """Answer a large file of questions by Ray Data. A call that was killed goes on where it stopped."""
-    from qcrd_ray import cluster
+    """Answer a large file of questions by Ray Data. A call that was killed goes on where it
+    stopped.
+    """
+    from qcrd_ray.cluster import resources as cluster
+    from qcrd_ray.prediction import stage as predicting
+    from qcrd_ray.prediction.output import Output
     from qcrd_ray.recipe import RayRecipe
-    from qcrd_ray.serving import predicting
-    from qcrd_ray.serving.output import Output
 
     options = predicting.Options(
-        rationale=rationale, quality=quality, columns=predicting.read_columns(column or []), engine=engine, batch_size=batch_size
+        rationale=rationale,
+        quality=quality,
+        columns=predicting.read_columns(column or []),
+        engine=engine,
+        batch_size=batch_size,
     )
-    job = predicting.prepare(student, questions, answers, options=options)  # before Ray, which takes seconds to start
+    # before Ray, which takes seconds to start
+    job = predicting.prepare(student, questions, answers, options=options)
     cluster.connect(RayRecipe())
     taken = predicting.Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker)
     with Stages().stage("predicting") as report:
@@ -194,8 +280,13 @@ def predict(
 
 
 @app.command()
-def doctor(recipe: Annotated[Path | None, typer.Argument(show_default=False)] = None, set_: Overrides = None):
-    """Check the installation and, given a recipe, all that its run will need; say what to do about what is missing."""
+def doctor(
+    recipe: Annotated[Path | None, typer.Argument(show_default=False)] = None,
+    set_: Overrides = None,
+):
+    """Check the installation and, given a recipe, all that its run will need; say what to do about
+    what is missing.
+    """
     from qcrd_ray import doctor as checks
 
     findings = checks.examine(recipe, set_ or [])
@@ -208,7 +299,7 @@ def doctor(recipe: Annotated[Path | None, typer.Argument(show_default=False)] = 
 @app.command()
 def init(path: Annotated[Path, typer.Argument(help="where to write it")] = Path("recipe.yaml")):
     """Write a commented recipe to start from."""
-    from qcrd_ray.recipe_template import render
+    from qcrd_ray.recipe.template import render
 
     if path.exists():
         raise UserError(f"{path} exists; name another file, or remove it first")
@@ -218,16 +309,19 @@ def init(path: Annotated[Path, typer.Argument(help="where to write it")] = Path(
 
 
 def _load(path: Path, overrides: list[str] | None):
-    from qcrd_ray.recipe_file import load_recipe
+    from qcrd_ray.recipe.file import load_recipe
 
     return load_recipe(path, overrides or [])
 
 
 @contextmanager
 def _begin(recipe, stage: str):
-    """What every single stage starts with: the checks, the run folder, Ray, and whether the stage fits on it; a URI is kept in step."""
-    from qcrd_ray import cluster, doctor
-    from qcrd_ray.run_folder import RunFolder
+    """What every single stage starts with: the checks, the run folder, Ray, and whether the stage
+    fits on it; a URI is kept in step.
+    """
+    from qcrd_ray import doctor
+    from qcrd_ray.cluster import resources as cluster
+    from qcrd_ray.run.folder import RunFolder
 
     doctor.preflight(recipe)
     folder = RunFolder.open(recipe)
@@ -241,9 +335,12 @@ VERBS = tuple(command.callback.__name__ for command in app.registered_commands)
 
 
 def main() -> None:
-    """The console script: verbs, the user's mistakes told without a traceback, and an orderly end where the process is asked to stop."""
+    """The console script: verbs, the user's mistakes told without a traceback, and an orderly end
+    where the process is asked to stop.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.path.append(os.getcwd())  # as Ray's workers have it: a task of one's own may lie in the folder that `qcrd` is called from
+    # as Ray's workers have it: a task of one's own may lie in the folder that `qcrd` is called from
+    sys.path.append(os.getcwd())
     try:
         app()
     except UserError as error:
@@ -258,7 +355,9 @@ def main() -> None:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM (`ray job stop`, Kubernetes) ends a stage as Ctrl-C does, so that it puts its things away."""
+    """SIGTERM (`ray job stop`, Kubernetes) ends a stage as Ctrl-C does, so that it puts its things
+    away.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut that short
     raise KeyboardInterrupt
 

@@ -9,7 +9,9 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Converted models of the tests go to a folder of their own, also in the Ray workers that they start."""
+    """Converted models of the tests go to a folder of their own, also in the Ray workers that they
+    start.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QCRD_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -17,14 +19,20 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory) -> Path:
-    """The folder of a random T5 of 30 thousand weights with a tokenizer trained on word problems: any text, no sense."""
+    """The folder of a random T5 of 30 thousand weights with a tokenizer trained on word problems:
+    any text, no sense.
+    """
     from qcrd_ray.recipe import ScratchRecipe, StudentRecipe
     from qcrd_ray.tasks.word_problems import generate
     from qcrd_ray.training.start_models import write_start
 
     folder = tmp_path_factory.mktemp("tiny") / "student"
-    recipe = StudentRecipe(scratch=ScratchRecipe(d_model=32, d_ff=64, layers=1, heads=2, vocabulary=400))
-    write_start(recipe, folder, texts=[question.question for question in generate(50, seed=0)], seed=0)
+    recipe = StudentRecipe(
+        scratch=ScratchRecipe(d_model=32, d_ff=64, layers=1, heads=2, vocabulary=400)
+    )
+    write_start(
+        recipe, folder, texts=[question.question for question in generate(50, seed=0)], seed=0
+    )
     return folder
 
 
@@ -38,13 +46,17 @@ def tiny_decoder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "decoder"
     scratch = ScratchRecipe(kind="llama", d_model=32, d_ff=64, layers=1, heads=2, vocabulary=400)
     recipe = StudentRecipe(scratch=scratch, max_input_tokens=384, max_target_tokens=128)
-    write_start(recipe, folder, texts=[question.question for question in generate(50, seed=0)], seed=0)
+    write_start(
+        recipe, folder, texts=[question.question for question in generate(50, seed=0)], seed=0
+    )
     return folder
 
 
 @pytest.fixture(scope="session")
 def make_run(tiny_student, tmp_path_factory):
-    """A function that makes a run folder as training leaves it, with random models like the one in ``student``: (recipe, folder)."""
+    """A function that makes a run folder as training leaves it, with random models like the one in
+    ``student``: (recipe, folder).
+    """
     return lambda student=tiny_student: _make_run(student, tmp_path_factory.mktemp("run") / "run")
 
 
@@ -61,10 +73,21 @@ def exported_decoder(make_run, tiny_decoder) -> Path:
 
 
 def _export(recipe, folder) -> Path:
-    from qcrd_ray.student_folder import export_student
+    from qcrd_ray.models.student_folder import export_student
 
-    row = {"name": "student", "head": "label", "split": "test", "correct": 1, "total": 2, "unanswered": 0}
-    return export_student(recipe, folder, results={"rows": [{**row, "accuracy": 0.5, "low": 0.1, "high": 0.9}], "notes": []})
+    row = {
+        "name": "student",
+        "head": "label",
+        "split": "test",
+        "correct": 1,
+        "total": 2,
+        "unanswered": 0,
+    }
+    return export_student(
+        recipe,
+        folder,
+        results={"rows": [{**row, "accuracy": 0.5, "low": 0.1, "high": 0.9}], "notes": []},
+    )
 
 
 def _make_run(student: Path, root: Path):
@@ -75,10 +98,10 @@ def _make_run(student: Path, root: Path):
     from transformers import AutoTokenizer
 
     from qcrd_ray.method.discriminator import Discriminator
-    from qcrd_ray.model_folder import load_model
-    from qcrd_ray.questions import read_split
+    from qcrd_ray.models.pretrained import load_model
     from qcrd_ray.recipe import Recipe
-    from qcrd_ray.run_folder import RunFolder
+    from qcrd_ray.run.folder import RunFolder
+    from qcrd_ray.tasks.questions import read_split
 
     recipe = Recipe.model_validate(
         {
@@ -109,7 +132,9 @@ def _make_run(student: Path, root: Path):
         best = folder.training(objective) / "best"
         model.save_pretrained(best)
         AutoTokenizer.from_pretrained(student).save_pretrained(best)
-        (folder.training(objective) / "result.json").write_text(json.dumps({"best_round": 1, "rounds": 2, "chosen_by": "mean"}))
+        (folder.training(objective) / "result.json").write_text(
+            json.dumps({"best_round": 1, "rounds": 2, "chosen_by": "mean"})
+        )
     judge = folder.training("qcrd") / "best" / "discriminator"
     Discriminator.from_pretrained(student, hidden=8).save(judge, max_tokens=64)
     AutoTokenizer.from_pretrained(student).save_pretrained(judge)

@@ -1,4 +1,6 @@
-"""The methods that can be compared by name: each is a recipe with some keys changed, so that a name hides nothing."""
+"""The methods that can be compared by name: each is a recipe with some keys changed, so that a name
+hides nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.method.randomness import keyed_seed
+from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.recipe_file import load_recipe
+from qcrd_ray.recipe.file import load_recipe
 
 CONTROL = "control"
 METHODS: dict[str, dict[str, object]] = {
-    # The base's own pretraining data for as long, and no teacher: what is gained by more of the same.
+    # The base's own pretraining data for as long, and no teacher: what is gained by more of the
+    # same.
     CONTROL: {"objective.name": "dss", "objective.labels": "gold"},
     "finetune": {"objective.name": "finetune"},
     "single_task": {"objective.name": "single_task"},
     "dss": {"objective.name": "dss"},
     "mi": {"objective.name": "mi"},
-    # The paper's ladder from dss to qcrd. Its second step changes two things: dss_voted draws one of the voted positives, qcrd_no_judge
-    # has negatives and chooses on both sides by minmax. With `objective.selection: sampling`, the latter would stand between the two.
+    # The paper's ladder from dss to qcrd. Its second step changes two things: dss_voted draws one
+    # of the voted positives, qcrd_no_judge
+    # has negatives and chooses on both sides by minmax. With `objective.selection: sampling`, the
+    # latter would stand between the two.
     "dss_voted": {
         "objective.name": "qcrd",
         "objective.weights": "none",
@@ -47,8 +52,8 @@ _SHIFTS = 10**12  # so many that the seeds of two names do not meet
 class Method:
     """A method under the name that the table gives it.
 
-    ``shift`` is added to its seeds: a method under a second name must not be the same runs. ``control``: it reads the control's data, not
-    the teacher's.
+    ``shift`` is added to its seeds: a method under a second name must not be the same runs.
+    ``control``: it reads the control's data, not the teacher's.
     """
 
     name: str
@@ -57,39 +62,66 @@ class Method:
     control: bool = False
 
 
-def read_methods(path: Path, overrides: Sequence[str], names: Sequence[str], *, labels: str | None = None) -> list[Method]:
-    """The recipes of ``names``: methods, the recipe's own ``compare.variants``, or ``alias=method`` for a method under a second name.
+def read_methods(
+    path: Path, overrides: Sequence[str], names: Sequence[str], *, labels: str | None = None
+) -> list[Method]:
+    """The recipes of ``names``: methods, the recipe's own ``compare.variants``, or ``alias=method``
+    for a method under a second name.
 
     ``labels`` (gold, vote) replaces ``objective.labels`` for all of them.
 
     Raises:
-        UserError: a name that nobody knows, that occurs twice, or whose keys the recipe does not take.
+        UserError: a name that nobody knows, that occurs twice, or whose keys the recipe does not
+            take.
     """
     base = load_recipe(path, overrides)
     variants = base.compare.variants
     if clash := sorted(set(variants) & set(METHODS)):
-        raise UserError(f"{path}: compare.variants.{clash[0]}: that is the name of a method; name the variant otherwise")
-    if CONTROL in {name.partition("=")[2] or name for name in names} and base.compare.control is None:
-        raise UserError(f"{path}: compare.control: is missing, and the method `control` trains on it")
+        raise UserError(
+            f"{path}: compare.variants.{clash[0]}: that is the name of a method; name the variant"
+            " otherwise"
+        )
+    if (
+        CONTROL in {name.partition("=")[2] or name for name in names}
+        and base.compare.control is None
+    ):
+        raise UserError(
+            f"{path}: compare.control: is missing, and the method `control` trains on it"
+        )
     methods = []
     for name in names:
         alias, _, target = name.partition("=")
-        changes = _changes(target or alias, variants, path) | _ALONE | ({"objective.labels": labels} if labels else {})
+        changes = (
+            _changes(target or alias, variants, path)
+            | _ALONE
+            | ({"objective.labels": labels} if labels else {})
+        )
         told = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
         recipe = load_recipe(path, [*overrides, *told])
         shift = keyed_seed(0, "alias", alias) % _SHIFTS if target else 0
-        methods.append(Method(name=alias, recipe=recipe, shift=shift, control=(target or alias) == CONTROL))
+        methods.append(
+            Method(name=alias, recipe=recipe, shift=shift, control=(target or alias) == CONTROL)
+        )
     if len({method.name for method in methods}) < len(methods):
-        raise UserError(f"--methods: {', '.join(names)}: a name occurs twice; to run a method twice, give it a second name: again=dss")
+        raise UserError(
+            f"--methods: {', '.join(names)}: a name occurs twice; to run a method twice, give it a"
+            " second name: again=dss"
+        )
     return methods
 
 
 def _changes(name: str, variants, path: Path, seen: tuple[str, ...] = ()) -> dict[str, object]:
-    """The dotted keys of a method, or of a variant on top of those of the method that it is like."""
+    """The dotted keys of a method, or of a variant on top of those of the method that it is
+    like.
+    """
     if name in METHODS:
         return METHODS[name]
     if name not in variants or name in seen:
         known = ", ".join([*METHODS, *variants])
-        what = f"compare.variants: {' -> '.join([*seen, name])} goes in a circle" if name in seen else f"--methods: {name}: unknown"
+        what = (
+            f"compare.variants: {' -> '.join([*seen, name])} goes in a circle"
+            if name in seen
+            else f"--methods: {name}: unknown"
+        )
         raise UserError(f"{path}: {what}; known are {known}, and your own in compare.variants")
     return _changes(variants[name].like, variants, path, (*seen, name)) | variants[name].set

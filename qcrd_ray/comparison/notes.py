@@ -1,4 +1,6 @@
-"""What a comparison's numbers must be read with: what was trained on and cut, whose budget was another, which cells are of other code."""
+"""What a comparison's numbers must be read with: what was trained on and cut, whose budget was
+another, which cells are of other code.
+"""
 
 from __future__ import annotations
 
@@ -9,46 +11,71 @@ from typing import Any
 
 import pyarrow as pa
 
-from qcrd_ray.notes import overlap_note, same_questions, truncation_note
-from qcrd_ray.records import Question
-from qcrd_ray.run_folder import flatten
+from qcrd_ray.data.overlap import overlap_note, same_questions
+from qcrd_ray.data.records import Question
+from qcrd_ray.recipe.file import flatten
+from qcrd_ray.run.manifests import truncation_note
 from qcrd_ray.training.job import TrainingJob
 
 
-def data_notes(tables: Mapping[str, pa.Table], jobs: Mapping[str, TrainingJob], questions: Mapping[str, Sequence[Question]]) -> list[str]:
+def data_notes(
+    tables: Mapping[str, pa.Table],
+    jobs: Mapping[str, TrainingJob],
+    questions: Mapping[str, Sequence[Question]],
+) -> list[str]:
     """Notes on the data, none where there is nothing to tell.
 
     Args:
-        tables: the rationales that were trained on (RATIONALE_SET_SCHEMA), under the key of the recipe that they are from.
-        jobs: the training of each method. A text that was cut for some methods only is told with their names.
+        tables: the rationales that were trained on (RATIONALE_SET_SCHEMA), under the key of the
+            recipe that they are from.
+        jobs: the training of each method. A text that was cut for some methods only is told with
+            their names.
         questions: those of each test split.
     """
     return [*_overlaps(tables, questions), *_cuts(jobs)]
 
 
-def budget_notes(costs: Mapping[str, Mapping[str, Any]], jobs: Mapping[str, TrainingJob]) -> Iterator[str]:
+def budget_notes(
+    costs: Mapping[str, Mapping[str, Any]], jobs: Mapping[str, TrainingJob]
+) -> Iterator[str]:
     """A note where the methods, whose ``costs`` the table shows, were not trained for as long."""
     budgets: dict[tuple[float, float], list[str]] = {}
     for name, cost in costs.items():
         budgets.setdefault((cost["steps"], cost["questions_seen"]), []).append(name)
     if len(budgets) > 1:
-        told = "; ".join(f"{', '.join(names)}: {steps:,.0f} steps, {seen:,.0f} questions" for (steps, seen), names in budgets.items())
+        told = "; ".join(
+            f"{', '.join(names)}: {steps:,.0f} steps, {seen:,.0f} questions"
+            for (steps, seen), names in budgets.items()
+        )
         epochs = any(job.recipe.train.round.unit == "epochs" for job in jobs.values())
-        why = " (train.round.unit: epochs makes steps of the questions that each keeps, and steps gives all the same)" if epochs else ""
+        why = (
+            " (train.round.unit: epochs makes steps of the questions that each keeps, and steps"
+            " gives all the same)"
+            if epochs
+            else ""
+        )
         yield f"the methods have not had the same budget{why}: {told}"
 
 
 def code_notes(codes: Sequence[dict[str, Any]], call: dict[str, Any]) -> Iterator[str]:
-    """A note for each of the cells' ``codes`` (:func:`qcrd_ray.run_folder.describe_code`) that is not the ``call``'s own."""
+    """A note for each of the cells' ``codes`` (:func:`qcrd_ray.run.folder.describe_code`) that is
+    not the ``call``'s own.
+    """
     for told, count in Counter(json.dumps(code) for code in codes).items():
         ran = flatten(json.loads(told))
         now = flatten({name: call[name] for name in json.loads(told)})
-        if differing := [key for key in dict.fromkeys([*ran, *now]) if ran.get(key) != now.get(key)]:
-            other = ", ".join(f"{key.removeprefix('packages.')} {ran.get(key) or 'unknown'}" for key in differing)
+        if differing := [
+            key for key in dict.fromkeys([*ran, *now]) if ran.get(key) != now.get(key)
+        ]:
+            other = ", ".join(
+                f"{key.removeprefix('packages.')} {ran.get(key) or 'unknown'}" for key in differing
+            )
             yield f"{count} of {len(codes)} cells were made by other code than this call's: {other}"
 
 
-def _overlaps(tables: Mapping[str, pa.Table], questions: Mapping[str, Sequence[Question]]) -> Iterator[str]:
+def _overlaps(
+    tables: Mapping[str, pa.Table], questions: Mapping[str, Sequence[Question]]
+) -> Iterator[str]:
     for name, table in tables.items():
         for split, asked in questions.items():
             if ids := same_questions(asked, _questions(table)):
@@ -58,11 +85,17 @@ def _overlaps(tables: Mapping[str, pa.Table], questions: Mapping[str, Sequence[Q
 def _questions(table: pa.Table) -> Iterator[Question]:
     for batch in table.select(["question_id", "question", "choices"]).to_batches():
         for row in batch.to_pylist():
-            yield Question(id=row["question_id"], question=row["question"], choices=tuple(row["choices"]))
+            yield Question(
+                id=row["question_id"], question=row["question"], choices=tuple(row["choices"])
+            )
 
 
 def _cuts(jobs: Mapping[str, TrainingJob]) -> list[str]:
     methods: dict[str, list[str]] = {}
     for name, job in jobs.items():
         methods.setdefault(truncation_note(job.manifest, job.recipe.student), []).append(name)
-    return [note if len(names) == len(jobs) else f"{', '.join(names)}: {note}" for note, names in methods.items() if note]
+    return [
+        note if len(names) == len(jobs) else f"{', '.join(names)}: {note}"
+        for note, names in methods.items()
+        if note
+    ]

@@ -1,4 +1,6 @@
-"""Run the cells that are missing, as many at a time as the cluster has room for, and make the table of all of them."""
+"""Run the cells that are missing, as many at a time as the cluster has room for, and make the table
+of all of them.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,23 @@ import pyarrow.parquet as pq
 import ray
 from ray.util import ActorPool
 
-from qcrd_ray import cluster
-from qcrd_ray.comparison.beside import control_table, measure_beside
-from qcrd_ray.comparison.cells import Cell, CellTrainer, make_cell
+from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.comparison.baselines import control_table, measure_beside
 from qcrd_ray.comparison.files import folder_of, write_tables
-from qcrd_ray.comparison.keys import data_key, questions_key
+from qcrd_ray.comparison.fingerprints import data_key, questions_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.notes import budget_notes, code_notes, data_notes
 from qcrd_ray.comparison.statistics import summarise
+from qcrd_ray.comparison.trials import Cell, CellTrainer, make_cell
+from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
-from qcrd_ray.method.randomness import keyed_seed
-from qcrd_ray.progress import Report, silent
-from qcrd_ray.questions import load_split, read_split
+from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.records import Question
-from qcrd_ray.run_folder import RunFolder, describe_call
+from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.provenance import describe_call
+from qcrd_ray.tasks.questions import load_split, read_split
 from qcrd_ray.training.trainer import prepare_job
 
 log = logging.getLogger(__name__)
@@ -39,15 +42,24 @@ RETRIES = 1
 
 
 def compare(
-    recipe: Recipe, folder: RunFolder, methods: Sequence[Method], *, seeds: int, fraction: float = 1.0, report: Report = silent
+    recipe: Recipe,
+    folder: RunFolder,
+    methods: Sequence[Method],
+    *,
+    seeds: int,
+    fraction: float = 1.0,
+    report: Report = silent,
 ) -> dict[str, Any]:
-    """Train every method with every seed and compare them; needs a connected Ray and the rationales in the run folder.
+    """Train every method with every seed and compare them; needs a connected Ray and the rationales
+    in the run folder.
 
-    Cells that are finished are not run again, unless rationales or questions have changed since. ``fraction`` of the rationales is trained
-    on, chosen by the recipe's seed. Returns what the table's JSON holds; its Markdown shows it (see :mod:`qcrd_ray.comparison.files`).
+    Cells that are finished are not run again, unless rationales or questions have changed since.
+    ``fraction`` of the rationales is trained on, chosen by the recipe's seed. Returns what the
+    table's JSON holds; its Markdown shows it (see :mod:`qcrd_ray.comparison.files`).
 
     Raises:
-        UserError: no rationales, or a method cannot be trained on them; nothing has been started then.
+        UserError: no rationales, or a method cannot be trained on them; nothing has been started
+            then.
         MissingResource: the cluster cannot hold one cell.
     """
     call, root = describe_call(recipe.seed), folder_of(folder, fraction)
@@ -56,23 +68,44 @@ def compare(
         tables["compare.control"] = control_table(recipe)
     questions = _questions(recipe, folder)
     validation, _ = load_split(recipe, "validation")
-    asked = {split: questions_key(each) for split, each in {"validation": validation, **questions}.items()}
+    asked = {
+        split: questions_key(each)
+        for split, each in {"validation": validation, **questions}.items()
+    }
     cells = []
     for method in methods:
         home = root / f"{'control' if method.control else 'data'}-{data_key(method)}"
         table = tables["compare.control" if method.control else "train"]
-        job = prepare_job(method.recipe, folder, method.recipe.objective.name, home=home, table=table)
-        cells += [make_cell(method, job, root, seed=seed, questions=questions, asked=asked) for seed in range(seeds)]
+        job = prepare_job(
+            method.recipe, folder, method.recipe.objective.name, home=home, table=table
+        )
+        cells += [
+            make_cell(method, job, root, seed=seed, questions=questions, asked=asked)
+            for seed in range(seeds)
+        ]
     missing = [cell for cell in cells if not cell.finished]
     if stale := sum(cell.result.exists() for cell in missing):
-        log.warning("%d of %d cells were made from other rationales or questions than there are now: they are run again", stale, len(cells))
+        log.warning(
+            "%d of %d cells were made from other rationales or questions than there are now: they"
+            " are run again",
+            stale,
+            len(cells),
+        )
     report(0, len(missing), f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
     for done, cell in enumerate(_run(recipe, missing), 1):
         report(done, len(missing), f"{cell.method}, seed {cell.seed}")
     beside = measure_beside(recipe, folder, cells[0].job.start, questions, root)
     facts = [json.loads(cell.result.read_text()) for cell in cells]
     jobs = {cell.method: cell.job for cell in cells}
-    measured = _results(recipe, methods, cells, facts, seeds=seeds, fraction=fraction, rationales=tables["train"].num_rows)
+    measured = _results(
+        recipe,
+        methods,
+        cells,
+        facts,
+        seeds=seeds,
+        fraction=fraction,
+        rationales=tables["train"].num_rows,
+    )
     notes = [
         *data_notes(tables, jobs, questions),
         *budget_notes(measured["cost"], jobs),
@@ -101,17 +134,30 @@ def _questions(recipe: Recipe, folder: RunFolder) -> dict[str, tuple[Question, .
             read, _ = read_split(recipe, folder, split)
             questions[split] = tuple(question for question in read if question.answer is not None)
             if not questions[split]:
-                raise UserError(f"data.{split}: none of its {len(read)} questions has an answer, so nothing can be measured on it")
+                raise UserError(
+                    f"data.{split}: none of its {len(read)} questions has an answer, so nothing can"
+                    " be measured on it"
+                )
     return questions
 
 
 def _run(recipe: Recipe, cells: Sequence[Cell]) -> Iterator[Cell]:
-    """The cells as they finish, seed after seed, so that an interrupted comparison has whole seeds of all methods."""
+    """The cells as they finish, seed after seed, so that an interrupted comparison has whole seeds
+    of all methods.
+    """
     if not cells:
         return
     settings = recipe.compare
-    bundle = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker, **settings.resources_per_worker}
-    cluster.require([bundle], what="the comparison (compare.cpus_per_worker)", timeout_s=recipe.ray.schedule_timeout_s)
+    bundle = {
+        "CPU": settings.cpus_per_worker,
+        "GPU": settings.gpus_per_worker,
+        **settings.resources_per_worker,
+    }
+    cluster.require(
+        [bundle],
+        what="the comparison (compare.cpus_per_worker)",
+        timeout_s=recipe.ray.schedule_timeout_s,
+    )
     room = settings.workers or max(1, int(_cores() // settings.cpus_per_worker))
     threads = max(1, int(settings.cpus_per_worker))
     actor = ray.remote(
@@ -120,19 +166,25 @@ def _run(recipe: Recipe, cells: Sequence[Cell]) -> Iterator[Cell]:
         resources=settings.resources_per_worker,
         max_restarts=RETRIES,
         max_task_retries=RETRIES,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}},
+        runtime_env={
+            "env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        },
     )(CellTrainer)
     actors = [actor.remote(threads) for _ in range(min(room, len(cells)))]
     try:
         ordered = sorted(cells, key=lambda cell: cell.seed)
-        yield from ActorPool(actors).map_unordered(lambda trainer, cell: trainer.run.remote(cell), ordered)
+        yield from ActorPool(actors).map_unordered(
+            lambda trainer, cell: trainer.run.remote(cell), ordered
+        )
     finally:
         for each in actors:
             ray.kill(each)
 
 
 def _cores() -> float:
-    """Real cores: a local Ray on a small machine declares more logical CPUs than there are, which would only slow every cell down."""
+    """Real cores: a local Ray on a small machine declares more logical CPUs than there are, which
+    would only slow every cell down.
+    """
     total = ray.cluster_resources().get("CPU", 1.0)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     return min(total, os.cpu_count() or 1) if len(nodes) == 1 else total
@@ -152,7 +204,11 @@ def _results(
     scores = _scores(cells)
     measured = []
     for split, head in sorted({(split, head) for split, head, _ in scores}):
-        present = {method.name: scores[split, head, method.name] for method in methods if (split, head, method.name) in scores}
+        present = {
+            method.name: scores[split, head, method.name]
+            for method in methods
+            if (split, head, method.name) in scores
+        }
         means, pairs = summarise(present, resamples=recipe.compare.resamples, seed=recipe.seed)
         measured.append(
             {
@@ -168,7 +224,10 @@ def _results(
         "rationales": rationales,
         "methods": {method.name: _settings(method.recipe) for method in methods},
         "measured": measured,
-        "cost": {method.name: _cost([fact for fact in facts if fact["method"] == method.name]) for method in methods},
+        "cost": {
+            method.name: _cost([fact for fact in facts if fact["method"] == method.name])
+            for method in methods
+        },
     }
 
 
@@ -184,27 +243,45 @@ def _scores(cells: Sequence[Cell]) -> dict[tuple[str, str, str], np.ndarray]:
     for cell in cells:
         found: dict[tuple[str, str, str], dict[str, bool]] = {}
         for row in pq.read_table(cell.predictions, schema=PREDICTION_SCHEMA).to_pylist():
-            found.setdefault((row["split"], row["head"], cell.method), {})[row["question_id"]] = row["right"]
+            found.setdefault((row["split"], row["head"], cell.method), {})[row["question_id"]] = (
+                row["right"]
+            )
         for key, right in found.items():
             rows.setdefault(key, []).append([right[question] for question in sorted(right)])
     return {key: np.array(each) for key, each in rows.items()}
 
 
 def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over a method's seeds of what it cost and of what its rationales and its discriminator are like."""
+    """Means over a method's seeds of what it cost and of what its rationales and its discriminator
+    are like.
+    """
 
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)
 
     def means(dictionaries: list[dict[str, float]]) -> dict[str, float]:
         names = dict.fromkeys(name for each in dictionaries for name in each)
-        return {name: mean([each[name] for each in dictionaries if each.get(name) is not None]) for name in names}
+        return {
+            name: mean([each[name] for each in dictionaries if each.get(name) is not None])
+            for name in names
+        }
 
     return {
-        **{name: mean([fact[name] for fact in facts]) for name in ("steps", "questions_seen", "tokens", "seconds", "best_round")},
+        **{
+            name: mean([fact[name] for fact in facts])
+            for name in ("steps", "questions_seen", "tokens", "seconds", "best_round")
+        },
         "validation": means([fact["validation"] for fact in facts]),
-        "rationales": {split: means([fact["rationales"][split] for fact in facts]) for split in facts[0]["rationales"]},
+        "rationales": {
+            split: means([fact["rationales"][split] for fact in facts])
+            for split in facts[0]["rationales"]
+        },
         "discriminator": means([fact["discriminator"] for fact in facts]),
         "student": means([fact["student"] for fact in facts]),
-        "negatives": means([{k: v for k, v in fact["negatives"].items() if isinstance(v, (int, float))} for fact in facts]),
+        "negatives": means(
+            [
+                {k: v for k, v in fact["negatives"].items() if isinstance(v, (int, float))}
+                for fact in facts
+            ]
+        ),
     }

@@ -1,13 +1,16 @@
 """Means, intervals and paired tests over questions and seeds.
 
-A score is 0 or 1 for each (seed, question), and a claim is about other seeds and other questions than those that happened to be drawn. So
-both count as random, crossed with each other: the variance of a mean over them is that of seeds, plus that of questions, less that of what
-neither explains, which is in both (Clark 1973, "The language-as-fixed-effect fallacy"), with Satterthwaite's degrees of freedom (1946). A
-difference is that of two methods' scores on the same seed and question, which makes it paired.
+A score is 0 or 1 for each (seed, question), and a claim is about other seeds and other questions
+than those that happened to be drawn. So both count as random, crossed with each other: the variance
+of a mean over them is that of seeds, plus that of questions, less that of what neither explains,
+which is in both (Clark 1973, "The language-as-fixed-effect fallacy"), with Satterthwaite's degrees
+of freedom (1946). A difference is that of two methods' scores on the same seed and question, which
+makes it paired.
 
-Beside it stands the p-value of a bootstrap that resamples seeds and questions. It counts what neither explains three times (Owen 2007,
-"The pigeonhole bootstrap"), which can make it 1.7 times too wide, and takes few seeds for many, which makes it a little too narrow. Pure
-numpy.
+Beside it stands the p-value of a bootstrap that resamples seeds and questions. It counts what
+neither explains three times (Owen 2007,
+"The pigeonhole bootstrap"), which can make it 1.7 times too wide, and takes few seeds for many,
+which makes it a little too narrow. Pure numpy.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ _COSINES = np.cos(_ANGLES)
 
 
 class Mean(NamedTuple):
-    """A method's mean accuracy; ``sd`` is over its seeds (0 for one); ``low`` and ``high`` are the 95 % interval's ends."""
+    """A method's mean accuracy; ``sd`` is over its seeds (0 for one); ``low`` and ``high`` are the
+    95 % interval's ends.
+    """
 
     mean: float
     sd: float
@@ -36,8 +41,10 @@ class Mean(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """``second`` minus ``first``. ``better`` and ``worse`` count the questions whose score, averaged over seeds, differs; ``holm`` is ``p``
-    after Holm's correction over all pairs; ``bootstrap`` the bootstrap's p-value."""
+    """``second`` minus ``first``. ``better`` and ``worse`` count the questions whose score,
+    averaged over seeds, differs; ``holm`` is ``p`` after Holm's correction over all pairs;
+    ``bootstrap`` the bootstrap's p-value.
+    """
 
     first: str
     second: str
@@ -52,28 +59,40 @@ class Difference(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How far a mean over seeds and questions may lie from what it estimates: a standard error, and its degrees of freedom."""
+    """How far a mean over seeds and questions may lie from what it estimates: a standard error, and
+    its degrees of freedom.
+    """
 
     error: float
     freedom: float
 
 
-def summarise(scores: Mapping[str, np.ndarray], *, resamples: int, seed: int = 0) -> tuple[dict[str, Mean], list[Difference]]:
-    """Means of all methods and differences of all pairs. ``scores[name]`` is ``[seeds, questions]``; one shape for all.
+def summarise(
+    scores: Mapping[str, np.ndarray], *, resamples: int, seed: int = 0
+) -> tuple[dict[str, Mean], list[Difference]]:
+    """Means of all methods and differences of all pairs. ``scores[name]`` is ``[seeds,
+    questions]``; one shape for all.
 
-    p-values are two-sided; the bootstrap's is twice the smaller share of resampled differences on either side of 0, at least
+    p-values are two-sided; the bootstrap's is twice the smaller share of resampled differences on
+    either side of 0, at least
     2 / (resamples + 1). ValueError: the shapes differ.
     """
     shapes = {array.shape for array in scores.values()}
     if len(shapes) != 1:
-        raise ValueError(f"methods have different seeds or questions: { ({name: array.shape for name, array in scores.items()}) }")
+        raise ValueError(
+            "methods have different seeds or questions:"
+            f" { ({name: array.shape for name, array in scores.items()}) }"
+        )
     scores = {name: array.astype(np.float32) for name, array in scores.items()}
     drawn = _resampled_means(np.stack(list(scores.values())), resamples=resamples, seed=seed)
     means = {}
     for name, array in scores.items():
         spread = spread_of(array)
         half = spread.error * student_t_95(spread.freedom)
-        mean, sd = float(array.mean()), float(array.mean(axis=1).std(ddof=1)) if len(array) > 1 else 0.0
+        mean, sd = (
+            float(array.mean()),
+            (float(array.mean(axis=1).std(ddof=1)) if len(array) > 1 else 0.0),
+        )
         means[name] = Mean(mean, sd, max(0.0, mean - half), min(1.0, mean + half), *array.shape)
     differences = []
     for (place, first), (other, second) in combinations(enumerate(scores), 2):
@@ -95,21 +114,31 @@ def summarise(scores: Mapping[str, np.ndarray], *, resamples: int, seed: int = 0
             )
         )
     corrected = holm([difference.p for difference in differences])
-    return means, [difference._replace(holm=p) for difference, p in zip(differences, corrected, strict=True)]
+    return means, [
+        difference._replace(holm=p) for difference, p in zip(differences, corrected, strict=True)
+    ]
 
 
 def spread_of(values: np.ndarray) -> Spread:
-    """The spread of the mean of ``values`` ``[seeds, questions]`` where both are random. With one seed, over questions alone."""
+    """The spread of the mean of ``values`` ``[seeds, questions]`` where both are random. With one
+    seed, over questions alone.
+    """
     seeds, questions = values.shape
     of_questions = float(values.mean(axis=0).var(ddof=1)) / questions if questions > 1 else 0.0
     if seeds == 1 or questions == 1:
         of_seeds = float(values.mean(axis=1).var(ddof=1)) / seeds if seeds > 1 else 0.0
         return Spread((of_questions + of_seeds) ** 0.5, max(1, max(seeds, questions) - 1))
     of_seeds = float(values.mean(axis=1).var(ddof=1)) / seeds
-    rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+    rest = (
+        values
+        - values.mean(axis=1, keepdims=True)
+        - values.mean(axis=0, keepdims=True)
+        + values.mean()
+    )
     degrees = (seeds - 1) * (questions - 1)
     of_rest = float((rest**2).sum()) / degrees / (seeds * questions)
-    variance = max(of_seeds + of_questions - of_rest, of_seeds, of_questions)  # the sum may fall below what one of them alone shows
+    # the sum may fall below what one of them alone shows
+    variance = max(of_seeds + of_questions - of_rest, of_seeds, of_questions)
     terms = of_seeds**2 / (seeds - 1) + of_questions**2 / (questions - 1) + of_rest**2 / degrees
     return Spread(variance**0.5, max(1.0, variance**2 / terms) if terms else 1.0)
 
@@ -129,15 +158,18 @@ def student_t_95(freedom: float) -> float:
 
 @lru_cache(maxsize=1)  # an interval and a p-value ask for the same one after the other
 def _within(freedom: float) -> np.ndarray:
-    """The share of Student's t distribution within plus and minus sqrt(freedom) * tan(angle), for each of the angles: in the angle its
-    density is that of cos ** (freedom - 1)."""
+    """The share of Student's t distribution within plus and minus sqrt(freedom) * tan(angle), for
+    each of the angles: in the angle its density is that of cos ** (freedom - 1).
+    """
     density = _COSINES ** (freedom - 1.0)
     summed = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return summed / summed[-1]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (S. Holm, 1979): controls the chance of any false claim in the family, whatever their dependence."""
+    """Holm's step-down correction (S. Holm, 1979): controls the chance of any false claim in the
+    family, whatever their dependence.
+    """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     corrected, largest = [1.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -147,15 +179,30 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _resampled_means(scores: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
-    """``[methods, seeds, questions]`` -> the mean of each method under each resample, ``[resamples, methods]``."""
+    """``[methods, seeds, questions]`` -> the mean of each method under each resample, ``[resamples,
+    methods]``.
+    """
     methods, seeds, questions = scores.shape
     random = np.random.default_rng(seed)
     drawn = []
     for start in range(0, resamples, _CHUNK):
         count = min(_CHUNK, resamples - start)
-        of_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=count).astype(np.float32) / seeds
-        of_questions = random.multinomial(questions, np.full(questions, 1 / questions), size=count).astype(np.float32) / questions
-        drawn.append(np.stack([((of_seeds @ scores[m]) * of_questions).sum(axis=1) for m in range(methods)], axis=1))
+        of_seeds = (
+            random.multinomial(seeds, np.full(seeds, 1 / seeds), size=count).astype(np.float32)
+            / seeds
+        )
+        of_questions = (
+            random.multinomial(questions, np.full(questions, 1 / questions), size=count).astype(
+                np.float32
+            )
+            / questions
+        )
+        drawn.append(
+            np.stack(
+                [((of_seeds @ scores[m]) * of_questions).sum(axis=1) for m in range(methods)],
+                axis=1,
+            )
+        )
     return np.concatenate(drawn)
 
 

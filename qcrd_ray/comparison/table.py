@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qcrd_ray.comparison.captions import JUDGED, heading, how_chosen, how_made
 from qcrd_ray.method.examples import Source
-from qcrd_ray.result_table import markdown_table
+from qcrd_ray.run.provenance import command_text
+from qcrd_ray.run.results import markdown_table
 
 
 def markdown(results: dict[str, Any]) -> str:
     """All tables of a comparison's results."""
     call, parts = results["call"], ["# Comparison\n"]
     parts.append(
-        f"{results['seeds']} seeds a method, {results['rationales']} training questions with rationales, commit `{call['commit']}`. Each "
-        "checkpoint was chosen on validation, the test splits were read once. Intervals (95 %) and `p` take questions and seeds for random "
-        "and a difference for paired; `Holm` is `p` corrected over all pairs of its table; `bootstrap` is the p-value of resampling "
-        "questions and seeds.\n"
+        f"{results['seeds']} seeds a method, {results['rationales']} training questions with"
+        f" rationales, commit `{call['commit']}`. Each checkpoint was chosen on validation, the"
+        " test splits were read once. Intervals (95 %) and `p` take questions and seeds for random"
+        " and a difference for paired; `Holm` is `p` corrected over all pairs of its table;"
+        " `bootstrap` is the p-value of resampling questions and seeds.\n"
     )
     parts += how_made(results)
     if notes := results.get("notes"):  # a table of an older version has none
@@ -35,7 +36,9 @@ def markdown(results: dict[str, Any]) -> str:
     if any(cost["discriminator"] for cost in results["cost"].values()):
         parts.append(JUDGED)
     parts.append(_cost(results["cost"]))
-    if contrasting := {name: cost for name, cost in results["cost"].items() if "negative_nll" in cost["student"]}:
+    if contrasting := {
+        name: cost for name, cost in results["cost"].items() if "negative_nll" in cost["student"]
+    }:
         parts.append("## Negatives in the last round (means over seeds)\n")
         parts.append(_negatives(contrasting))
     return "\n".join(parts)
@@ -43,7 +46,12 @@ def markdown(results: dict[str, Any]) -> str:
 
 def _means(measured: dict[str, Any]) -> str:
     rows = [
-        (name, _percent(mean["mean"]), f"{100 * mean['sd']:.1f}", f"{_percent(mean['low'])} - {_percent(mean['high'])}")
+        (
+            name,
+            _percent(mean["mean"]),
+            f"{100 * mean['sd']:.1f}",
+            f"{_percent(mean['low'])} - {_percent(mean['high'])}",
+        )
         for name, mean in measured["means"].items()
     ]
     return _grid(("method", "accuracy, %", "sd over seeds", "95 %"), rows)
@@ -62,7 +70,9 @@ def _pairs(measured: dict[str, Any]) -> str:
         )
         for pair in measured["pairs"]
     ]
-    return _grid(("pair", "points", "95 %", "p", "Holm", "bootstrap", "questions better / worse"), rows)
+    return _grid(
+        ("pair", "points", "95 %", "p", "Holm", "bootstrap", "questions better / worse"), rows
+    )
 
 
 def _cost(costs: dict[str, dict[str, Any]]) -> str:
@@ -76,17 +86,35 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
                 f"{cost['questions_seen']:,.0f}",
                 f"{cost['tokens']:,.0f}",
                 f"{cost['seconds']:.0f}",
-                *(_number(quality.get(key)) for key in ("parsable", "steps_right", "agreement", "repetition")),
+                *(
+                    _number(quality.get(key))
+                    for key in ("parsable", "steps_right", "agreement", "repetition")
+                ),
                 f"{quality['tokens']:.1f}" if "tokens" in quality else "",
-                *(_number(judged.get(key)) for key in ("auc_teacher", "auc_teacher_within_question", "auc_student")),
+                *(
+                    _number(judged.get(key))
+                    for key in ("auc_teacher", "auc_teacher_within_question", "auc_student")
+                ),
             )
         )
-    head = ("method", "questions seen", "tokens", "seconds", "parsable", "steps right", "heads agree", "repetition", "rationale tokens")
+    head = (
+        "method",
+        "questions seen",
+        "tokens",
+        "seconds",
+        "parsable",
+        "steps right",
+        "heads agree",
+        "repetition",
+        "rationale tokens",
+    )
     return _grid((*head, "AUC teacher", "AUC within question", "AUC student"), rows)
 
 
 def _negatives(costs: dict[str, dict[str, Any]]) -> str:
-    """What the negative term does: how likely its rationales are, how many still have a gradient, whose they are, how many are right."""
+    """What the negative term does: how likely its rationales are, how many still have a gradient,
+    whose they are, how many are right.
+    """
     columns = {
         "nats a token, positives": "positive_nll",
         "negatives": "negative_nll",
@@ -94,7 +122,11 @@ def _negatives(costs: dict[str, dict[str, Any]]) -> str:
         **{f"from {source}": f"negative_from_{source}" for source in Source},
     }
     rows = [
-        (name, *(_number(cost["student"].get(key)) for key in columns.values()), _number(cost["negatives"].get("right_share")))
+        (
+            name,
+            *(_number(cost["student"].get(key)) for key in columns.values()),
+            _number(cost["negatives"].get("right_share")),
+        )
         for name, cost in costs.items()
     ]
     return _grid(("method", *columns, "right among the student's"), rows)
@@ -117,3 +149,63 @@ def _p(value: float) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+# MERGED comparison.captions: What stands over the tables of a comparison: how to make them again,
+# and what they are to be read as.
+#
+# A file of results can be older than a key of theirs: what it does not say is left out.
+#
+
+JUDGED = (
+    "AUCs are of the last round, on rationales of training questions that the discriminator has"
+    " just learnt from, and tell nothing of how it judges others. `AUC teacher`: the teacher's"
+    " rationales that agree with the vote against its minority; `AUC within question`: the same,"
+    " question by question; `AUC student`: the student's samples that are right against those that"
+    " are wrong.\n"
+)
+
+
+def how_made(results: Mapping[str, Any]) -> list[str]:
+    """The command, and which labels the methods were trained on."""
+    parts = []
+    if "command" in results["call"]:
+        parts.append(f"```bash\n{command_text(results['call'])}\n```\n")
+    if methods := results.get("methods"):
+        parts.append(
+            "Labels (`objective.labels`, `--labels`):"
+            f" {_grouped({name: each['objective']['labels'] for name, each in methods.items()})}.\n"
+        )
+    return parts
+
+
+def heading(measured: Mapping[str, Any]) -> str:
+    """Which split and head a table is of, and what its numbers are means of."""
+    size = next(iter(measured["means"].values()))  # one for all methods
+    return (
+        f"## {measured['split']}, {measured['head']} head: {size['questions']:,} questions,"
+        f" {size['seeds']} seeds\n"
+    )
+
+
+def how_chosen(results: Mapping[str, Any]) -> list[str]:
+    """By which head the checkpoints were chosen; for the table of a head that may not be the
+    one.
+    """
+    chosen = results.get("chosen_by")
+    return (
+        [f"Checkpoints were chosen (`train.validate.choose_by`) by: {_grouped(chosen)}.\n"]
+        if chosen
+        else []
+    )
+
+
+def _grouped(values: Mapping[str, str]) -> str:
+    """{"a": "x", "b": "x", "c": "y"} -> "x (a, b), y (c)"; one value for all needs no names."""
+    names: dict[str, list[str]] = {}
+    for name, value in values.items():
+        names.setdefault(value, []).append(name)
+    return ", ".join(
+        value if len(names) == 1 else f"{value} ({', '.join(several)})"
+        for value, several in names.items()
+    )

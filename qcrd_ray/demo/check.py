@@ -1,4 +1,6 @@
-"""Measure the demo's two models with plain transformers, on questions that neither was trained on."""
+"""Measure the demo's two models with plain transformers, on questions that neither was trained
+on.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +8,43 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from qcrd_ray.data.records import Question
 from qcrd_ray.demo.make import demo_task
-from qcrd_ray.records import Question
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT
 
 MAX_TOKENS = 64
 
 
 def teacher_accuracy(
-    folder: Path, questions: list[Question], *, temperature: float, k: int = 5, seed: int = 0, batch_size: int = 64
+    folder: Path,
+    questions: list[Question],
+    *,
+    temperature: float,
+    k: int = 5,
+    seed: int = 0,
+    batch_size: int = 64,
 ) -> dict[str, float]:
-    """Shares of the questions: ``single`` samples that are right, ``vote`` of k that is right, and ``tied`` votes (they count as wrong)."""
+    """Shares of the questions: ``single`` samples that are right, ``vote`` of k that is right, and
+    ``tied`` votes (they count as wrong).
+    """
     torch.manual_seed(seed)
     task = demo_task()
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder)
-    sampling = {"do_sample": True, "temperature": temperature, "num_return_sequences": k, "top_k": 0}
+    sampling = {
+        "do_sample": True,
+        "temperature": temperature,
+        "num_return_sequences": k,
+        "top_k": 0,
+    }
     prompts = [task.teacher_prompt(question) for question in questions]
     texts = _generate(model, tokenizer, prompts, batch_size=batch_size, **sampling)
     right = {"single": 0.0, "vote": 0.0, "tied": 0.0}
@@ -37,21 +58,41 @@ def teacher_accuracy(
     return {name: count / len(questions) for name, count in right.items()}
 
 
-def student_accuracy(folder: Path, questions: list[Question], *, batch_size: int = 64) -> dict[str, float]:
+def student_accuracy(
+    folder: Path, questions: list[Question], *, batch_size: int = 64
+) -> dict[str, float]:
     """Shares of the questions that the greedy ``label`` and ``rationale`` heads get right."""
     task = demo_task()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder)
     right = {}
     for head, prefix in (("label", PREDICT), ("rationale", EXPLAIN)):
-        texts = _generate(model, tokenizer, [prefix + task.student_input(q) for q in questions], batch_size=batch_size, do_sample=False)
-        answers = [task.parse(text, question).answer for text, question in zip(texts, questions, strict=True)]
-        right[head] = sum(answer == question.answer for answer, question in zip(answers, questions, strict=True)) / len(questions)
+        texts = _generate(
+            model,
+            tokenizer,
+            [prefix + task.student_input(q) for q in questions],
+            batch_size=batch_size,
+            do_sample=False,
+        )
+        answers = [
+            task.parse(text, question).answer
+            for text, question in zip(texts, questions, strict=True)
+        ]
+        right[head] = sum(
+            answer == question.answer for answer, question in zip(answers, questions, strict=True)
+        ) / len(questions)
     return right
 
 
 @torch.inference_mode()
-def _generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], *, batch_size: int, **sampling) -> list[str]:
+def _generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    *,
+    batch_size: int,
+    **sampling,
+) -> list[str]:
     """The new text for each prompt, in order; prompts of like length are run together."""
     model.eval()
     each = sampling.get("num_return_sequences", 1)

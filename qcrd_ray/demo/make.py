@@ -1,8 +1,11 @@
-"""Make the demo's two models from scratch: plain PyTorch, seeded, side by side on one core each in a quarter of an hour.
+"""Make the demo's two models from scratch: plain PyTorch, seeded, side by side on one core each in
+a quarter of an hour.
 
-Both learn from ``pretraining`` stories alone, which no seed of the recipe's splits can reach (``tasks/word_problems.py``). The teacher
-learns stories of one to three steps. The student base plays the part of T5's pretraining: it learns both heads until its rate is nothing,
-and lacks what the teacher can teach it: it has never seen a story with a useless number, and so takes every number for a step.
+Both learn from ``pretraining`` stories alone, which no seed of the recipe's splits can reach
+(``tasks/word_problems.py``). The teacher learns stories of one to three steps. The student base
+plays the part of T5's pretraining: it learns both heads until its rate is nothing, and lacks what
+the teacher can teach it: it has never seen a story with a useless number, and so takes every number
+for a step.
 """
 
 from __future__ import annotations
@@ -15,11 +18,18 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
+from qcrd_ray.data.records import Question
 from qcrd_ray.demo.vocabulary import build_tokenizer
 from qcrd_ray.recipe import TaskRecipe
-from qcrd_ray.records import Question
 from qcrd_ray.tasks import build_task, word_problems
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
 
@@ -40,12 +50,15 @@ class Plan:
     story_steps: tuple[int, ...] = (1, 2, 3)
     distractors: float = word_problems.DISTRACTOR_SHARE
     dropout: float = 0.0
-    labels_every: int = 1  # the label head of the student learns from every n-th story: little is in a label, and its story costs as much
+    # the label head of the student learns from every n-th story: little is in a label, and its
+    # story costs as much
+    labels_every: int = 1
 
 
 PLANS = {
     "teacher": (Plan(steps=700),),
-    "student": (  # short stories first: copying and the two heads are learnt on them at half the cost
+    # short stories first: copying and the two heads are learnt on them at half the cost
+    "student": (
         Plan(steps=2_000, story_steps=(1, 2), distractors=0.0, labels_every=2),
         Plan(steps=900, distractors=0.0, dropout=0.05, muon_learning_rate=0.01, learning_rate=2e-3),
     ),
@@ -53,18 +66,29 @@ PLANS = {
 
 
 def demo_task() -> Task:
-    """The built-in task as the demo asks it: the teacher's prompt is the bare ``Q: ...`` / ``A:``."""
+    """The built-in task as the demo asks it: the teacher's prompt is the bare ``Q: ...`` /
+    ``A:``.
+    """
     return build_task(TaskRecipe(kind="word_problems", instruction=""))
 
 
 def make(
-    name: Literal["teacher", "student"], folder: Path, *, plans: Sequence[Plan], seed: int = 0, report: Callable[[str], None] = print
+    name: Literal["teacher", "student"],
+    folder: Path,
+    *,
+    plans: Sequence[Plan],
+    seed: int = 0,
+    report: Callable[[str], None] = print,
 ) -> None:
-    """Train one of the models by ``plans``, one after the other, and write it to ``folder`` in Hugging Face's format."""
+    """Train one of the models by ``plans``, one after the other, and write it to ``folder`` in
+    Hugging Face's format.
+    """
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("medium")  # bfloat16 products where the processor has them
     tokenizer = build_tokenizer(ends_input=name == "student", max_tokens=MAX_TOKENS)
-    build, batches = (_teacher, _teacher_batches) if name == "teacher" else (_student, _student_batches)
+    build, batches = (
+        (_teacher, _teacher_batches) if name == "teacher" else (_student, _student_batches)
+    )
     model = build(tokenizer)
     for phase, plan in enumerate(plans):
         _set_dropout(model, plan.dropout)
@@ -74,13 +98,16 @@ def make(
 
 
 def _teacher(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A decoder of 0.6 M parameters. Heads of 32 are the smallest that vLLM's CPU attention knows."""
+    """A decoder of 0.6 M parameters. Heads of 32 are the smallest that vLLM's CPU attention
+    knows.
+    """
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
         max_position_embeddings=MAX_TOKENS, tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
-    return LlamaForCausalLM._from_config(config, attn_implementation="eager")  # the quickest backward on a CPU
+    # the quickest backward on a CPU
+    return LlamaForCausalLM._from_config(config, attn_implementation="eager")
 
 
 def _student(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
@@ -103,12 +130,19 @@ def _set_dropout(model: PreTrainedModel, share: float) -> None:
             module.dropout = share
 
 
-def _train(model: PreTrainedModel, batches: Batches, plan: Plan, report: Callable[[str], None]) -> None:
-    """Warm up, then decay linearly to nothing, so that the model ends where its data can take it. One batch may have parts."""
+def _train(
+    model: PreTrainedModel, batches: Batches, plan: Plan, report: Callable[[str], None]
+) -> None:
+    """Warm up, then decay linearly to nothing, so that the model ends where its data can take it.
+    One batch may have parts.
+    """
     optimizers = _optimizers(model, plan)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / plan.warmup, (plan.steps - step) / max(1, plan.steps - plan.warmup))
+            optimizer,
+            lambda step: min(
+                (step + 1) / plan.warmup, (plan.steps - step) / max(1, plan.steps - plan.warmup)
+            ),
         )
         for optimizer in optimizers
     ]
@@ -121,14 +155,18 @@ def _train(model: PreTrainedModel, batches: Batches, plan: Plan, report: Callabl
             moving.step()
         model.zero_grad()
         if step % 25 == 0 or step == plan.steps:
-            report(f"step {step}/{plan.steps}  loss " + " ".join(f"{loss.item():.4f}" for loss in losses))
+            report(
+                f"step {step}/{plan.steps}  loss "
+                + " ".join(f"{loss.item():.4f}" for loss in losses)
+            )
 
 
 def _optimizers(model: PreTrainedModel, plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices (it needs a third of AdamW's steps here), AdamW for embeddings and norms.
+    """Muon for the layers' matrices (it needs a third of AdamW's steps here), AdamW for embeddings
+    and norms.
 
-    T5 does not scale its attention logits by ``d_kv ** -0.5`` but starts with queries that much smaller; they must move that much slower
-    too, or the softmax saturates and nothing is learnt.
+    T5 does not scale its attention logits by ``d_kv ** -0.5`` but starts with queries that much
+    smaller; they must move that much slower too, or the softmax saturates and nothing is learnt.
     """
     tables = ("embed_tokens", "shared", "relative_attention_bias")
     queries, matrices, rest = [], [], []
@@ -149,10 +187,17 @@ def _stories(plan: Plan, seed: int) -> Iterator[list[Question]]:
     shuffle = random.Random(seed)
     for chunk in itertools.count():
         stories = word_problems.generate(
-            32 * plan.batch_size, seed=1_000 * seed + chunk, kind="pretraining", steps=plan.story_steps, distractors=plan.distractors
+            32 * plan.batch_size,
+            seed=1_000 * seed + chunk,
+            kind="pretraining",
+            steps=plan.story_steps,
+            distractors=plan.distractors,
         )
         stories.sort(key=lambda story: len(story.question.split()))
-        batches = [stories[start : start + plan.batch_size] for start in range(0, len(stories), plan.batch_size)]
+        batches = [
+            stories[start : start + plan.batch_size]
+            for start in range(0, len(stories), plan.batch_size)
+        ]
         shuffle.shuffle(batches)
         yield from batches
 
@@ -163,7 +208,10 @@ def _teacher_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) 
     for stories in _stories(plan, seed):
         prompts = [task.teacher_prompt(story) for story in stories]
         answers = [task.explanation(story.rationale, story.answer) for story in stories]
-        texts = [f"{prompt} {answer}{tokenizer.eos_token}" for prompt, answer in zip(prompts, answers, strict=True)]
+        texts = [
+            f"{prompt} {answer}{tokenizer.eos_token}"
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
         batch = tokenizer(texts, padding=True, return_tensors="pt")
         labels = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
         for row, prompt in enumerate(tokenizer(prompts).input_ids):
@@ -180,11 +228,15 @@ def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) 
         explanations = [task.explanation(story.rationale, story.answer) for story in stories]
         yield [
             _pairs(tokenizer, [PREDICT + task.student_input(story) for story in labelled], labels),
-            _pairs(tokenizer, [EXPLAIN + task.student_input(story) for story in stories], explanations),
+            _pairs(
+                tokenizer, [EXPLAIN + task.student_input(story) for story in stories], explanations
+            ),
         ]
 
 
-def _pairs(tokenizer: PreTrainedTokenizerFast, inputs: list[str], targets: list[str]) -> dict[str, torch.Tensor]:
+def _pairs(
+    tokenizer: PreTrainedTokenizerFast, inputs: list[str], targets: list[str]
+) -> dict[str, torch.Tensor]:
     batch = tokenizer(inputs, padding=True, return_tensors="pt")
     labels = tokenizer(targets, padding=True, return_tensors="pt")
     return {**batch, "labels": labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORED)}

@@ -1,4 +1,6 @@
-"""The demo's tokenizer: one token a word, a number or a sign. Spaces belong to the word that follows, so decoding gives the text back."""
+"""The demo's tokenizer: one token a word, a number or a sign. Spaces belong to the word that
+follows, so decoding gives the text back.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,17 @@ from qcrd_ray.tasks import word_problems as wp
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 SPACE = "▁"
-FRAMES = ("predict: 0", "explain: 0", "Q: 0?\nA:", "So the answer is 0.")  # the prefixes, the teacher's prompt, the closing phrase
+# the prefixes, the teacher's prompt, the closing phrase
+FRAMES = ("predict: 0", "explain: 0", "Q: 0?\nA:", "So the answer is 0.")
 
 
 def words() -> list[str]:
-    """Every word, number and sign of a story, a rationale, a prompt or a closing phrase, in a fixed order."""
-    told = itertools.chain.from_iterable((q.question, q.rationale) for q in wp.generate(5_000, seed=0, kind="pretraining"))
+    """Every word, number and sign of a story, a rationale, a prompt or a closing phrase, in a fixed
+    order.
+    """
+    told = itertools.chain.from_iterable(
+        (q.question, q.rationale) for q in wp.generate(5_000, seed=0, kind="pretraining")
+    )
     names = itertools.chain(*wp.NAMES.values(), wp.THINGS, map(str, range(wp.LARGEST + 1)))
     pieces: set[str] = set()
     for text in itertools.chain(told, names, FRAMES):
@@ -25,13 +32,17 @@ def words() -> list[str]:
 
 
 def build_tokenizer(*, ends_input: bool, max_tokens: int) -> PreTrainedTokenizerFast:
-    """The tokenizer. ``ends_input`` puts the end token after every text, as T5's tokenizer does; a decoder's prompt has none."""
+    """The tokenizer. ``ends_input`` puts the end token after every text, as T5's tokenizer does; a
+    decoder's prompt has none.
+    """
     vocabulary = {token: index for index, token in enumerate([PAD, END, UNKNOWN, *words()])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = _splitter()
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
     if ends_input:
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, vocabulary[END])])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {END}", special_tokens=[(END, vocabulary[END])]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -46,4 +57,6 @@ def build_tokenizer(*, ends_input: bool, max_tokens: int) -> PreTrainedTokenizer
 def _splitter() -> pre_tokenizers.PreTokenizer:
     """Cut a text into words and signs, each with the space before it written as ``▁``."""
     space = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=False)
-    return pre_tokenizers.Sequence([space, pre_tokenizers.Split(Regex(rf"{SPACE}?(\w+|[^\w{SPACE}])"), "isolated")])
+    return pre_tokenizers.Sequence(
+        [space, pre_tokenizers.Split(Regex(rf"{SPACE}?(\w+|[^\w{SPACE}])"), "isolated")]
+    )

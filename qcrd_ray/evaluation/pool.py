@@ -1,7 +1,9 @@
 """Answers of several models to the same questions, by a pool of Ray actors.
 
-Starting an actor costs seconds (imports, mostly), so the pool is started once: an actor takes the weights of the next model into the
-engine that it has. What an actor knows it can build again, so Ray may restart one that died and repeat what it had in hand.
+Starting an actor costs seconds (imports, mostly), so the pool is started once: an actor takes the
+weights of the next model into the
+engine that it has. What an actor knows it can build again, so Ray may restart one that died and
+repeat what it had in hand.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from pathlib import Path
 import ray
 from ray.util import ActorPool
 
-from qcrd_ray import cluster
-from qcrd_ray.engines import Engine, load_engine
-from qcrd_ray.heads import Head, HeadAnswer, ask
+from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.data.records import Question
+from qcrd_ray.inference import Engine, load_engine
+from qcrd_ray.inference.heads import Head, HeadAnswer, ask
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.records import Question
 from qcrd_ray.tasks import build_task
 
 RETRIES = 3  # of an actor that died
@@ -64,7 +66,13 @@ class Evaluator:
         elif work.model != self.model:
             self.engine.load_weights(work.model)
         self.model = work.model
-        answers = ask(self.engine, self.task, work.questions, head=work.head, max_tokens=student.max_target_tokens)
+        answers = ask(
+            self.engine,
+            self.task,
+            work.questions,
+            head=work.head,
+            max_tokens=student.max_target_tokens,
+        )
         return Done(work=work, answers=tuple(answers))
 
 
@@ -78,19 +86,35 @@ def run_pool(recipe: Recipe, work: Sequence[Work]) -> Iterator[Done]:
         return
     wanted = recipe.evaluate
     workers = min(wanted.workers, len(work))
-    resources = {"num_cpus": wanted.cpus_per_worker, "num_gpus": wanted.gpus_per_worker, "resources": wanted.resources_per_worker}
-    bundle = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker, **wanted.resources_per_worker}
-    cluster.require([bundle] * workers, what="evaluation (evaluate.workers)", timeout_s=recipe.ray.schedule_timeout_s)
+    resources = {
+        "num_cpus": wanted.cpus_per_worker,
+        "num_gpus": wanted.gpus_per_worker,
+        "resources": wanted.resources_per_worker,
+    }
+    bundle = {
+        "CPU": wanted.cpus_per_worker,
+        "GPU": wanted.gpus_per_worker,
+        **wanted.resources_per_worker,
+    }
+    cluster.require(
+        [bundle] * workers,
+        what="evaluation (evaluate.workers)",
+        timeout_s=recipe.ray.schedule_timeout_s,
+    )
     actor = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **resources)(Evaluator)
     actors = [actor.remote(recipe) for _ in range(workers)]
     try:
-        yield from ActorPool(actors).map_unordered(lambda evaluator, item: evaluator.answer.remote(item), work)
+        yield from ActorPool(actors).map_unordered(
+            lambda evaluator, item: evaluator.answer.remote(item), work
+        )
     finally:
         for each in actors:
             ray.kill(each)
 
 
-def share_out(key: int, model: str | Path, head: Head, questions: Sequence[Question], *, size: int) -> list[Work]:
+def share_out(
+    key: int, model: str | Path, head: Head, questions: Sequence[Question], *, size: int
+) -> list[Work]:
     """The questions in pieces of at most ``size``."""
     pieces = (tuple(questions[first : first + size]) for first in range(0, len(questions), size))
     return [Work(key=key, model=str(model), head=head, questions=piece) for piece in pieces]

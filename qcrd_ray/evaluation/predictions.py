@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from qcrd_ray.heads import Head, HeadAnswer
-from qcrd_ray.method.scoring import accuracy
-from qcrd_ray.records import Question
+from qcrd_ray.data.records import Outcome, Question
+from qcrd_ray.inference.heads import Head, HeadAnswer
+from qcrd_ray.method.ranking import accuracy
+from qcrd_ray.tasks.base import Task
 
 PREDICTION_SCHEMA = pa.schema(
     [
-        ("name", pa.string()),  # who answered: "teacher, voted", "student base", "finetune", "student"
+        # who answered: "teacher, voted", "student base", "finetune", "student"
+        ("name", pa.string()),
         ("head", pa.string()),  # by what: "label", "rationale"; the teacher: "one sample", "vote"
         ("split", pa.string()),
         ("question_id", pa.string()),
         ("gold", pa.string()),
         ("text", pa.string()),  # what the model wrote; null for a vote
-        ("answer", pa.string()),  # the canonical answer read out of it; null: none, which counts as wrong
+        # the canonical answer read out of it; null: none, which counts as wrong
+        ("answer", pa.string()),
         ("right", pa.bool_()),
         ("finish_reason", pa.string()),
         ("tokens", pa.int32()),
@@ -49,7 +54,14 @@ class Prediction:
         return {name: getattr(self, name) for name in PREDICTION_SCHEMA.names}
 
 
-def predicted(*, name: str, head: Head, split: str, questions: Sequence[Question], answers: Sequence[HeadAnswer]) -> Iterator[Prediction]:
+def predicted(
+    *,
+    name: str,
+    head: Head,
+    split: str,
+    questions: Sequence[Question],
+    answers: Sequence[HeadAnswer],
+) -> Iterator[Prediction]:
     """A student's answers to questions with gold answers, in their order."""
     for question, answer in zip(questions, answers, strict=True):
         yield Prediction(
@@ -66,14 +78,109 @@ def predicted(*, name: str, head: Head, split: str, questions: Sequence[Question
 
 
 def result_rows(predictions: Iterable[Prediction]) -> list[dict]:
-    """A row for each (name, head, split), in the order of first appearance: what is right of all that was asked, with its Wilson 95 %
-    interval. An answer that is missing or cannot be read is wrong, and is counted as ``unanswered`` too."""
+    """A row for each (name, head, split), in the order of first appearance: what is right of all
+    that was asked, with its Wilson 95 % interval. An answer that is missing or cannot be read is
+    wrong, and is counted as ``unanswered`` too.
+    """
     groups: dict[tuple[str, str, str], list[Prediction]] = {}
     for prediction in predictions:
-        groups.setdefault((prediction.name, prediction.head, prediction.split), []).append(prediction)
+        groups.setdefault((prediction.name, prediction.head, prediction.split), []).append(
+            prediction
+        )
     rows = []
     for (name, head, split), members in groups.items():
         measured = accuracy(sum(member.right for member in members), len(members))
         unanswered = sum(member.answer is None for member in members)
-        rows.append({"name": name, "head": head, "split": split, **measured._asdict(), "unanswered": unanswered})
+        rows.append(
+            {
+                "name": name,
+                "head": head,
+                "split": split,
+                **measured._asdict(),
+                "unanswered": unanswered,
+            }
+        )
     return rows
+
+
+# MERGED evaluation.teacher: The teacher's own accuracy, from rationale sets that lie in the run
+# folder: nobody is asked again.
+
+
+def teacher_predictions(table: pa.Table, *, split: str, task: Task) -> Iterator[Prediction]:
+    """Two predictions for each row with a gold answer: by the first sample alone, and by the vote.
+
+    ``table`` has RATIONALE_SET_SCHEMA. One sample and not the mean over K, so that answers are as
+    independent as the interval assumes.
+    A question that the teacher failed to answer is a wrong answer here; one that was never asked
+    (rejected input) is none.
+    """
+    for row in table.to_pylist():
+        if row["gold"] is None or row["outcome"] == Outcome.REJECTED_INPUT:
+            continue
+        question = Question(
+            id=row["question_id"],
+            question=row["question"],
+            choices=tuple(row["choices"] or ()),
+            answer=row["gold"],
+        )
+        gold = task.canonical(row["gold"], question)
+        assert gold is not None, f"{question.id}: a gold answer that reading has let pass"
+        first = (row["completions"] or [{}])[0]
+        asked = {"split": split, "question_id": question.id, "gold": gold}
+        yield Prediction(
+            name="teacher, one sample",
+            head="one sample",
+            text=first.get("text"),
+            answer=first.get("answer"),
+            finish_reason=first.get("finish_reason", ""),
+            tokens=first.get("tokens", 0),
+            **asked,
+        )
+        yield Prediction(name="teacher, voted", head="vote", answer=row["vote"], **asked)
+
+
+# MERGED evaluation.paired: Two models on the same questions: where they differ, and whether that is
+# more than chance.
+
+
+class Paired(NamedTuple):
+    """Questions by who got them right, and the p-value of McNemar's exact test on those that only
+    one of the two got.
+    """
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float
+
+
+def pair(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired:
+    """Compare what was right, by question id. ValueError: the two were not asked the same
+    questions.
+    """
+    if first.keys() != second.keys():
+        raise ValueError(
+            f"{len(first.keys() ^ second.keys())} questions were asked of one of the two only"
+        )
+    counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
+    for question, right in first.items():
+        counts[right, second[question]] += 1
+    only_first, only_second = counts[True, False], counts[False, True]
+    return Paired(
+        counts[True, True],
+        only_first,
+        only_second,
+        counts[False, False],
+        mcnemar(only_first, only_second),
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The exact two-sided p-value (Q. McNemar, 1947): were both equally good, each differing
+    question would be a fair coin's toss.
+    """
+    differing = only_first + only_second
+    tail = sum(comb(differing, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, 2 * tail / 2**differing)

@@ -1,7 +1,11 @@
-"""Which questions a step trains on: a pure function of (seed, step), so that neither resuming nor the number of workers changes it."""
+"""Which questions a step trains on: a pure function of (seed, step), so that neither resuming nor
+the number of workers changes it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,15 +13,14 @@ from typing import Literal, TypeVar
 
 import torch
 
-from qcrd_ray.method.randomness import keyed_seed
-
 T = TypeVar("T")
 
 
 def global_batch(*, seed: int, step: int, questions: int, batch_size: int) -> list[int]:
     """Indices of the ``batch_size`` questions of step ``step`` (from 0), over all workers.
 
-    The steps read one endless stream, in which every ``questions`` entries are a fresh permutation: an epoch visits each question once,
+    The steps read one endless stream, in which every ``questions`` entries are a fresh permutation:
+    an epoch visits each question once,
     and a batch may span two epochs.
     """
     if questions < 1:
@@ -36,13 +39,18 @@ def _permutation(seed: int, epoch: int, questions: int) -> torch.Tensor:
 
 
 def deal(
-    items: Sequence[T], *, workers: int, micro_batch_size: int | None = None, lengths: Sequence[int] | None = None
+    items: Sequence[T],
+    *,
+    workers: int,
+    micro_batch_size: int | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> list[list[list[T]]]:
     """Share a global batch out: ``result[worker][micro_batch]`` is a list of items.
 
-    Every worker gets the same number of micro-batches (some may be empty: ZeRO 3 needs the same calls everywhere), of at most
-    ``micro_batch_size`` items (None: a worker's whole share at once). With ``lengths``, items of like length meet in a micro-batch: that
-    saves padding, and as losses are divided by global counts, it changes nothing else.
+    Every worker gets the same number of micro-batches (some may be empty: ZeRO 3 needs the same
+    calls everywhere), of at most ``micro_batch_size`` items (None: a worker's whole share at once).
+    With ``lengths``, items of like length meet in a micro-batch: that saves padding, and as losses
+    are divided by global counts, it changes nothing else.
     """
     order = list(range(len(items)))
     if lengths is not None:
@@ -58,7 +66,9 @@ def deal(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """The paper's "iteration", which it does not define: here a fixed block of steps, counted from round 0."""
+    """The paper's "iteration", which it does not define: here a fixed block of steps, counted from
+    round 0.
+    """
 
     count: int
     unit: Literal["steps", "epochs"]
@@ -69,7 +79,9 @@ class Rounds:
     @property
     def steps_per_round(self) -> int:
         """Steps in each round; a round of epochs is rounded up to whole steps."""
-        return self.size if self.unit == "steps" else -(-self.size * self.questions // self.batch_size)
+        return (
+            self.size if self.unit == "steps" else -(-self.size * self.questions // self.batch_size)
+        )
 
     @property
     def total_steps(self) -> int:
@@ -83,3 +95,20 @@ class Rounds:
     def round_of(self, step: int) -> int:
         """The round that step ``step`` belongs to."""
         return step // self.steps_per_round
+
+
+# MERGED method.randomness: Random numbers that depend on what they are for, and on nothing else:
+# not on the worker, the order or what was drawn before.
+
+
+def keyed_seed(seed: int, *key: object) -> int:
+    """A 63-bit seed from the run's seed and a key such as ("augment", question, step). The same on
+    every machine and Python.
+    """
+    text = "/".join(str(part) for part in (seed, *key))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def keyed_random(seed: int, *key: object) -> random.Random:
+    """A generator of its own for ``key``; see :func:`keyed_seed`."""
+    return random.Random(keyed_seed(seed, *key))

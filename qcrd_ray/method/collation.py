@@ -1,6 +1,8 @@
-"""Examples to padded tensors. A micro-batch never lacks a part: where it has nothing to hold, it holds a dummy row without weight.
+"""Examples to padded tensors. A micro-batch never lacks a part: where it has nothing to hold, it
+holds a dummy row without weight.
 
-So every micro-batch, an empty one too, makes the same calls of the model, which ZeRO 3 needs of all workers.
+So every micro-batch, an empty one too, makes the same calls of the model, which ZeRO 3 needs of all
+workers.
 """
 
 from __future__ import annotations
@@ -22,17 +24,23 @@ SOURCES = tuple(Source)
 
 
 class MicroBatch(NamedTuple):
-    """The questions that a worker takes at a time. A target names the input that it belongs to by that input's row.
+    """The questions that a worker takes at a time. A target names the input that it belongs to by
+    that input's row.
 
-    ``inputs``, ``input_mask``: ``[inputs, tokens]``, the `predict:` inputs and, for questions with candidates, the `explain:` inputs.
-    ``labels``, ``label_rows``, ``label_real``: ``[labels, tokens]`` padded with -100, and two ``[labels]``.
-    ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``sources``: all rationales, ``[candidates, tokens]`` and four
-    ``[candidates]``; a score is nan where no discriminator gave one, a source is its place in :data:`SOURCES`.
-    ``references``: ``[candidates]``, their summed losses under the start, nan where nobody asked for them.
+    ``inputs``, ``input_mask``: ``[inputs, tokens]``, the `predict:` inputs and, for questions with
+    candidates, the `explain:` inputs. ``labels``, ``label_rows``, ``label_real``: ``[labels,
+    tokens]`` padded with -100, and two ``[labels]``.
+    ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``sources``: all rationales,
+    ``[candidates, tokens]`` and four ``[candidates]``; a score is nan where no discriminator gave
+    one, a source is its place in :data:`SOURCES`.
+    ``references``: ``[candidates]``, their summed losses under the start, nan where nobody asked
+    for them.
     ``skips``: ``[candidates]``, how many of a candidate's first tokens its loss leaves out.
-    ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded with -1; a question without candidates
-    has no row here. ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at random. ``question_labels``:
-    ``[questions]``, each one's row in ``labels``, -1 where it has none.
+    ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded
+    with -1; a question without candidates
+    has no row here. ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at
+    random. ``question_labels``: ``[questions]``, each one's row in ``labels``, -1 where it has
+    none.
     """
 
     inputs: Tensor
@@ -67,9 +75,10 @@ def collate(
 ) -> MicroBatch:
     """One micro-batch of ``examples`` (none is allowed) as the objective wants it.
 
-    ``pad`` is the tokenizer's padding id. ``draw`` gives a question's two random numbers of this step (none: zeros), which must not depend
-    on the micro-batch it is in. ValueError: an input or target has no token, or a candidate no weight where the objective weighs, or no
-    reference where it refers (``to_refer``: the batch is there to give them one).
+    ``pad`` is the tokenizer's padding id. ``draw`` gives a question's two random numbers of this
+    step (none: zeros), which must not depend on the micro-batch it is in. ValueError: an input or
+    target has no token, or a candidate no weight where the objective weighs, or no reference where
+    it refers (``to_refer``: the batch is there to give them one).
     """
     inputs: list[Tokens] = []
     labels: list[tuple[int, Tokens]] = []
@@ -88,7 +97,14 @@ def collate(
         sides = objective.candidates(example)
         if any(sides):
             skips += [0] * len(sides[0])
-            skips += [_shared_start(negative, sides[0]) if objective.config.negative_from == "difference" else 0 for negative in sides[1]]
+            skips += [
+                (
+                    _shared_start(negative, sides[0])
+                    if objective.config.negative_from == "difference"
+                    else 0
+                )
+                for negative in sides[1]
+            ]
             for members, side in zip((positives, negatives), sides, strict=True):
                 members.append(range(len(candidates), len(candidates) + len(side)))
                 candidates.extend((len(inputs), rationale) for rationale in side)
@@ -96,9 +112,19 @@ def collate(
             draws.append(draw(example) if draw else (0.0, 0.0))
             question_labels.append(label)
     if objective.weighs and any(rationale.weight is None for _, rationale in candidates):
-        raise ValueError("a rationale has no weight: score and weigh all candidates before the round's first step")
-    if objective.refers and not to_refer and any(rationale.reference is None for _, rationale in candidates):
-        raise ValueError("a rationale has no reference: score all candidates under the start before the round's first step")
+        raise ValueError(
+            "a rationale has no weight: score and weigh all candidates before the round's first"
+            " step"
+        )
+    if (
+        objective.refers
+        and not to_refer
+        and any(rationale.reference is None for _, rationale in candidates)
+    ):
+        raise ValueError(
+            "a rationale has no reference: score all candidates under the start before the round's"
+            " first step"
+        )
     padded, mask = pad_rows(inputs or [(pad,)], pad)
     return MicroBatch(
         inputs=padded,
@@ -108,10 +134,21 @@ def collate(
         label_real=torch.tensor([True] * len(labels) or [False]),
         candidates=_targets([rationale.tokens for _, rationale in candidates] or [(pad,)]),
         candidate_rows=torch.tensor([row for row, _ in candidates] or [0]),
-        scores=torch.tensor([nan if rationale.score is None else rationale.score for _, rationale in candidates] or [nan]),
+        scores=torch.tensor(
+            [nan if rationale.score is None else rationale.score for _, rationale in candidates]
+            or [nan]
+        ),
         weights=torch.tensor([rationale.weight or 0.0 for _, rationale in candidates] or [0.0]),
-        references=torch.tensor([nan if rationale.reference is None else rationale.reference for _, rationale in candidates] or [nan]),
-        sources=torch.tensor([SOURCES.index(rationale.source) for _, rationale in candidates] or [0]),
+        references=torch.tensor(
+            [
+                nan if rationale.reference is None else rationale.reference
+                for _, rationale in candidates
+            ]
+            or [nan]
+        ),
+        sources=torch.tensor(
+            [SOURCES.index(rationale.source) for _, rationale in candidates] or [0]
+        ),
         positives=members_matrix(positives),
         negatives=members_matrix(negatives),
         draws=torch.tensor(draws, dtype=torch.float64).view(-1, 2),
@@ -121,16 +158,26 @@ def collate(
 
 
 def _shared_start(negative: Rationale, positives: Sequence[Rationale]) -> int:
-    """How many of the negative's first tokens some positive shares; its last token is always left to be penalised."""
+    """How many of the negative's first tokens some positive shares; its last token is always left
+    to be penalised.
+    """
     longest = 0
     for positive in positives:
         pairs = zip(negative.tokens, positive.tokens, strict=False)
-        longest = max(longest, next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(negative.tokens), len(positive.tokens))))
+        longest = max(
+            longest,
+            next(
+                (i for i, (a, b) in enumerate(pairs) if a != b),
+                min(len(negative.tokens), len(positive.tokens)),
+            ),
+        )
     return min(longest, len(negative.tokens) - 1)
 
 
 def pad_rows(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    """Rows of token ids padded at the right with ``value``, and the mask of what is real: ``[rows, tokens]``. ValueError: an empty row."""
+    """Rows of token ids padded at the right with ``value``, and the mask of what is real: ``[rows,
+    tokens]``. ValueError: an empty row.
+    """
     if not all(rows):
         raise ValueError("a row has no token: an empty input, label or rationale cannot be used")
     lengths = torch.tensor([len(row) for row in rows])
@@ -145,6 +192,10 @@ def _targets(rows: Sequence[Tokens]) -> Tensor:
 
 
 def members_matrix(members: Sequence[range]) -> Tensor:
-    """Index lists as ``[questions, rationales]``, padded with -1; at least one column, for a batch where nobody has any."""
+    """Index lists as ``[questions, rationales]``, padded with -1; at least one column, for a batch
+    where nobody has any.
+    """
     width = max((len(row) for row in members), default=0) or 1
-    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in members], dtype=torch.long).view(-1, width)
+    return torch.tensor(
+        [[*row, *[-1] * (width - len(row))] for row in members], dtype=torch.long
+    ).view(-1, width)

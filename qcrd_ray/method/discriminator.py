@@ -1,7 +1,8 @@
 """The discriminator, equation (1): s = D(question, rationale) in [0, 1].
 
-An encoder, max pooling over its tokens and two linear layers, as in the paper. A decoder-only model serves as an encoder too: its last
-token has seen all others. Saved as a folder of its own: ``config.json`` and
+An encoder, max pooling over its tokens and two linear layers, as in the paper. A decoder-only model
+serves as an encoder too: its last token has seen all others. Saved as a folder of its own:
+``config.json`` and
 ``model.safetensors``, from which :meth:`Discriminator.load` rebuilds it without a recipe.
 """
 
@@ -9,27 +10,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
-from qcrd_ray.method.collation import pad_rows
+from qcrd_ray.method.collation import members_matrix, pad_rows
 from qcrd_ray.method.examples import Tokens
+from qcrd_ray.method.losses import bradley_terry_terms, cross_entropy_terms, discriminator_terms
 from qcrd_ray.method.student import evaluating
 
 
 class Discriminator(nn.Module):
-    """``forward`` gives logits, so that a loss may be taken on either side of the sigmoid; :meth:`score` gives s.
+    """``forward`` gives logits, so that a loss may be taken on either side of the sigmoid;
+    :meth:`score` gives s.
 
-    ``config`` is the Hugging Face configuration that ``encoder`` was built from: its own, or that of an encoder-decoder whose encoder it
-    is.
+    ``config`` is the Hugging Face configuration that ``encoder`` was built from: its own, or that
+    of an encoder-decoder whose encoder it is.
     """
 
-    def __init__(self, encoder: nn.Module, config: PretrainedConfig, *, hidden: int, dropout: float) -> None:
+    def __init__(
+        self, encoder: nn.Module, config: PretrainedConfig, *, hidden: int, dropout: float
+    ) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder
@@ -38,13 +45,23 @@ class Discriminator(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Logits ``[pairs]`` of ``tokens`` and ``mask`` ``[pairs, tokens]``; padding never wins the maximum."""
+        """Logits ``[pairs]`` of ``tokens`` and ``mask`` ``[pairs, tokens]``; padding never wins the
+        maximum.
+        """
         states = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
-        pooled = states.masked_fill(mask[:, :, None] == 0, torch.finfo(states.dtype).min).amax(dim=1)
-        return self.outer(self.dropout(torch.relu(self.inner(self.dropout(pooled))))).squeeze(1).float()
+        pooled = states.masked_fill(mask[:, :, None] == 0, torch.finfo(states.dtype).min).amax(
+            dim=1
+        )
+        return (
+            self.outer(self.dropout(torch.relu(self.inner(self.dropout(pooled)))))
+            .squeeze(1)
+            .float()
+        )
 
     def score(self, pairs: Sequence[Tokens], *, batch_size: int = 64) -> list[float]:
-        """s of each tokenised pair, in their order: eval mode, no gradient, batches of like length."""
+        """s of each tokenised pair, in their order: eval mode, no gradient, batches of like
+        length.
+        """
         device = self.outer.weight.device
         scores = [0.0] * len(pairs)
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))
@@ -53,31 +70,60 @@ class Discriminator(nn.Module):
             for start in range(0, len(order), batch_size):
                 chunk = order[start : start + batch_size]
                 tokens, mask = pad_rows([pairs[i] for i in chunk], pad)
-                for i, score in zip(chunk, self(tokens.to(device), mask.to(device)).sigmoid().tolist(), strict=True):
+                for i, score in zip(
+                    chunk, self(tokens.to(device), mask.to(device)).sigmoid().tolist(), strict=True
+                ):
                     scores[i] = score
         return scores
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, hidden: int = 256, dropout: float = 0.1, trust_remote_code: bool = False
+        cls,
+        path: str | Path,
+        *,
+        hidden: int = 256,
+        dropout: float = 0.1,
+        trust_remote_code: bool = False,
     ) -> Discriminator:
         """A new one on a pretrained encoder (hub id or folder); the linear layers are random."""
-        model = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code)
+        model = AutoModel.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+        )
         return cls.from_model(model, hidden=hidden, dropout=dropout)
 
     @classmethod
-    def from_model(cls, model: PreTrainedModel, *, hidden: int = 256, dropout: float = 0.1) -> Discriminator:
-        """A new one on the encoder of ``model``, which it takes over (an encoder-decoder's decoder is dropped)."""
+    def from_model(
+        cls, model: PreTrainedModel, *, hidden: int = 256, dropout: float = 0.1
+    ) -> Discriminator:
+        """A new one on the encoder of ``model``, which it takes over (an encoder-decoder's decoder
+        is dropped).
+        """
         return cls(_encoder(model), model.config, hidden=hidden, dropout=dropout)
 
     def save(self, folder: str | Path, **facts: Any) -> None:
-        """Write ``config.json`` and ``model.safetensors``. ``facts`` (AUC, max_tokens ...) are kept in the configuration."""
+        """Write ``config.json`` and ``model.safetensors``. ``facts`` (AUC, max_tokens ...) are kept
+        in the configuration.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        encoder = {name: value for name, value in self.config.to_dict().items() if name != "_name_or_path"}  # a path of this machine
-        settings = {"hidden": self.inner.out_features, "dropout": self.dropout.p, "encoder": encoder, **facts}
+        # a path of this machine
+        encoder = {
+            name: value for name, value in self.config.to_dict().items() if name != "_name_or_path"
+        }
+        settings = {
+            "hidden": self.inner.out_features,
+            "dropout": self.dropout.p,
+            "encoder": encoder,
+            **facts,
+        }
         (folder / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {
+                name: tensor.detach().cpu().contiguous()
+                for name, tensor in self.state_dict().items()
+            },
+            folder / "model.safetensors",
+        )
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Discriminator:
@@ -85,7 +131,12 @@ class Discriminator(nn.Module):
         settings = json.loads((Path(folder) / "config.json").read_text())
         encoder = dict(settings["encoder"])
         config = AutoConfig.for_model(encoder.pop("model_type"), **encoder)
-        discriminator = cls(_encoder(AutoModel.from_config(config)), config, hidden=settings["hidden"], dropout=settings["dropout"])
+        discriminator = cls(
+            _encoder(AutoModel.from_config(config)),
+            config,
+            hidden=settings["hidden"],
+            dropout=settings["dropout"],
+        )
         discriminator.load_state_dict(load_file(Path(folder) / "model.safetensors"))
         return discriminator.to(device).eval()
 
@@ -93,5 +144,137 @@ class Discriminator(nn.Module):
 def _encoder(model: PreTrainedModel) -> nn.Module:
     if model.config.is_encoder_decoder:
         return model.get_encoder()
-    model.config.use_cache = False  # a decoder-only model would keep keys and values for texts that nobody writes
+    # a decoder-only model would keep keys and values for texts that nobody writes
+    model.config.use_cache = False
     return model
+
+
+# MERGED method.discriminator_step: One training step of the discriminator: equation (2), or a loss
+# in its place, over the questions that have rationales of both kinds.
+
+DiscriminatorLoss = Literal["paper", "cross_entropy", "bradley_terry"]
+LOSSES = {  # each of logits: positives, negatives, and their masks
+    "paper": lambda positive, negative, *masks: discriminator_terms(
+        positive.sigmoid(), negative.sigmoid(), *masks
+    ),
+    "cross_entropy": cross_entropy_terms,
+    "bradley_terry": bradley_terry_terms,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """A question's rationales as the discriminator reads them: tokenised (question, rationale)
+    pairs, right ones and others.
+    """
+
+    positives: tuple[Tokens, ...]
+    negatives: tuple[Tokens, ...]
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether equation (2) is defined on it; the global count of these divides the loss."""
+        return bool(self.positives and self.negatives)
+
+
+class DiscriminatorBatch(NamedTuple):
+    """``tokens``, ``mask``: ``[pairs, tokens]``. ``positives``, ``negatives``: ``[questions,
+    rationales]`` indices into them, -1 padded.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+    def to(self, device: torch.device | str) -> DiscriminatorBatch:
+        """The same on ``device``."""
+        return DiscriminatorBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+def collate_contrasts(contrasts: Sequence[Contrast], *, pad: int) -> DiscriminatorBatch:
+    """The two-sided questions of ``contrasts`` (the others are left out); a batch without any holds
+    one pair that nobody points at.
+    """
+    pairs: list[Tokens] = []
+    members: tuple[list[range], list[range]] = ([], [])
+    for contrast in contrasts:
+        if contrast.two_sided:
+            for ranges, side in zip(members, (contrast.positives, contrast.negatives), strict=True):
+                ranges.append(range(len(pairs), len(pairs) + len(side)))
+                pairs.extend(side)
+    tokens, mask = pad_rows(pairs or [(pad,)], pad)
+    return DiscriminatorBatch(tokens, mask, *(members_matrix(side) for side in members))
+
+
+class DiscriminatorOutput(NamedTuple):
+    """``loss``: the batch's part of the global loss, to call backward on. ``sums``: what to log,
+    added over batches and ranks.
+    """
+
+    loss: Tensor
+    sums: Tensor
+
+
+class DiscriminatorStep(nn.Module):
+    """The discriminator with its loss as one module, for ``deepspeed.initialize`` like
+    ``StudentStep``.
+
+    ``loss`` is equation (2) on scores ("paper"), or a proper loss on logits. alpha3 is not in it:
+    under Adam a constant factor does nothing, the learning rate decays per round instead.
+    """
+
+    sums = (
+        "discriminator",
+        "two_sided",
+        "positive_score",
+        "positives",
+        "negative_score",
+        "negatives",
+    )
+
+    def __init__(
+        self,
+        discriminator: Discriminator,
+        *,
+        loss: DiscriminatorLoss = "paper",
+        smoothing: float = 0.0,
+    ) -> None:
+        assert not smoothing or loss == "cross_entropy", "the other losses have no targets"
+        super().__init__()
+        self.discriminator = discriminator
+        self.terms = (
+            partial(cross_entropy_terms, smoothing=smoothing) if smoothing else LOSSES[loss]
+        )
+
+    def forward(self, batch: DiscriminatorBatch, two_sided: int) -> DiscriminatorOutput:
+        """``two_sided`` is the number of two-sided questions in the global batch."""
+        logits = self.discriminator(batch.tokens, batch.mask)
+        (positive, is_positive), (negative, is_negative) = [
+            (logits[side.clamp(min=0)], side >= 0) for side in (batch.positives, batch.negatives)
+        ]
+        total = self.terms(positive, negative, is_positive, is_negative).sum() + logits.sum() * 0.0
+        sums = [
+            total,
+            logits.new_tensor(len(batch.positives)),
+            *_score_sum(positive, is_positive),
+            *_score_sum(negative, is_negative),
+        ]
+        return DiscriminatorOutput(
+            total / max(1, two_sided), torch.stack([value.detach().float() for value in sums])
+        )
+
+    def metrics(self, sums: Tensor) -> dict[str, float]:
+        """Means for the log from sums added over micro-batches, ranks and steps."""
+        total, two_sided, positive, positives, negative, negatives = sums.tolist()
+        if not two_sided:
+            return {}
+        return {
+            "loss": total / two_sided,
+            "score_positive": positive / positives,
+            "score_negative": negative / negatives,
+        }
+
+
+def _score_sum(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    return (logits.sigmoid() * mask).sum(), mask.sum()

@@ -1,6 +1,8 @@
-"""Equations (2)-(8) of the paper as pure functions, with the rules of METHOD.md 2b where it is silent.
+"""Equations (2)-(8) of the paper as pure functions, with the rules of METHOD.md 2b where it is
+silent.
 
-Each returns per-row values or local *sums*: whoever calls divides by counts over the global batch. All of them compute in float32.
+Each returns per-row values or local *sums*: whoever calls divides by counts over the global batch.
+All of them compute in float32.
 """
 
 from __future__ import annotations
@@ -14,50 +16,66 @@ IGNORED = -100  # the label of a padded position, as everywhere in torch and tra
 
 
 def target_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of each target, and its length in tokens: two ``[rows]`` tensors. Nats.
+    """Negative log-likelihood of each target, and its length in tokens: two ``[rows]`` tensors.
+    Nats.
 
-    ``logits`` is ``[rows, tokens, vocabulary]``, ``labels`` ``[rows, tokens]`` with :data:`IGNORED` at padding. EOS counts like any token.
-    l(f(x), r) of the paper is the quotient of the two: the mean over one example's target tokens.
+    ``logits`` is ``[rows, tokens, vocabulary]``, ``labels`` ``[rows, tokens]`` with :data:`IGNORED`
+    at padding. EOS counts like any token. l(f(x), r) of the paper is the quotient of the two: the
+    mean over one example's target tokens.
     """
-    nll = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    nll = F.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
     return nll.view(labels.shape).sum(dim=1), (labels != IGNORED).sum(dim=1)
 
 
 def positive_term(nll: Tensor, weight: Tensor) -> Tensor:
-    """Equation (6) for rationales already selected: l_pos = w * l with w = s. No gradient reaches the weight. Any shape."""
+    """Equation (6) for rationales already selected: l_pos = w * l with w = s. No gradient reaches
+    the weight. Any shape.
+    """
     return weight.detach() * nll
 
 
 def negative_term(nll: Tensor, weight: Tensor, *, delta: float) -> Tensor:
-    """Equation (7) for rationales already selected: l_neg = w * min(l - delta, 0) with w = 1 - s, in [-delta, 0]. Any shape.
+    """Equation (7) for rationales already selected: l_neg = w * min(l - delta, 0) with w = 1 - s,
+    in [-delta, 0]. Any shape.
 
-    Written with relu, so that the gradient at l = delta is 0 (clamp and minimum leave half or all of it).
+    Written with relu, so that the gradient at l = delta is 0 (clamp and minimum leave half or all
+    of it).
     """
     return -weight.detach() * F.relu(delta - nll)
 
 
 def contrastive_term(positive: Tensor, negative: Tensor, *, beta: float) -> Tensor:
-    """The bracket of equation (3), l_pos - beta * l_neg, per question. A missing side is a 0. ``[questions]``."""
+    """The bracket of equation (3), l_pos - beta * l_neg, per question. A missing side is a 0.
+    ``[questions]``.
+    """
     return positive - beta * negative
 
 
 def token_peaks(logits: Tensor, labels: Tensor) -> Tensor:
-    """The highest probability that each token of the vocabulary has at any place of a target: ``[rows, vocabulary]``. Shapes as above."""
+    """The highest probability that each token of the vocabulary has at any place of a target:
+    ``[rows, vocabulary]``. Shapes as above.
+    """
     probabilities = logits.float().softmax(dim=-1)
     return probabilities.masked_fill((labels == IGNORED)[..., None], 0.0).amax(dim=1)
 
 
 def mutual_information_term(label: Tensor, rationale: Tensor, *, double_softmax: bool) -> Tensor:
-    """Cross-entropy of the rationale's token distribution under the label's, from their :func:`token_peaks`: ``[questions]``.
+    """Cross-entropy of the rationale's token distribution under the label's, from their
+    :func:`token_peaks`: ``[questions]``.
 
-    (Chen et al. 2024.) Peaks are divided by their sum to make distributions, and no gradient reaches the label's side. The paper's public
-    code hands the rationale's peaks to a function that takes a softmax once more; ``double_softmax`` does so too.
+    (Chen et al. 2024.) Peaks are divided by their sum to make distributions, and no gradient
+    reaches the label's side. The paper's public code hands the rationale's peaks to a function that
+    takes a softmax once more; ``double_softmax`` does so too.
     """
     wanted = label.detach() / label.detach().sum(dim=-1, keepdim=True).clamp(min=1e-9)
     if double_softmax:
         given = rationale.log_softmax(dim=-1)
     else:
-        given = (rationale / rationale.sum(dim=-1, keepdim=True).clamp(min=1e-9)).clamp(min=1e-9).log()
+        given = (
+            (rationale / rationale.sum(dim=-1, keepdim=True).clamp(min=1e-9)).clamp(min=1e-9).log()
+        )
     return -(wanted * given).sum(dim=-1)
 
 
@@ -67,11 +85,14 @@ def log_odds(nll: Tensor) -> Tensor:
     return -nll - (-torch.expm1(-nll)).log()
 
 
-def discriminator_terms(positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
-    """Equation (2), LSE(s_neg) - LSE(s_pos), for each question that has both kinds: ``[two-sided questions]``.
+def discriminator_terms(
+    positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor
+) -> Tensor:
+    """Equation (2), LSE(s_neg) - LSE(s_pos), for each question that has both kinds: ``[two-sided
+    questions]``.
 
-    Scores and masks are ``[questions, rationales]``. Questions with one kind only are dropped *before* the log-sum-exp: masked after it,
-    they would send NaN into the gradient.
+    Scores and masks are ``[questions, rationales]``. Questions with one kind only are dropped
+    *before* the log-sum-exp: masked after it, they would send NaN into the gradient.
     """
     two_sided = positive_mask.any(dim=1) & negative_mask.any(dim=1)
     positive, negative = positive[two_sided], negative[two_sided]
@@ -82,22 +103,38 @@ def discriminator_terms(positive: Tensor, negative: Tensor, positive_mask: Tenso
 
 
 def cross_entropy_terms(
-    positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor, *, smoothing: float = 0.0
+    positive: Tensor,
+    negative: Tensor,
+    positive_mask: Tensor,
+    negative_mask: Tensor,
+    *,
+    smoothing: float = 0.0,
 ) -> Tensor:
-    """Binary cross-entropy on *logits*, each side's mean weighing half, for each question that has both kinds: ``[two-sided questions]``.
+    """Binary cross-entropy on *logits*, each side's mean weighing half, for each question that has
+    both kinds: ``[two-sided questions]``.
 
-    A proper score, unlike equation (2): a rationale that is right 70 % of the time goes to 0.70 where both sides are as frequent. Nats.
-    ``smoothing`` makes 1 - smoothing and smoothing of the targets 1 and 0 (Szegedy et al. 2016, arXiv 1512.00567).
+    A proper score, unlike equation (2): a rationale that is right 70 % of the time goes to 0.70
+    where both sides are as frequent. Nats. ``smoothing`` makes 1 - smoothing and smoothing of the
+    targets 1 and 0 (Szegedy et al. 2016, arXiv 1512.00567).
     """
     two_sided = positive_mask.any(dim=1) & negative_mask.any(dim=1)
     # -log sigmoid(z) = softplus(-z), and softplus(z) = softplus(-z) + z.
-    sides = ((F.softplus(-positive) + smoothing * positive, positive_mask), (F.softplus(negative) - smoothing * negative, negative_mask))
-    means = [(values.where(mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1))[two_sided] for values, mask in sides]
+    sides = (
+        (F.softplus(-positive) + smoothing * positive, positive_mask),
+        (F.softplus(negative) - smoothing * negative, negative_mask),
+    )
+    means = [
+        (values.where(mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1))[two_sided]
+        for values, mask in sides
+    ]
     return (means[0] + means[1]) / 2
 
 
-def bradley_terry_terms(positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
-    """-log sigmoid(z_pos - z_neg) on *logits*, the mean over a question's pairs (Bradley and Terry 1952): ``[two-sided questions]``.
+def bradley_terry_terms(
+    positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor
+) -> Tensor:
+    """-log sigmoid(z_pos - z_neg) on *logits*, the mean over a question's pairs (Bradley and Terry
+    1952): ``[two-sided questions]``.
 
     It sees differences within a question only, so it cannot learn how hard the question is.
     """
@@ -107,10 +144,17 @@ def bradley_terry_terms(positive: Tensor, negative: Tensor, positive_mask: Tenso
     return (values.sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1))[two_sided]
 
 
-def weighted_loss(prediction: Scalar, contrast: Scalar, discriminator: Scalar = 0.0, *, alphas: tuple[float, float, float]) -> Scalar:
+def weighted_loss(
+    prediction: Scalar,
+    contrast: Scalar,
+    discriminator: Scalar = 0.0,
+    *,
+    alphas: tuple[float, float, float],
+) -> Scalar:
     """Equation (8): alpha1 * L_pred + alpha2 * L_cl + alpha3 * L_D.
 
-    The student's step leaves L_D out (it has no weights of the student in it); the discriminator's step leaves alpha3 out, because under
-    Adam a constant factor does nothing: its learning rate decays instead.
+    The student's step leaves L_D out (it has no weights of the student in it); the discriminator's
+    step leaves alpha3 out, because under Adam a constant factor does nothing: its learning rate
+    decays instead.
     """
     return alphas[0] * prediction + alphas[1] * contrast + alphas[2] * discriminator

@@ -1,5 +1,6 @@
-"""The reference of a preference loss: what the student as it was at the start makes of every candidate. It never changes, so a round's
-candidates are asked about once, not step by step."""
+"""The reference of a preference loss: what the student as it was at the start makes of every
+candidate. It never changes, so a round's candidates are asked about once, not step by step.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +13,26 @@ from qcrd_ray.method.objectives import Objective
 from qcrd_ray.method.student import StudentStep
 
 
-def reference_losses(start: StudentStep, examples: Sequence[Example], *, pad: int, batch_size: int) -> list[list[float]]:
-    """The summed losses of each example's candidates under ``start``, positives before negatives: over the tokens that its objective's
-    loss counts, in nats. ``batch_size`` examples of like length are read at a time."""
+def reference_losses(
+    start: StudentStep, examples: Sequence[Example], *, pad: int, batch_size: int
+) -> list[list[float]]:
+    """The summed losses of each example's candidates under ``start``, positives before negatives:
+    over the tokens that its objective's
+    loss counts, in nats. ``batch_size`` examples of like length are read at a time.
+    """
     device = next(start.parameters()).device
     found: list[list[float]] = [[] for _ in examples]
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].explain))
     for first in range(0, len(order), batch_size):
         chunk = order[first : first + batch_size]
-        asked = [replace(examples[i], label=None) for i in chunk]  # the label head has no candidates
+        # the label head has no candidates
+        asked = [replace(examples[i], label=None) for i in chunk]
         batch = collate(asked, start.objective, pad=pad, to_refer=True)
         flat = iter(start.candidate_losses(batch.to(device)).tolist())
         for i in chunk:
-            found[i] = [next(flat) for side in start.objective.candidates(examples[i]) for _ in side]
+            found[i] = [
+                next(flat) for side in start.objective.candidates(examples[i]) for _ in side
+            ]
     return found
 
 
@@ -36,4 +44,8 @@ def refer(example: Example, objective: Objective, losses: Iterable[float]) -> Ex
         return tuple(replace(rationale, reference=next(flat)) for rationale in side)
 
     positives, negatives = objective.candidates(example)
-    return replace(example, positives=referred(positives), negatives=referred(negatives)) if positives or negatives else example
+    return (
+        replace(example, positives=referred(positives), negatives=referred(negatives))
+        if positives or negatives
+        else example
+    )

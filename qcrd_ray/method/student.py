@@ -1,8 +1,11 @@
-"""The student, and one training step of it: read each question once, score all rationales, train on the chosen ones.
+"""The student, and one training step of it: read each question once, score all rationales, train on
+the chosen ones.
 
-All K rationales of a question share one reading of it (:mod:`qcrd_ray.method.reading`). They are scored without gradient, and only the
-selected positive and negative are run with it (exact without dropout, METHOD.md 2b). The scoring pass sees the reading that will be
-trained on, dropout and all, through a decoder in eval mode: a question's candidates are compared under equal conditions.
+All K rationales of a question share one reading of it (:mod:`qcrd_ray.method.prefix`). They are
+scored without gradient, and only the selected positive and negative are run with it (exact without
+dropout, METHOD.md 2b). The scoring pass sees the reading that will be
+trained on, dropout and all, through a decoder in eval mode: a question's candidates are compared
+under equal conditions.
 """
 
 from __future__ import annotations
@@ -14,57 +17,92 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts
 from qcrd_ray.method.losses import IGNORED, target_nll, token_peaks
 from qcrd_ray.method.objectives import Forward, Objective, Targets
-from qcrd_ray.method.reading import Reading, read
+from qcrd_ray.method.prefix import Reading, read
 from qcrd_ray.method.selection import Selection
 
-DROPOUTS = ("dropout_rate", "dropout", "attention_dropout", "activation_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop")
+DROPOUTS = (
+    "dropout_rate",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+)
 
 
 class StudentOutput(NamedTuple):
-    """``loss``: the micro-batch's part of the global loss, to call backward on. ``sums``: what to log, added over batches and ranks.
-    ``tokens``: how many the student read, a scalar to add likewise; an integer, since float32 would round what a long round reads."""
+    """``loss``: the micro-batch's part of the global loss, to call backward on. ``sums``: what to
+    log, added over batches and ranks. ``tokens``: how many the student read, a scalar to add
+    likewise; an integer, since float32 would round what a long round reads.
+    """
 
     loss: Tensor
     sums: Tensor
     tokens: Tensor
 
 
-def load_student(path: str | Path, *, dropout: float | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
-    """An encoder-decoder or a decoder-only model from a folder or the hub, in float32. ``dropout`` (None: the model's own) replaces all
+def load_student(
+    path: str | Path, *, dropout: float | None = None, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """An encoder-decoder or a decoder-only model from a folder or the hub, in float32. ``dropout``
+    (None: the model's own) replaces all
     of its rates.
 
-    From safetensors only: reading a pickled checkpoint can run foreign code. ValueError: the model is of neither kind.
+    From safetensors only: reading a pickled checkpoint can run foreign code. ValueError: the model
+    is of neither kind.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     auto = auto_class(config)
     if auto is None:
-        raise ValueError(f"{path}: a {config.model_type} model writes no text; a student is an encoder-decoder or a causal language model")
+        raise ValueError(
+            f"{path}: a {config.model_type} model writes no text; a student is an encoder-decoder"
+            " or a causal language model"
+        )
     if dropout is not None:
         for name in DROPOUTS:
             if hasattr(config, name):
                 setattr(config, name, dropout)
-    return auto.from_pretrained(path, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code)
+    return auto.from_pretrained(
+        path,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+    )
 
 
-def auto_class(config: PretrainedConfig) -> type[AutoModelForSeq2SeqLM | AutoModelForCausalLM] | None:
+def auto_class(
+    config: PretrainedConfig,
+) -> type[AutoModelForSeq2SeqLM | AutoModelForCausalLM] | None:
     """What loads a student of this configuration; None: it is of neither kind."""
     if config.is_encoder_decoder:
         return AutoModelForSeq2SeqLM
-    is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
+    is_causal = any(
+        name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ()
+    )
     return AutoModelForCausalLM if is_causal else None
 
 
 class StudentStep(nn.Module):
-    """The student together with its objective, as one module: ``deepspeed.initialize(model=StudentStep(...))``.
+    """The student together with its objective, as one module:
+    ``deepspeed.initialize(model=StudentStep(...))``.
 
-    ``forward`` does everything for one micro-batch, so every parameter is used under the engine's hooks, and makes the same module calls
-    whatever the micro-batch holds. With W workers and G micro-batches, DeepSpeed divides by both: call
+    ``forward`` does everything for one micro-batch, so every parameter is used under the engine's
+    hooks, and makes the same module calls whatever the micro-batch holds. With W workers and G
+    micro-batches, DeepSpeed divides by both: call
     ``engine.backward(W * G * output.loss)``.
     """
 
@@ -74,14 +112,18 @@ class StudentStep(nn.Module):
         self.objective = objective
 
     def forward(self, batch: MicroBatch, counts: Counts) -> StudentOutput:
-        """``counts`` are those of the global batch (``objectives.total_counts``), not of ``batch``."""
+        """``counts`` are those of the global batch (``objectives.total_counts``), not of
+        ``batch``.
+        """
         reading = read(self.student, batch.inputs, batch.input_mask)
         forward = Forward(self._targets(reading, batch.labels, batch.label_rows))
         if self.objective.explains:
             nll = None
             if self.objective.chooses_by_loss:
                 with torch.no_grad(), evaluating(self.student):
-                    nll = self._targets(reading, batch.candidates, batch.candidate_rows, batch.skips).mean
+                    nll = self._targets(
+                        reading, batch.candidates, batch.candidate_rows, batch.skips
+                    ).mean
             chosen = self.objective.select(nll, batch)
             forward = Forward(forward.label, chosen, *self._chosen(batch, reading, chosen))
         loss, sums = self.objective.loss(batch, forward, counts)
@@ -89,28 +131,42 @@ class StudentStep(nn.Module):
 
     @torch.no_grad()
     def candidate_losses(self, batch: MicroBatch) -> Tensor:
-        """The summed loss of each candidate, ``[candidates]``, in nats: eval mode, without gradient."""
+        """The summed loss of each candidate, ``[candidates]``, in nats: eval mode, without
+        gradient.
+        """
         with evaluating(self.student):
             reading = read(self.student, batch.inputs, batch.input_mask)
             return self._targets(reading, batch.candidates, batch.candidate_rows, batch.skips).nll
 
     def _tokens(self, batch: MicroBatch, chosen: Selection | None) -> Tensor:
-        """How many tokens the step reads, a scalar: each input once, each label, all candidates where they are scored to choose, and then
-        those chosen. Neither padding, nor dummy rows, nor what gradient checkpointing reads again. The same for both kinds of student."""
+        """How many tokens the step reads, a scalar: each input once, each label, all candidates
+        where they are scored to choose, and then those chosen. Neither padding, nor dummy rows, nor
+        what gradient checkpointing reads again. The same for both kinds of student.
+        """
         inputs = batch.input_mask.sum() if batch.label_real.any() or len(batch.positives) else 0
         labels = ((batch.labels != IGNORED).sum(dim=1) * batch.label_real).sum()
         if chosen is None:
             return inputs + labels
         scored = (batch.positives, batch.negatives) if self.objective.chooses_by_loss else ()
         lengths = (batch.candidates != IGNORED).sum(dim=1)
-        return inputs + labels + sum(lengths[side].where(side >= 0, 0).sum() for side in (*scored, *chosen))
+        return (
+            inputs
+            + labels
+            + sum(lengths[side].where(side >= 0, 0).sum() for side in (*scored, *chosen))
+        )
 
-    def _chosen(self, batch: MicroBatch, reading: Reading, chosen: Selection) -> tuple[Targets, Targets]:
-        """Losses of the chosen candidates with gradient, ``[questions, chosen]`` a side; an absent one is a target without tokens."""
+    def _chosen(
+        self, batch: MicroBatch, reading: Reading, chosen: Selection
+    ) -> tuple[Targets, Targets]:
+        """Losses of the chosen candidates with gradient, ``[questions, chosen]`` a side; an absent
+        one is a target without tokens.
+        """
         indices = torch.cat([side.flatten() for side in chosen])
         present = indices >= 0
         rows = indices[present] if present.any() else indices.new_zeros(1)
-        targets = self._targets(reading, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows])
+        targets = self._targets(
+            reading, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows]
+        )
         places = present.nonzero()[:, 0]
         sizes = [side.numel() for side in chosen]
         columns = []
@@ -118,17 +174,30 @@ class StudentStep(nn.Module):
             if values is None:
                 columns.append((None, None))
                 continue
-            spread = values.new_zeros(len(indices), *values.shape[1:]).index_copy(0, places, values[: len(places)])
-            columns.append([part.view(*side.shape, *values.shape[1:]) for part, side in zip(spread.split(sizes), chosen, strict=True)])
+            spread = values.new_zeros(len(indices), *values.shape[1:]).index_copy(
+                0, places, values[: len(places)]
+            )
+            columns.append(
+                [
+                    part.view(*side.shape, *values.shape[1:])
+                    for part, side in zip(spread.split(sizes), chosen, strict=True)
+                ]
+            )
         return tuple(Targets(*side) for side in zip(*columns, strict=True))
 
-    def _targets(self, reading: Reading, labels: Tensor, rows: Tensor, skips: Tensor | None = None) -> Targets:
-        """One decoder pass: the losses of ``labels`` ``[targets, tokens]`` given the inputs in ``rows`` ``[targets]``; the first ``skips``
-        ``[targets]`` tokens of each are read, and not counted."""
+    def _targets(
+        self, reading: Reading, labels: Tensor, rows: Tensor, skips: Tensor | None = None
+    ) -> Targets:
+        """One decoder pass: the losses of ``labels`` ``[targets, tokens]`` given the inputs in
+        ``rows`` ``[targets]``; the first ``skips`` ``[targets]`` tokens of each are read, and not
+        counted.
+        """
         labels = labels[:, : int((labels != IGNORED).sum(dim=1).max())]
         logits = reading.logits(labels, rows)
         if skips is not None:
-            labels = labels.masked_fill(torch.arange(labels.shape[1], device=labels.device) < skips[:, None], IGNORED)
+            labels = labels.masked_fill(
+                torch.arange(labels.shape[1], device=labels.device) < skips[:, None], IGNORED
+            )
         peaks = token_peaks(logits, labels) if self.objective.pools else None
         return Targets(*target_nll(logits, labels), peaks)
 

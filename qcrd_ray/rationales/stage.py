@@ -1,8 +1,10 @@
 """The stage: questions are read, asked where they are not finished, and summed up.
 
-    questions ──▶ asks.parquet ──read──▶ blocks ──Asker actors──▶ rationale sets ──write──▶ rows/*.parquet
+    questions ──▶ asks.parquet ──read──▶ blocks ──Asker actors──▶ rationale sets ──write──▶
+    rows/*.parquet
 
-A plain Ray Data job with Ray Data's own row checkpoint, because that plan (read, maps, write) is the one it can resume.
+A plain Ray Data job with Ray Data's own row checkpoint, because that plan (read, maps, write) is
+the one it can resume.
 """
 
 from __future__ import annotations
@@ -18,43 +20,50 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
-from qcrd_ray.cluster import Bundle, require, tie
+from qcrd_ray.cluster.resources import Bundle, require, tie
+from qcrd_ray.data.overlap import same_questions
+from qcrd_ray.data.records import Outcome, Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.live_metrics import RationaleMetrics
-from qcrd_ray.notes import same_questions
-from qcrd_ray.progress import Report, silent
-from qcrd_ray.questions import load_split, read_split
 from qcrd_ray.rationales.asking import Asker, Tally
-from qcrd_ray.rationales.ids import ask_id
-from qcrd_ray.rationales.manifest import Manifest, summarise
-from qcrd_ray.rationales.store import Store
+from qcrd_ray.rationales.store import Manifest, Store, ask_id, summarise
 from qcrd_ray.recipe import GenerationRecipe, Recipe
-from qcrd_ray.records import Outcome, Question
-from qcrd_ray.run_folder import RunFolder
+from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.live_metrics import RationaleMetrics
+from qcrd_ray.run.progress import Report, silent
 from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.questions import load_split, read_split
 from qcrd_ray.teacher import Teacher, teacher_for
 
 POLL_S = 0.5
 FILES_CPUS = 0.25  # reading and writing blocks of text is light work
 
 
-def generate_splits(recipe: Recipe, folder: RunFolder, splits: Sequence[str], *, report: Report = silent) -> list[Manifest]:
+def generate_splits(
+    recipe: Recipe, folder: RunFolder, splits: Sequence[str], *, report: Report = silent
+) -> list[Manifest]:
     """:func:`generate` for several splits with one start of the teacher."""
     with teacher_for(recipe) as teacher:
         return [generate(recipe, folder, split, report=report, teacher=teacher) for split in splits]
 
 
 def generate(
-    recipe: Recipe, folder: RunFolder, split: str = "train", *, report: Report = silent, teacher: Teacher | None = None
+    recipe: Recipe,
+    folder: RunFolder,
+    split: str = "train",
+    *,
+    report: Report = silent,
+    teacher: Teacher | None = None,
 ) -> Manifest:
-    """Ask the teacher every question of ``split`` that is not finished, and leave voted rationales in ``folder.rationales(split)``.
+    """Ask the teacher every question of ``split`` that is not finished, and leave voted rationales
+    in ``folder.rationales(split)``.
 
-    Started again after whatever ended it, it asks for the missing and the failed rows only; with nothing to ask the teacher is not even
-    started. ``teacher``: one to share between calls; none makes, starts and stops the recipe's own. Ray must be connected.
+    Started again after whatever ended it, it asks for the missing and the failed rows only; with
+    nothing to ask the teacher is not even started. ``teacher``: one to share between calls; none
+    makes, starts and stops the recipe's own. Ray must be connected.
 
     Raises:
-        UserError: the questions cannot be read, the teacher cannot be started, it stopped before it had been asked everything, or it
-            answered nothing that can be used for any question.
+        UserError: the questions cannot be read, the teacher cannot be started, it stopped before it
+            had been asked everything, or it answered nothing that can be used for any question.
     """
     if teacher is None:
         with teacher_for(recipe) as own:
@@ -67,9 +76,19 @@ def generate(
     call = None
     if finished < len(asks):
         teacher.start(report)
-        call = _ask_missing(recipe, teacher, store, total=len(asks), finished=finished, report=report)
+        call = _ask_missing(
+            recipe, teacher, store, total=len(asks), finished=finished, report=report
+        )
     overlap = _overlap(recipe, questions) if split == "train" else {}
-    manifest = summarise(recipe, store, split=split, rejected=len(rejected), asked=len(asks), overlap=overlap, call=call)
+    manifest = summarise(
+        recipe,
+        store,
+        split=split,
+        rejected=len(rejected),
+        asked=len(asks),
+        overlap=overlap,
+        call=call,
+    )
     report(len(asks), len(asks), _note(Counter(manifest.outcomes)))
     _refuse_stopped(store, manifest)
     _refuse_useless(recipe, store, manifest)
@@ -77,65 +96,111 @@ def generate(
 
 
 def bundles(generation: GenerationRecipe) -> list[Bundle]:
-    """What asking takes beside the teacher: the actors that ask, and one CPU near them for Ray Data's own small tasks."""
-    return [*[{"CPU": 1.0, **generation.resources_per_actor}] * generation.actors, {"CPU": 1.0, **tie(generation.resources_per_actor)}]
+    """What asking takes beside the teacher: the actors that ask, and one CPU near them for Ray
+    Data's own small tasks.
+    """
+    return [
+        *[{"CPU": 1.0, **generation.resources_per_actor}] * generation.actors,
+        {"CPU": 1.0, **tie(generation.resources_per_actor)},
+    ]
 
 
 def _asks(recipe: Recipe, teacher: Teacher, questions: Sequence[Question]) -> dict[str, Question]:
     """The questions under their ids; see :func:`ask_id`."""
     task = build_task(recipe.task)
-    asked = {"teacher": teacher.identity(), "sampling": {**recipe.sampling.model_dump(mode="json"), "seed": recipe.seed}}
-    return {ask_id(question, teacher.prompt(task, question), **asked): question for question in questions}
+    asked = {
+        "teacher": teacher.identity(),
+        "sampling": {**recipe.sampling.model_dump(mode="json"), "seed": recipe.seed},
+    }
+    return {
+        ask_id(question, teacher.prompt(task, question), **asked): question
+        for question in questions
+    }
 
 
 def _overlap(recipe: Recipe, training: Sequence[Question]) -> dict[str, dict]:
     """Which questions of the splits that are measured on stand among those that are trained on."""
-    measured = {name: load_split(recipe, name)[0] for name in ("validation", "test", "held_out") if getattr(recipe.data, name) is not None}
+    measured = {
+        name: load_split(recipe, name)[0]
+        for name in ("validation", "test", "held_out")
+        if getattr(recipe.data, name) is not None
+    }
     found = {name: same_questions(questions, training) for name, questions in measured.items()}
     return {name: {"ids": ids, "of": len(measured[name])} for name, ids in found.items() if ids}
 
 
-def _ask_missing(recipe: Recipe, teacher: Teacher, store: Store, *, total: int, finished: int, report: Report) -> dict:
-    """Run the Ray Data job over what the checkpoint does not hold; what it took, for the manifest."""
+def _ask_missing(
+    recipe: Recipe, teacher: Teacher, store: Store, *, total: int, finished: int, report: Report
+) -> dict:
+    """Run the Ray Data job over what the checkpoint does not hold; what it took, for the
+    manifest.
+    """
     settings = recipe.generation
-    require(bundles(settings), what="asking the teacher (generation.actors)", timeout_s=recipe.ray.schedule_timeout_s)
+    require(
+        bundles(settings),
+        what="asking the teacher (generation.actors)",
+        timeout_s=recipe.ray.schedule_timeout_s,
+    )
     tally = Tally.options(resources=tie(settings.resources_per_actor)).remote()
     start = time.monotonic()
-    calls_at_once = -(-settings.requests_in_flight * settings.questions_per_request // settings.rows_per_block) + 1
-    with _data_context(store, settings), _reporting(recipe.name, tally, report, total=total, finished=finished):
+    calls_at_once = (
+        -(-settings.requests_in_flight * settings.questions_per_request // settings.rows_per_block)
+        + 1
+    )
+    with (
+        _data_context(store, settings),
+        _reporting(recipe.name, tally, report, total=total, finished=finished),
+    ):
         files = {"num_cpus": FILES_CPUS, "resources": tie(settings.resources_per_actor)}
         asks = ray.data.read_parquet(str(store.asks), **files)
-        # Ray Data saves finished rows a block at a time, and without this it reads everything into one block.
+        # Ray Data saves finished rows a block at a time, and without this it reads everything into
+        # one block.
         blocks = asks.repartition(target_num_rows_per_block=settings.rows_per_block)
         rows = blocks.map_batches(
             Asker,
             fn_constructor_args=(recipe, teacher, lambda counts: tally.add.remote(counts)),
             batch_size=settings.rows_per_block,
             batch_format="pyarrow",
-            # One block more than fills the requests in flight, so that they stay in flight while a block's last ones are awaited.
+            # One block more than fills the requests in flight, so that they stay in flight while a
+            # block's last ones are awaited.
             compute=ActorPoolStrategy(
-                size=settings.actors, max_concurrent_calls_per_actor=calls_at_once, max_tasks_in_flight_per_actor=calls_at_once + 1
+                size=settings.actors,
+                max_concurrent_calls_per_actor=calls_at_once,
+                max_tasks_in_flight_per_actor=calls_at_once + 1,
             ),
             num_cpus=1,
             resources=settings.resources_per_actor,
         )
-        # Each block is written as it is finished; more writers at once than blocks that finish at once would only be more processes.
+        # Each block is written as it is finished; more writers at once than blocks that finish at
+        # once would only be more processes.
         rows.write_parquet(str(store.rows), ray_remote_args=files, concurrency=settings.actors + 1)
-    return {"asked": total - finished, **_speed(ray.get(tally.read.remote()), seconds=time.monotonic() - start)}
+    return {
+        "asked": total - finished,
+        **_speed(ray.get(tally.read.remote()), seconds=time.monotonic() - start),
+    }
 
 
 @contextmanager
 def _data_context(store: Store, settings: GenerationRecipe) -> Iterator[None]:
-    """Ray Data's settings for this job: the row checkpoint, its share of the cluster, and no progress bars or log lines beside ours."""
+    """Ray Data's settings for this job: the row checkpoint, its share of the cluster, and no
+    progress bars or log lines beside ours.
+    """
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that there are no progress bars
+    # warns that there are no progress bars
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     before = DataContext.get_current()
     context = before.copy()
     context.enable_progress_bars = False
-    context.use_datasource_v2 = False  # its Parquet reader starts 32 actors to read the footer of one file
-    # Ray Data asks the autoscaler for plain CPUs, whatever its tasks are tied to: without a limit, for nodes of other groups too.
-    context.execution_options.resource_limits = ExecutionResources.for_limits(cpu=2 * sum(bundle["CPU"] for bundle in bundles(settings)))
-    context.checkpoint_config = CheckpointConfig("id", str(store.checkpoint), delete_checkpoint_on_success=False)
+    # its Parquet reader starts 32 actors to read the footer of one file
+    context.use_datasource_v2 = False
+    # Ray Data asks the autoscaler for plain CPUs, whatever its tasks are tied to: without a limit,
+    # for nodes of other groups too.
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        cpu=2 * sum(bundle["CPU"] for bundle in bundles(settings))
+    )
+    context.checkpoint_config = CheckpointConfig(
+        "id", str(store.checkpoint), delete_checkpoint_on_success=False
+    )
     DataContext._set_current(context)
     try:
         yield
@@ -159,7 +224,11 @@ def _reporting(run: str, tally, report: Report, *, total: int, finished: int) ->
             live.tell(counts)
             speed = counts["tokens_out"] / (time.monotonic() - start)
             # A block whose actor died is asked, and so counted, twice.
-            report(min(finished + counts["rows"], total), total, _note(counts) + (f", {speed:,.0f} tokens/s" if speed else ""))
+            report(
+                min(finished + counts["rows"], total),
+                total,
+                _note(counts) + (f", {speed:,.0f} tokens/s" if speed else ""),
+            )
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -172,7 +241,11 @@ def _reporting(run: str, tally, report: Report, *, total: int, finished: int) ->
 
 
 def _note(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[outcome.value]} {outcome.value.replace('_', ' ')}" for outcome in Outcome if counts[outcome.value])
+    return ", ".join(
+        f"{counts[outcome.value]} {outcome.value.replace('_', ' ')}"
+        for outcome in Outcome
+        if counts[outcome.value]
+    )
 
 
 def _speed(counts: Counter[str], *, seconds: float) -> dict:
@@ -189,29 +262,45 @@ def _refuse_stopped(store: Store, manifest: Manifest) -> None:
     """Going on would train on the questions that happened to come before the teacher stopped."""
     columns = ["outcome", "attempts", "reason"]
     rows = (row for table in store.tables(columns) for row in table.to_pylist())
-    reasons = Counter(row["reason"] for row in rows if row["outcome"] == Outcome.FAILED and row["attempts"] == 0)
+    reasons = Counter(
+        row["reason"] for row in rows if row["outcome"] == Outcome.FAILED and row["attempts"] == 0
+    )
     if reasons:
         raise UserError(
-            f"the teacher stopped before {reasons.total()} of the {manifest.rows} questions of {manifest.split}: "
-            f"{reasons.most_common(1)[0][0]}\nWhat it answered lies in the run folder; the next run asks the missing questions only."
+            f"the teacher stopped before {reasons.total()} of the {manifest.rows} questions of"
+            f" {manifest.split}: {reasons.most_common(1)[0][0]}\nWhat it answered lies in the run"
+            " folder; the next run asks the missing questions only."
         )
 
 
 def _refuse_useless(recipe: Recipe, store: Store, manifest: Manifest) -> None:
-    """Nothing to train on is the user's to mend: show what came back and name the fields that could be wrong."""
+    """Nothing to train on is the user's to mend: show what came back and name the fields that could
+    be wrong.
+    """
     useful = (Outcome.ACCEPTED, Outcome.NO_CONSENSUS)
     if any(manifest.outcomes[outcome] for outcome in useful):
         return
-    row = next(store.tables(["question_id", "outcome", "reason", "completions"])).slice(0, 1).to_pylist()[0]
+    row = (
+        next(store.tables(["question_id", "outcome", "reason", "completions"]))
+        .slice(0, 1)
+        .to_pylist()[0]
+    )
     told = ", ".join(f"{count} {outcome}" for outcome, count in manifest.outcomes.items() if count)
     example = f"question {row['question_id']!r} ended as {row['outcome']}: {row['reason']}"
     if row["completions"]:
         example += f"\n  the teacher wrote: {row['completions'][0]['text'][:300]!r}"
     if row["outcome"] == Outcome.UNPARSED:
         mend = (
-            f"Change what the teacher is told with task.instruction and task.examples (task.kind is {recipe.task.kind}), "
-            f"or give it more room with sampling.max_tokens (now {recipe.sampling.max_tokens})."
+            "Change what the teacher is told with task.instruction and task.examples (task.kind is"
+            f" {recipe.task.kind}), or give it more room with sampling.max_tokens (now"
+            f" {recipe.sampling.max_tokens})."
         )
     else:
-        mend = "Look at the teacher.* section of the recipe; failed rows are asked again by the next run."
-    raise UserError(f"the teacher answered nothing that can be used for any question of {manifest.split} ({told})\n  {example}\n{mend}")
+        mend = (
+            "Look at the teacher.* section of the recipe; failed rows are asked again by the next"
+            " run."
+        )
+    raise UserError(
+        f"the teacher answered nothing that can be used for any question of {manifest.split}"
+        f" ({told})\n  {example}\n{mend}"
+    )

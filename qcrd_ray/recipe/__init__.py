@@ -1,28 +1,37 @@
-"""The recipe: one typed tree that says which task, which teacher, which student and which objective.
+"""The recipe: one typed tree that says which task, which teacher, which student and which
+objective.
 
-Every number that the paper leaves open is a field here, with the paper's value (or the house's, where it has none) as its default.
-``qcrd_ray.recipe_file`` reads recipes from YAML; this package only says what a recipe is and which values can make sense, section by
-section, and here what they must agree on.
+Every number that the paper leaves open is a field here, with the paper's value (or the house's,
+where it has none) as its default. ``qcrd_ray.recipe.file`` reads recipes from YAML; this package
+only says what a recipe is and which values can make sense, section by section, and here what they
+must agree on.
 """
 
 from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.cluster import RayRecipe
-from qcrd_ray.recipe.comparison import CompareRecipe
+from qcrd_ray.recipe.base import Section
 from qcrd_ray.recipe.data import DataRecipe, Split
-from qcrd_ray.recipe.discriminator import DiscriminatorRecipe
-from qcrd_ray.recipe.evaluation import EvaluateRecipe
-from qcrd_ray.recipe.generation import GenerationRecipe, SamplingRecipe, VoteRecipe
-from qcrd_ray.recipe.negatives import NegativesRecipe
-from qcrd_ray.recipe.objective import ObjectiveName, ObjectiveRecipe
-from qcrd_ray.recipe.sections import Section
-from qcrd_ray.recipe.serving import ServingRecipe
+from qcrd_ray.recipe.evaluation import CompareRecipe, EvaluateRecipe
+from qcrd_ray.recipe.objective import (
+    DiscriminatorRecipe,
+    NegativesRecipe,
+    ObjectiveName,
+    ObjectiveRecipe,
+)
+from qcrd_ray.recipe.runtime import RayRecipe, ServingRecipe, TrackingRecipe
 from qcrd_ray.recipe.student import LoraRecipe, ScratchRecipe, StudentRecipe
 from qcrd_ray.recipe.task import Example, TaskRecipe
-from qcrd_ray.recipe.teacher import OpenAITeacher, RecordedTeacher, ServeTeacher, TeacherRecipe
-from qcrd_ray.recipe.tracking import TrackingRecipe
+from qcrd_ray.recipe.teacher import (
+    GenerationRecipe,
+    OpenAITeacher,
+    RecordedTeacher,
+    SamplingRecipe,
+    ServeTeacher,
+    TeacherRecipe,
+    VoteRecipe,
+)
 from qcrd_ray.recipe.training import TrainRecipe
 
 __all__ = [
@@ -59,7 +68,11 @@ class Recipe(Section):
     """One run. Sections that a run does not touch may be left out."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    run: str = Field(description="the run folder: an absolute path or URI, or a path relative to where `qcrd` is called")
+    run: str = Field(
+        description=(
+            "the run folder: an absolute path or URI, or a path relative to where `qcrd` is called"
+        )
+    )
     seed: int = 0
     task: TaskRecipe
     data: DataRecipe
@@ -81,14 +94,27 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _together(self):
         if self.sampling.temperature == 0.0 and self.sampling.k > 1:
-            raise ValueError("sampling.k > 1 at sampling.temperature 0 asks for the same text k times: raise the temperature or set k to 1")
+            raise ValueError(
+                "sampling.k > 1 at sampling.temperature 0 asks for the same text k times: raise the"
+                " temperature or set k to 1"
+            )
         if self.teacher.source == "openai" and self.generation.questions_per_request > 1:
-            raise ValueError("generation.questions_per_request: an openai teacher takes one question a request, so leave it at 1")
+            raise ValueError(
+                "generation.questions_per_request: an openai teacher takes one question a request,"
+                " so leave it at 1"
+            )
         if self.data.train.generate and self.task.kind != "word_problems":
-            raise ValueError(f"data.train.generate: only the word_problems task makes its own questions, not {self.task.kind}")
+            raise ValueError(
+                "data.train.generate: only the word_problems task makes its own questions, not"
+                f" {self.task.kind}"
+            )
         return self
 
     @property
     def lag(self) -> int:
         """Rounds between the snapshot that writes negatives and the round they are used in."""
-        return self.negatives.lag if self.negatives.lag != "auto" else max(1, min(5, self.train.rounds // 5))
+        return (
+            self.negatives.lag
+            if self.negatives.lag != "auto"
+            else max(1, min(5, self.train.rounds // 5))
+        )

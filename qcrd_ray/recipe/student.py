@@ -6,13 +6,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.sections import Count, Positive, Section, Share
+from qcrd_ray.recipe.base import Count, Positive, Section, Share
 
 
 class ScratchRecipe(Section):
-    """A small random student and a tokenizer trained on the questions: for trying the road on one's own data, not for accuracy."""
+    """A small random student and a tokenizer trained on the questions: for trying the road on one's
+    own data, not for accuracy.
+    """
 
-    kind: Literal["t5", "llama"] = Field("t5", description="an encoder-decoder, or a decoder-only model")
+    kind: Literal["t5", "llama"] = Field(
+        "t5", description="an encoder-decoder, or a decoder-only model"
+    )
     d_model: Count = 64
     d_ff: Count = 128
     layers: Count = 2
@@ -21,16 +25,22 @@ class ScratchRecipe(Section):
 
 
 class LoraRecipe(Section):
-    """Low-rank adapters (arXiv 2106.09685) instead of training all weights; needs the peft package. Written students have them merged."""
+    """Low-rank adapters (arXiv 2106.09685) instead of training all weights; needs the peft package.
+    Written students have them merged.
+    """
 
     rank: Count = 16
     alpha: Positive = Field(32.0, description="the adapters count alpha / rank")
     dropout: Share = 0.0
-    targets: tuple[str, ...] = Field((), description="names of linear layers, such as q_proj; none: all but the output's")
+    targets: tuple[str, ...] = Field(
+        (), description="names of linear layers, such as q_proj; none: all but the output's"
+    )
 
 
 class StudentRecipe(Section):
-    """The student: a T5-family encoder-decoder or a decoder-only model (Llama, Qwen), pretrained (`model`) or random (`scratch`)."""
+    """The student: a T5-family encoder-decoder or a decoder-only model (Llama, Qwen), pretrained
+    (`model`) or random (`scratch`).
+    """
 
     model: str | None = Field(None, description="hub id, folder, or `demo` for the shipped base")
     scratch: ScratchRecipe | None = None
@@ -38,16 +48,28 @@ class StudentRecipe(Section):
     max_target_tokens: Count = 256
     dropout: Share | None = Field(None, description="none: the model's own")
     chat: Literal["auto", "always", "never"] = Field(
-        "auto", description="decoder-only: put questions in the model's chat template: auto = where it has one"
+        "auto",
+        description=(
+            "decoder-only: put questions in the model's chat template: auto = where it has one"
+        ),
     )
     lora: LoraRecipe | None = Field(
-        None, description="{rank: 16, alpha: 32, dropout: 0, targets: []}: train adapters alone; none: all weights are trained"
+        None,
+        description=(
+            "{rank: 16, alpha: 32, dropout: 0, targets: []}: train adapters alone; none: all"
+            " weights are trained"
+        ),
     )
-    gradient_checkpointing: bool = Field(False, description="compute activations again in the backward pass, which saves memory for time")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute activations again in the backward pass, which saves memory for time",
+    )
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
     def _one_start(self):
         if (self.model is None) == (self.scratch is None):
-            raise ValueError("give exactly one of `model` (a pretrained student) and `scratch` (a random one)")
+            raise ValueError(
+                "give exactly one of `model` (a pretrained student) and `scratch` (a random one)"
+            )
         return self

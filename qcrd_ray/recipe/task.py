@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from qcrd_ray.recipe.sections import Count, Section
+from qcrd_ray.recipe.base import Count, Section
 
 KINDS = ("word_problems", "arithmetic", "multiple_choice", "nli", "short_text")
 
@@ -24,28 +24,51 @@ class Example(Section):
 class TaskRecipe(Section):
     """What kind of question is asked. A prompt field left empty takes the kind's own text."""
 
-    kind: str = Field(description=f"{' | '.join(KINDS)} | package.module:Class, a task of your own (see qcrd_ray/tasks/base.py)")
-    options: dict[str, Any] = Field({}, description="settings of a task of your own, which it finds in recipe.options")
+    kind: str = Field(
+        description=(
+            f"{' | '.join(KINDS)} | package.module:Class, a task of your own (see"
+            " qcrd_ray/tasks/base.py)"
+        )
+    )
+    options: dict[str, Any] = Field(
+        {}, description="settings of a task of your own, which it finds in recipe.options"
+    )
     system: str | None = None
-    instruction: str | None = Field(None, description="what the teacher is told to do with the question")
+    instruction: str | None = Field(
+        None, description="what the teacher is told to do with the question"
+    )
     examples: tuple[Example, ...] = ()
     thinking: tuple[str, str] | None = Field(
-        ("<think>", "</think>"), description="the marks around a reasoning model's thinking, which is kept apart from the rationale"
+        ("<think>", "</think>"),
+        description=(
+            "the marks around a reasoning model's thinking, which is kept apart from the rationale"
+        ),
     )
-    closing: str = Field("So the answer is {answer}.", description="how the student's explanations end; must hold {answer}")
+    closing: str = Field(
+        "So the answer is {answer}.",
+        description="how the student's explanations end; must hold {answer}",
+    )
     max_question_chars: Count = 20_000
 
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
-        if kind not in KINDS and not (":" in kind and all(part.isidentifier() for part in re.split("[.:]", kind))):
-            raise ValueError(f"expected {', '.join(KINDS)}, or a task of your own as package.module:Class, not {kind!r}")
+        if kind not in KINDS and not (
+            ":" in kind and all(part.isidentifier() for part in re.split("[.:]", kind))
+        ):
+            raise ValueError(
+                f"expected {', '.join(KINDS)}, or a task of your own as package.module:Class, not"
+                f" {kind!r}"
+            )
         return kind
 
     @model_validator(mode="after")
     def _read_options(self):
         if self.options and ":" not in self.kind:
-            raise ValueError(f"options: only a task of your own has them, and {self.kind} does not read {', '.join(self.options)}")
+            raise ValueError(
+                f"options: only a task of your own has them, and {self.kind} does not read"
+                f" {', '.join(self.options)}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -53,5 +76,8 @@ class TaskRecipe(Section):
         if "{answer}" not in self.closing:
             raise ValueError("closing must hold {answer}, e.g. 'So the answer is {answer}.'")
         if self.thinking is not None and not all(mark.strip() for mark in self.thinking):
-            raise ValueError("thinking must be two marks, e.g. ['<think>', '</think>'], or null where the teacher does not think aloud")
+            raise ValueError(
+                "thinking must be two marks, e.g. ['<think>', '</think>'], or null where the"
+                " teacher does not think aloud"
+            )
         return self

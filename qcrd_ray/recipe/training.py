@@ -1,4 +1,6 @@
-"""``train``: rounds, batches and workers of a training, and the validation that its best checkpoint is chosen on."""
+"""``train``: rounds, batches and workers of a training, and the validation that its best checkpoint
+is chosen on.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.sections import Count, NotNegative, Positive, Section
+from qcrd_ray.recipe.base import Count, NotNegative, Positive, Section
 
 
 class RoundRecipe(Section):
-    """The paper's "iteration": a fixed block of steps after which snapshots, negatives and D move on."""
+    """The paper's "iteration": a fixed block of steps after which snapshots, negatives and D move
+    on.
+    """
 
     unit: Literal["steps", "epochs"] = "epochs"
     size: Count = 1
@@ -34,12 +38,16 @@ class ValidateRecipe(Section):
 
 
 class TrainRecipe(Section):
-    """Ray Train and DeepSpeed. The batch of a step is a pure function of (seed, step); workers only share it out."""
+    """Ray Train and DeepSpeed. The batch of a step is a pure function of (seed, step); workers only
+    share it out.
+    """
 
     rounds: Count = 10
     round: RoundRecipe = RoundRecipe()
     batch_size: Count = Field(64, description="questions per optimizer step, over all workers")
-    micro_batch_size: Count | None = Field(None, description="questions a worker takes at a time; none: its whole share")
+    micro_batch_size: Count | None = Field(
+        None, description="questions a worker takes at a time; none: its whole share"
+    )
     workers: Count = 1
     worker: WorkerRecipe = WorkerRecipe()
     learning_rate: Positive = 5e-5
@@ -56,5 +64,8 @@ class TrainRecipe(Section):
     @model_validator(mode="after")
     def _shares(self):
         if self.batch_size < self.workers:
-            raise ValueError(f"batch_size ({self.batch_size}) is below workers ({self.workers}): some would have nothing to do")
+            raise ValueError(
+                f"batch_size ({self.batch_size}) is below workers ({self.workers}): some would have"
+                " nothing to do"
+            )
         return self

@@ -1,4 +1,6 @@
-"""The geometry of a chart: ticks that cover the data, scales from data to pixels, and the frame with both axes."""
+"""The geometry of a chart: ticks that cover the data, scales from data to pixels, and the frame
+with both axes.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qcrd_ray.report.markup import Markup, join, tag
+from qcrd_ray.report.html import Markup, join, tag
 
-WIDTH, HEIGHT = 400, 260  # of the view box: small enough that its letters can be read on a telephone
+# of the view box: small enough that its letters can be read on a telephone
+WIDTH, HEIGHT = 400, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 46  # LEFT: the least, see Axis.margin
-LABEL, TICK, LETTER = 20, 6, 7  # room for the label of a y axis, between a tick and the frame, and for a letter of a tick
+# room for the label of a y axis, between a tick and the frame, and for a letter of a tick
+LABEL, TICK, LETTER = 20, 6, 7
 
 
 def ticks(low: float, high: float, *, count: int = 5, whole: bool = False) -> list[float]:
-    """About ``count`` round values, evenly apart, from at most ``low`` to at least ``high``. ``whole``: whole numbers only.
+    """About ``count`` round values, evenly apart, from at most ``low`` to at least ``high``.
+    ``whole``: whole numbers only.
 
     Equal ends are widened, so that a scale over the ticks is never empty.
     """
@@ -44,7 +49,9 @@ class Scale:
 
 
 def number(value: float) -> str:
-    """A number as a reader wants it: 1,234 and 0.25 and 0.000123, without digits that say nothing."""
+    """A number as a reader wants it: 1,234 and 0.25 and 0.000123, without digits that say
+    nothing.
+    """
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -57,7 +64,9 @@ def percent(value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """What one axis says: its label (with the unit), its ticks, and whether its numbers are shares to be written in percent."""
+    """What one axis says: its label (with the unit), its ticks, and whether its numbers are shares
+    to be written in percent.
+    """
 
     label: str
     ticks: Sequence[float]
@@ -68,8 +77,12 @@ class Axis:
 
     @property
     def margin(self) -> int:
-        """Pixels left of the frame that this axis stands beside: its label, then its widest tick, which must not touch it."""
-        return max(LEFT, LABEL + LETTER * max(len(self.written(tick)) for tick in self.ticks) + TICK)
+        """Pixels left of the frame that this axis stands beside: its label, then its widest tick,
+        which must not touch it.
+        """
+        return max(
+            LEFT, LABEL + LETTER * max(len(self.written(tick)) for tick in self.ticks) + TICK
+        )
 
     def written(self, tick: float) -> str:
         """A tick, with as many decimals as the others."""
@@ -86,7 +99,11 @@ class Axis:
 def over(label: str, values: Iterable[float], *, share: bool = False, whole: bool = False) -> Axis:
     """An axis whose ticks cover ``values``; of none, from 0 to 1."""
     found = list(values) or [0.0, 1.0]
-    return Axis(label=label, ticks=ticks(min(found), max(found), count=8 if whole else 5, whole=whole), share=share)
+    return Axis(
+        label=label,
+        ticks=ticks(min(found), max(found), count=8 if whole else 5, whole=whole),
+        share=share,
+    )
 
 
 def shares(label: str) -> Axis:
@@ -94,15 +111,36 @@ def shares(label: str) -> Axis:
     return Axis(label=label, ticks=ticks(0.0, 1.0), share=True)
 
 
-def frame(x: Axis, y: Axis, *, height: int = HEIGHT, x_at: Sequence[tuple[float, str]] | None = None) -> tuple[Markup, Scale, Scale]:
-    """Grid, ticks and labels of both axes, with the two scales. ``x_at``: ticks given as (pixel, text), for categories."""
+def frame(
+    x: Axis, y: Axis, *, height: int = HEIGHT, x_at: Sequence[tuple[float, str]] | None = None
+) -> tuple[Markup, Scale, Scale]:
+    """Grid, ticks and labels of both axes, with the two scales. ``x_at``: ticks given as (pixel,
+    text), for categories.
+    """
     left = y.margin
     across, up = x.scale(left, WIDTH - RIGHT), y.scale(height - BOTTOM, TOP)
     drawn = [y_axis(y, up)]
-    for at, text in x_at if x_at is not None else [(across(value), x.written(value)) for value in x.ticks]:
-        drawn.append(tag("text", text, x=at, y=height - BOTTOM + 16, class_="tick", text_anchor="middle"))
-    drawn.append(tag("line", x1=left, x2=WIDTH - RIGHT, y1=height - BOTTOM, y2=height - BOTTOM, class_="axis"))
-    drawn.append(tag("text", x.label, x=(left + WIDTH - RIGHT) / 2, y=height - 6, class_="label", text_anchor="middle"))
+    for at, text in (
+        x_at if x_at is not None else [(across(value), x.written(value)) for value in x.ticks]
+    ):
+        drawn.append(
+            tag("text", text, x=at, y=height - BOTTOM + 16, class_="tick", text_anchor="middle")
+        )
+    drawn.append(
+        tag(
+            "line", x1=left, x2=WIDTH - RIGHT, y1=height - BOTTOM, y2=height - BOTTOM, class_="axis"
+        )
+    )
+    drawn.append(
+        tag(
+            "text",
+            x.label,
+            x=(left + WIDTH - RIGHT) / 2,
+            y=height - 6,
+            class_="label",
+            text_anchor="middle",
+        )
+    )
     return join(*drawn), across, up
 
 
@@ -110,10 +148,31 @@ def y_axis(y: Axis, up: Scale) -> Markup:
     """The grid lines of ``y``, their values and the label beside them."""
     drawn = []
     for value in y.ticks:
-        drawn.append(tag("line", x1=y.margin, x2=WIDTH - RIGHT, y1=up(value), y2=up(value), class_="grid"))
-        drawn.append(tag("text", y.written(value), x=y.margin - TICK, y=up(value) + 4, class_="tick", text_anchor="end"))
+        drawn.append(
+            tag("line", x1=y.margin, x2=WIDTH - RIGHT, y1=up(value), y2=up(value), class_="grid")
+        )
+        drawn.append(
+            tag(
+                "text",
+                y.written(value),
+                x=y.margin - TICK,
+                y=up(value) + 4,
+                class_="tick",
+                text_anchor="end",
+            )
+        )
     middle = (up(y.ticks[0]) + up(y.ticks[-1])) / 2
-    drawn.append(tag("text", y.label, x=13, y=middle, class_="label", text_anchor="middle", transform=f"rotate(-90 13 {middle:.0f})"))
+    drawn.append(
+        tag(
+            "text",
+            y.label,
+            x=13,
+            y=middle,
+            class_="label",
+            text_anchor="middle",
+            transform=f"rotate(-90 13 {middle:.0f})",
+        )
+    )
     return join(*drawn)
 
 

@@ -1,6 +1,7 @@
 """The five charts of a report, as inline SVG: lines, columns, bars, intervals and boxes.
 
-Colours are variables of the page (Okabe and Ito's palette, one set for light and one for dark); every series also has a marker and a
+Colours are variables of the page (Okabe and Ito's palette, one set for light and one for dark);
+every series also has a marker and a
 dash of its own, so that nothing hangs on colour. Each mark holds its numbers as a tooltip.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from qcrd_ray.report.axes import BOTTOM, RIGHT, TOP, WIDTH, Axis, Scale, frame, number, percent, svg
-from qcrd_ray.report.markup import Markup, join, tag
+from qcrd_ray.report.html import Markup, join, tag
 
 DASHES = (None, "7 4", "2 3", "9 3 2 3", "4 2", "1 4")
 _MARKS = {  # paths around (0, 0)
@@ -36,7 +37,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A measured share with its interval. ``kind`` chooses marker and colour: rows of one kind look alike."""
+    """A measured share with its interval. ``kind`` chooses marker and colour: rows of one kind look
+    alike.
+    """
 
     name: str
     kind: int
@@ -47,7 +50,9 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A distribution: whiskers at the 5th and 95th percentile, the box over the middle half, a line at the median."""
+    """A distribution: whiskers at the 5th and 95th percentile, the box over the middle half, a line
+    at the median.
+    """
 
     name: str
     kind: int
@@ -55,47 +60,114 @@ class Box:
 
 
 def line_chart(
-    title: str, description: str, series: Sequence[Series], *, x: Axis, y: Axis, reference: tuple[float, str] | None = None
+    title: str,
+    description: str,
+    series: Sequence[Series],
+    *,
+    x: Axis,
+    y: Axis,
+    reference: tuple[float, str] | None = None,
 ) -> Markup:
     """Lines with markers. ``reference``: a level to compare with, and its name."""
     drawn, across, up = frame(x, y)
     parts = [drawn]
     for kind, line in enumerate(series):
-        path = " ".join(f"{'M' if i == 0 else 'L'}{across(a):.1f} {up(b):.1f}" for i, (a, b) in enumerate(line.points))
+        path = " ".join(
+            f"{'M' if i == 0 else 'L'}{across(a):.1f} {up(b):.1f}"
+            for i, (a, b) in enumerate(line.points)
+        )
         if path:
             parts.append(tag("path", d=path, class_=f"line c{kind}", stroke_dasharray=DASHES[kind]))
         marked = line.points[:: ceil(len(line.points) / _MARKED)] if line.points else ()
-        parts += [marker(kind, across(a), up(b), f"{line.name}, {x.label} {x.told(a)}: {y.told(b)}") for a, b in marked]
+        parts += [
+            marker(kind, across(a), up(b), f"{line.name}, {x.label} {x.told(a)}: {y.told(b)}")
+            for a, b in marked
+        ]
     if reference:
-        parts.append(_reference(y.margin, up(reference[0]), reference[1]))  # last, so that its name is not under a line
+        # last, so that its name is not under a line
+        parts.append(_reference(y.margin, up(reference[0]), reference[1]))
     return svg(title, description, *parts)
 
 
 def interval_chart(title: str, description: str, rows: Sequence[Interval], *, label: str) -> Markup:
-    """Shares as dots on their intervals, a row each with its name above: long names fit on a narrow screen."""
+    """Shares as dots on their intervals, a row each with its name above: long names fit on a narrow
+    screen.
+    """
     height = TOP + _ROW * len(rows) + BOTTOM
     across = Scale(0.0, 1.0, 14, WIDTH - 30)
     parts = []
     for value in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        parts.append(tag("line", x1=across(value), x2=across(value), y1=TOP, y2=height - BOTTOM, class_="grid"))
-        parts.append(tag("text", percent(value), x=across(value), y=height - BOTTOM + 16, class_="tick", text_anchor="middle"))
+        parts.append(
+            tag(
+                "line",
+                x1=across(value),
+                x2=across(value),
+                y1=TOP,
+                y2=height - BOTTOM,
+                class_="grid",
+            )
+        )
+        parts.append(
+            tag(
+                "text",
+                percent(value),
+                x=across(value),
+                y=height - BOTTOM + 16,
+                class_="tick",
+                text_anchor="middle",
+            )
+        )
     for i, row in enumerate(rows):
         y = TOP + _ROW * i + 28
         told = f"{percent(row.value)} ({percent(row.low)} to {percent(row.high)})"
         parts.append(tag("text", row.name, x=across(0.0), y=y - 12, class_="name"))
         parts.append(tag("text", told, x=across(1.0), y=y - 12, class_="tick", text_anchor="end"))
-        parts.append(tag("line", x1=across(row.low), x2=across(row.high), y1=y, y2=y, class_=f"line c{row.kind}"))
+        parts.append(
+            tag(
+                "line",
+                x1=across(row.low),
+                x2=across(row.high),
+                y1=y,
+                y2=y,
+                class_=f"line c{row.kind}",
+            )
+        )
         for end in (row.low, row.high):
-            parts.append(tag("line", x1=across(end), x2=across(end), y1=y - 4, y2=y + 4, class_=f"line c{row.kind}"))
+            parts.append(
+                tag(
+                    "line",
+                    x1=across(end),
+                    x2=across(end),
+                    y1=y - 4,
+                    y2=y + 4,
+                    class_=f"line c{row.kind}",
+                )
+            )
         parts.append(marker(row.kind, across(row.value), y, f"{row.name}: {told}"))
-    parts.append(tag("text", label, x=WIDTH / 2, y=height - 6, class_="label", text_anchor="middle"))
+    parts.append(
+        tag("text", label, x=WIDTH / 2, y=height - 6, class_="label", text_anchor="middle")
+    )
     return svg(title, description, *parts, height=height)
 
 
-def column_chart(title: str, description: str, columns: Sequence[tuple[str, Sequence[int]]], *, parts: Sequence[str], x: str, y: Axis):
-    """Stacked columns, (name, count of each part): the first part is solid, the second hollow, further ones solid again."""
+def column_chart(
+    title: str,
+    description: str,
+    columns: Sequence[tuple[str, Sequence[int]]],
+    *,
+    parts: Sequence[str],
+    x: str,
+    y: Axis,
+):
+    """Stacked columns, (name, count of each part): the first part is solid, the second hollow,
+    further ones solid again.
+    """
     slots = _slots(len(columns), y.margin)
-    drawn, _, up = frame(Axis(label=x, ticks=(0, 1)), y, x_at=[(at, name) for at, (name, _) in zip(slots, columns, strict=True)])
+    drawn, _, up = frame(
+        Axis(label=x, ticks=(0, 1)),
+        y,
+        x_at=[(at, name) for at, (name, _) in zip(slots, columns, strict=True)],
+    )
     width = min(36.0, 0.7 * (WIDTH - y.margin - RIGHT) / max(1, len(columns)))
     bars = []
     for at, (name, counts) in zip(slots, columns, strict=True):
@@ -105,13 +177,25 @@ def column_chart(title: str, description: str, columns: Sequence[tuple[str, Sequ
                 told = tag("title", f"{name}, {parts[kind]}: {number(count)}")
                 top, bottom = up(below + count), up(below)
                 look = f"bar c{kind}" + (" hollow" if kind == 1 else "")
-                bars.append(tag("rect", told, x=at - width / 2, y=top, width=width, height=bottom - top, class_=look))
+                bars.append(
+                    tag(
+                        "rect",
+                        told,
+                        x=at - width / 2,
+                        y=top,
+                        width=width,
+                        height=bottom - top,
+                        class_=look,
+                    )
+                )
             below += count
     return svg(title, description, drawn, *bars)
 
 
 def bar_chart(title: str, description: str, bars: Sequence[tuple[str, int, str]]) -> Markup:
-    """Horizontal bars (name, count, what is written beside it), one under the other and as wide as their share of the first."""
+    """Horizontal bars (name, count, what is written beside it), one under the other and as wide as
+    their share of the first.
+    """
     height = TOP + (_BAR + 20) * len(bars)
     full = max([count for _, count, _ in bars], default=0) or 1
     across = Scale(0.0, full, 14, WIDTH - RIGHT)
@@ -119,26 +203,64 @@ def bar_chart(title: str, description: str, bars: Sequence[tuple[str, int, str]]
     for i, (name, count, beside) in enumerate(bars):
         y = TOP + (_BAR + 20) * i
         parts.append(tag("text", name, x=14, y=y + 12, class_="name"))
-        parts.append(tag("text", beside, x=WIDTH - RIGHT, y=y + 12, class_="tick", text_anchor="end"))
-        parts.append(tag("rect", x=14, y=y + 18, width=across(full) - 14, height=_BAR - 12, class_="track"))
+        parts.append(
+            tag("text", beside, x=WIDTH - RIGHT, y=y + 12, class_="tick", text_anchor="end")
+        )
+        parts.append(
+            tag("rect", x=14, y=y + 18, width=across(full) - 14, height=_BAR - 12, class_="track")
+        )
         told = tag("title", f"{name}: {number(count)}")
-        parts.append(tag("rect", told, x=14, y=y + 18, width=across(count) - 14, height=_BAR - 12, class_="bar c0"))
+        parts.append(
+            tag(
+                "rect",
+                told,
+                x=14,
+                y=y + 18,
+                width=across(count) - 14,
+                height=_BAR - 12,
+                class_="bar c0",
+            )
+        )
     return svg(title, description, *parts, height=height)
 
 
 def box_chart(title: str, description: str, boxes: Sequence[Box], *, x: str, y: Axis) -> Markup:
     """Distributions side by side."""
     slots = _slots(len(boxes), y.margin)
-    drawn, _, up = frame(Axis(label=x, ticks=(0, 1)), y, x_at=[(at, box.name) for at, box in zip(slots, boxes, strict=True)])
+    drawn, _, up = frame(
+        Axis(label=x, ticks=(0, 1)),
+        y,
+        x_at=[(at, box.name) for at, box in zip(slots, boxes, strict=True)],
+    )
     half = min(14.0, 0.3 * (WIDTH - y.margin - RIGHT) / max(1, len(boxes)))
     parts = [drawn]
     for at, box in zip(slots, boxes, strict=True):
         lowest, lower, median, upper, highest = (up(value) for value in box.percentiles)
-        told = tag("title", f"{box.name}: median {number(box.percentiles[2])}, 5th to 95th percentile {_range(box)}")
+        told = tag(
+            "title",
+            f"{box.name}: median {number(box.percentiles[2])}, 5th to 95th percentile"
+            f" {_range(box)}",
+        )
         parts.append(tag("line", x1=at, x2=at, y1=lowest, y2=highest, class_=f"line c{box.kind}"))
-        parts.append(tag("rect", told, x=at - half, y=upper, width=2 * half, height=max(1.0, lower - upper), class_=f"box c{box.kind}"))
-        parts.append(tag("line", x1=at - half, x2=at + half, y1=median, y2=median, class_=f"line c{box.kind}"))
-        parts.append(marker(box.kind, at, median, f"{box.name}: median {number(box.percentiles[2])}"))
+        parts.append(
+            tag(
+                "rect",
+                told,
+                x=at - half,
+                y=upper,
+                width=2 * half,
+                height=max(1.0, lower - upper),
+                class_=f"box c{box.kind}",
+            )
+        )
+        parts.append(
+            tag(
+                "line", x1=at - half, x2=at + half, y1=median, y2=median, class_=f"line c{box.kind}"
+            )
+        )
+        parts.append(
+            marker(box.kind, at, median, f"{box.name}: median {number(box.percentiles[2])}")
+        )
     return svg(title, description, *parts)
 
 
@@ -146,8 +268,27 @@ def legend(names: Sequence[str], *, lines: bool = True) -> Markup:
     """What each marker (and dash) stands for, as a list beside the chart."""
     items = []
     for kind, name in enumerate(names):
-        dash = tag("line", x1=0, x2=30, y1=8, y2=8, class_=f"line c{kind}", stroke_dasharray=DASHES[kind]) if lines else None
-        swatch = tag("svg", dash, marker(kind, 15, 8, None), viewBox="0 0 30 16", class_="swatch", aria_hidden="true")
+        dash = (
+            tag(
+                "line",
+                x1=0,
+                x2=30,
+                y1=8,
+                y2=8,
+                class_=f"line c{kind}",
+                stroke_dasharray=DASHES[kind],
+            )
+            if lines
+            else None
+        )
+        swatch = tag(
+            "svg",
+            dash,
+            marker(kind, 15, 8, None),
+            viewBox="0 0 30 16",
+            class_="swatch",
+            aria_hidden="true",
+        )
         items.append(tag("li", swatch, name))
     return tag("ul", *items, class_="legend")
 
@@ -158,7 +299,11 @@ def legend_of_bars(names: Sequence[str]) -> Markup:
     for kind, name in enumerate(names):
         look = f"bar c{kind}" + (" hollow" if kind == 1 else "")
         swatch = tag(
-            "svg", tag("rect", x=2, y=2, width=26, height=12, class_=look), viewBox="0 0 30 16", class_="swatch", aria_hidden="true"
+            "svg",
+            tag("rect", x=2, y=2, width=26, height=12, class_=look),
+            viewBox="0 0 30 16",
+            class_="swatch",
+            aria_hidden="true",
         )
         items.append(tag("li", swatch, name))
     return tag("ul", *items, class_="legend")
@@ -171,7 +316,13 @@ def marker(kind: int, x: float, y: float, tooltip: str | None) -> Markup:
     if shape == "circle":
         return tag("circle", told, cx=x, cy=y, r=4, class_=f"mark c{kind}")
     open_ = " open" if shape in ("cross", "plus") else ""
-    return tag("path", told, d=_MARKS[shape], transform=f"translate({x:.1f} {y:.1f})", class_=f"mark c{kind}{open_}")
+    return tag(
+        "path",
+        told,
+        d=_MARKS[shape],
+        transform=f"translate({x:.1f} {y:.1f})",
+        class_=f"mark c{kind}{open_}",
+    )
 
 
 def _slots(count: int, left: float) -> list[float]:
@@ -186,4 +337,6 @@ def _range(box: Box) -> str:
 
 def _reference(left: float, y: float, name: str) -> Markup:
     line = tag("line", x1=left, x2=WIDTH - RIGHT, y1=y, y2=y, class_="reference")
-    return join(line, tag("text", name, x=WIDTH - RIGHT, y=y - 5, class_="tick halo", text_anchor="end"))
+    return join(
+        line, tag("text", name, x=WIDTH - RIGHT, y=y - 5, class_="tick halo", text_anchor="end")
+    )

@@ -10,21 +10,16 @@ from pathlib import Path
 from qcrd_ray import __version__
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.recipe_file import load_recipe
-from qcrd_ray.report.blocks import model_name
-from qcrd_ray.report.facts.effort import stage_seconds, work
-from qcrd_ray.report.facts.examples import differences, extremes
-from qcrd_ray.report.facts.learning import Training, read_training
-from qcrd_ray.report.facts.measured import Measured, read_measured
-from qcrd_ray.report.facts.rows import read_rows
-from qcrd_ray.report.markup import Markup, join, tag
-from qcrd_ray.report.sections.effort import effort_section, provenance_section
-from qcrd_ray.report.sections.examples import examples_section
-from qcrd_ray.report.sections.learning import learning_section
-from qcrd_ray.report.sections.measured import measured_section
-from qcrd_ray.report.sections.overview import overview, tiles
-from qcrd_ray.report.sections.rows import rows_section
-from qcrd_ray.run_folder import RunFolder, write_text
+from qcrd_ray.recipe.file import load_recipe
+from qcrd_ray.report.accuracy import Measured, measured_section, read_measured
+from qcrd_ray.report.effort import effort_section, provenance_section, stage_seconds, work
+from qcrd_ray.report.examples import differences, examples_section, extremes
+from qcrd_ray.report.html import Markup, join, model_name, tag
+from qcrd_ray.report.learning import Training, learning_section, read_training
+from qcrd_ray.report.overview import overview, tiles
+from qcrd_ray.report.rationales import read_rows, rows_section
+from qcrd_ray.run.files import write_text
+from qcrd_ray.run.folder import RunFolder
 
 _CONTENTS = (
     ("asked", "What was asked"),
@@ -35,7 +30,8 @@ _CONTENTS = (
     ("effort", "Time and tokens"),
     ("recipe", "Recipe and versions"),
 )
-# What a browser may load and run for this page: nothing. The page is text of models and users, and needs only its own style.
+# What a browser may load and run for this page: nothing. The page is text of models and users, and
+# needs only its own style.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -46,7 +42,10 @@ def write_report(folder: RunFolder) -> Path:
         UserError: the folder is no run folder.
     """
     if not folder.recipe.is_file():
-        raise UserError(f"{folder.root} holds no recipe.yaml, so it is no run folder; give the folder that the recipe's `run` names")
+        raise UserError(
+            f"{folder.root} holds no recipe.yaml, so it is no run folder; give the folder that the"
+            " recipe's `run` names"
+        )
     write_text(folder.report, render(folder))
     return folder.report
 
@@ -71,18 +70,32 @@ def render(folder: RunFolder) -> str:
             effort_section(stage_seconds(folder), work(folder, trainings)),
             provenance_section(recipe, calls),
         ),
-        tag("footer", f"Written by qcrd_ray {__version__} from the files of the run folder. It loads nothing and runs no script."),
+        tag(
+            "footer",
+            f"Written by qcrd_ray {__version__} from the files of the run folder. It loads nothing"
+            " and runs no script.",
+        ),
     )
     return _document(f"{recipe.name}: a run of qcrd_ray", body)
 
 
-def _examples(recipe: Recipe, folder: RunFolder, trainings: list[Training], measured: Measured | None) -> Markup:
-    """Rationales of the run's own training; questions on which the student and the first baseline differ, each by its best-spoken head."""
-    own = next((training for training in trainings if training.objective == recipe.objective.name), None)
+def _examples(
+    recipe: Recipe, folder: RunFolder, trainings: list[Training], measured: Measured | None
+) -> Markup:
+    """Rationales of the run's own training; questions on which the student and the first baseline
+    differ, each by its best-spoken head.
+    """
+    own = next(
+        (training for training in trainings if training.objective == recipe.objective.name), None
+    )
     differing = None
     if measured and measured.baselines:
         first, second = (_speaking(measured, name) for name in ("student", measured.baselines[0]))
-        differing = (model_name(*first), model_name(*second), *differences(folder, measured, first=first, second=second, seed=recipe.seed))
+        differing = (
+            model_name(*first),
+            model_name(*second),
+            *differences(folder, measured, first=first, second=second, seed=recipe.seed),
+        )
     return examples_section(extremes(own) if own else None, differing)
 
 
@@ -93,16 +106,30 @@ def _speaking(measured: Measured, name: str) -> tuple[str, str]:
 
 
 def _made(calls: list[dict]) -> Markup:
-    when = f", last worked on {datetime.fromisoformat(calls[-1]['time']):%Y-%m-%d %H:%M} UTC" if calls else ""
-    return tag("p", f"A run of qcrd_ray: quality-guided contrastive rationale distillation{when}.", class_="muted")
+    when = (
+        f", last worked on {datetime.fromisoformat(calls[-1]['time']):%Y-%m-%d %H:%M} UTC"
+        if calls
+        else ""
+    )
+    return tag(
+        "p",
+        f"A run of qcrd_ray: quality-guided contrastive rationale distillation{when}.",
+        class_="muted",
+    )
 
 
 def _contents() -> Markup:
-    return tag("nav", tag("ul", *(tag("li", tag("a", name, href=f"#{id}")) for id, name in _CONTENTS)), aria_label="Contents")
+    return tag(
+        "nav",
+        tag("ul", *(tag("li", tag("a", name, href=f"#{id}")) for id, name in _CONTENTS)),
+        aria_label="Contents",
+    )
 
 
 def _document(title: str, body: Markup) -> str:
-    style = Markup(resources.files("qcrd_ray.report").joinpath("page.css").read_text(encoding="utf-8"))
+    style = Markup(
+        resources.files("qcrd_ray.report").joinpath("page.css").read_text(encoding="utf-8")
+    )
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

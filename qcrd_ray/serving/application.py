@@ -20,22 +20,25 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.context import _get_global_client
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.heads import HeadAnswer
+from qcrd_ray.inference.answering import Ask, Judged, Student
+from qcrd_ray.inference.heads import HeadAnswer
+from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.serving import doors
-from qcrd_ray.serving.answering import Ask, Judged, Student
+from qcrd_ray.serving import auth as doors
 from qcrd_ray.serving.arguments import read_arguments
 from qcrd_ray.serving.health import Health
+from qcrd_ray.serving.http_errors import RETRY_AFTER_S
 from qcrd_ray.serving.metrics import Metrics, exposition
-from qcrd_ray.serving.refusals import RETRY_AFTER_S
 from qcrd_ray.serving.routes import make_app
 from qcrd_ray.serving.service import Service
-from qcrd_ray.student_folder import StudentFolder
 
 DEPLOYMENT = "student"
 DRAIN_S = 10.0  # beyond the longest request, before a leaving replica is killed
-SURGE_PERCENT = 25  # a new version's replicas start before old ones leave: at least one more than asked for
-STARTS = 3  # attempts before a deployment counts as failed: what breaks a start here is seldom mended by another one
+# a new version's replicas start before old ones leave: at least one more than asked for
+SURGE_PERCENT = 25
+# attempts before a deployment counts as failed: what breaks a start here is seldom mended by
+# another one
+STARTS = 3
 SCRAPE_TIMEOUT_S = 5.0
 
 
@@ -45,20 +48,29 @@ class StudentEndpoint:
     """One replica: the student of ``folder``, loaded and warmed up before it takes a request."""
 
     def __init__(self, folder: str, recipe: ServingRecipe, *, key_expected: bool) -> None:
-        """``key_expected``: the builder found a key; a replica whose node has none must not serve without it."""
+        """``key_expected``: the builder found a key; a replica whose node has none must not serve
+        without it.
+        """
         self.key = replica_key(recipe, expected=key_expected)
         self.student = Student(
-            StudentFolder.open(Path(folder)), engine=recipe.engine, batch_size=recipe.max_batch_size, max_tokens=recipe.max_output_tokens
+            StudentFolder.open(Path(folder)),
+            engine=recipe.engine,
+            batch_size=recipe.max_batch_size,
+            max_tokens=recipe.max_output_tokens,
         )
         self.metrics, self.health = Metrics(), Health(stuck_after_s=2 * recipe.request_timeout_s)
         for batched in (self._write, self._score):
             batched.set_max_batch_size(recipe.max_batch_size)
             batched.set_batch_wait_timeout_s(recipe.batch_wait_s)
-        self.service = Service(self.student, recipe, write=self._write, score=self._score, metrics=self.metrics)
+        self.service = Service(
+            self.student, recipe, write=self._write, score=self._score, metrics=self.metrics
+        )
         self.student.warm_up()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return make_app(self.service, key=self.key, trouble=lambda: self.health.trouble, scrape=self._scrape)
+        return make_app(
+            self.service, key=self.key, trouble=lambda: self.health.trouble, scrape=self._scrape
+        )
 
     async def check_health(self) -> None:
         """Ray Serve replaces a replica that raises here three times in a row."""
@@ -79,13 +91,19 @@ class StudentEndpoint:
         return await self.health.run("score", partial(self.student.score, judged))
 
     async def _scrape(self) -> bytes:
-        handle = serve.get_deployment_handle(DEPLOYMENT, app_name=serve.get_replica_context().app_name)
-        told = await handle.broadcast("families").results_async(timeout_s=SCRAPE_TIMEOUT_S, return_exceptions=True)
-        return exposition(dict(one for one in told if not isinstance(one, RayActorError)))  # a replica that just died has no numbers
+        handle = serve.get_deployment_handle(
+            DEPLOYMENT, app_name=serve.get_replica_context().app_name
+        )
+        told = await handle.broadcast("families").results_async(
+            timeout_s=SCRAPE_TIMEOUT_S, return_exceptions=True
+        )
+        # a replica that just died has no numbers
+        return exposition(dict(one for one in told if not isinstance(one, RayActorError)))
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
-    """The application. ``args``: `student`, its folder, and the keys of the recipe's `serve` section without host and port.
+    """The application. ``args``: `student`, its folder, and the keys of the recipe's `serve`
+    section without host and port.
 
     Raises:
         UserError: names the key that is wrong, or says why no key can be had.
@@ -95,12 +113,15 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     options: dict[str, Any] = {"num_replicas": recipe.replicas}
     if recipe.max_replicas is not None and recipe.max_replicas > recipe.replicas:
         scaling = AutoscalingConfig(
-            min_replicas=recipe.replicas, max_replicas=recipe.max_replicas, target_ongoing_requests=recipe.max_batch_size
+            min_replicas=recipe.replicas,
+            max_replicas=recipe.max_replicas,
+            target_ongoing_requests=recipe.max_batch_size,
         )
         options = {"autoscaling_config": scaling}
     deployment = StudentEndpoint.options(
         **options,
-        max_ongoing_requests=2 * recipe.max_batch_size,  # one batch is answered while the next gathers
+        # one batch is answered while the next gathers
+        max_ongoing_requests=2 * recipe.max_batch_size,
         max_queued_requests=recipe.max_queued_requests,
         backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_S),
         graceful_shutdown_timeout_s=recipe.request_timeout_s + DRAIN_S,
@@ -116,15 +137,21 @@ def build(args: Mapping[str, Any]) -> serve.Application:
 
 
 def replica_key(recipe: ServingRecipe, *, expected: bool) -> str | None:
-    """The key as this replica's node holds it. `serve run` and `serve deploy` know no serve.host, so the replica asks where Serve listens.
+    """The key as this replica's node holds it. `serve run` and `serve deploy` know no serve.host,
+    so the replica asks where Serve listens.
 
     Raises:
-        UserError: a key is ``expected`` and this node has none, or other machines can reach Ray Serve and there is none.
+        UserError: a key is ``expected`` and this node has none, or other machines can reach Ray
+            Serve and there is none.
     """
     key = doors.read_key(recipe)
     if expected and key is None:
-        raise UserError(f"serve.api_key_env: this node's environment has no {recipe.api_key_env}; every node that serves needs it")
-    client = _get_global_client(raise_if_no_controller_running=False)  # no public call tells a running Serve's address
+        raise UserError(
+            f"serve.api_key_env: this node's environment has no {recipe.api_key_env}; every node"
+            " that serves needs it"
+        )
+    # no public call tells a running Serve's address
+    client = _get_global_client(raise_if_no_controller_running=False)
     if client is not None and client.http_config.host:
         doors.check_host(client.http_config.host, key=key)
     return key

@@ -1,4 +1,6 @@
-"""What the application builder is given, by Python, a Serve config or a command line: a student folder and the recipe's `serve` keys."""
+"""What the application builder is given, by Python, a Serve config or a command line: a student
+folder and the recipe's `serve` keys.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +11,61 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from qcrd_ray.engines import choose_engine
 from qcrd_ray.errors import UserError
+from qcrd_ray.inference import choose_engine
+from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.student_folder import StudentFolder
 
 _SERVES_OWN = ("host", "port")  # Ray Serve listens, not its applications
 
 
 def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecipe]:
-    """The student and the recipe in ``{"student": folder, key: value ...}``. Values may be texts, as ``serve run`` passes them.
+    """The student and the recipe in ``{"student": folder, key: value ...}``. Values may be texts,
+    as ``serve run`` passes them.
 
     Raises:
-        UserError: names the key that is missing, unknown or wrong, or says why the folder is no student.
+        UserError: names the key that is missing, unknown or wrong, or says why the folder is no
+            student.
     """
     keys = dict(args)
     student = keys.pop("student", None)
     if not isinstance(student, str) or not student:
-        raise UserError("student: is missing; give the student/ folder of a finished run, as the cluster's nodes see it")
+        raise UserError(
+            "student: is missing; give the student/ folder of a finished run, as the cluster's"
+            " nodes see it"
+        )
     for key in _SERVES_OWN:
         if key in keys:
-            raise UserError(f"{key}: an application cannot say where Ray Serve listens; set http_options.{key} of the Serve config instead")
+            raise UserError(
+                f"{key}: an application cannot say where Ray Serve listens; set http_options.{key}"
+                " of the Serve config instead"
+            )
     known = [key for key in ServingRecipe.model_fields if key not in _SERVES_OWN]
     for key in keys:
         if key not in known:
             raise UserError(f"{key}: there is no such key; expected student, {', '.join(known)}")
     try:
-        recipe = ServingRecipe.model_validate({key: _parsed(key, value) for key, value in keys.items()})
+        recipe = ServingRecipe.model_validate(
+            {key: _parsed(key, value) for key, value in keys.items()}
+        )
     except ValidationError as error:
-        mistakes = (f"{'.'.join(map(str, m['loc']))}: {m['msg']}, not {m['input']!r}".lstrip(": ") for m in error.errors())
+        mistakes = (
+            f"{'.'.join(map(str, m['loc']))}: {m['msg']}, not {m['input']!r}".lstrip(": ")
+            for m in error.errors()
+        )
         raise UserError("\n".join(mistakes)) from None
     folder = StudentFolder.open(student)
-    choose_engine(folder.path, recipe.engine)  # a pairing that cannot work is told here, not by a replica that fails to start
+    # a pairing that cannot work is told here, not by a replica that fails to start
+    choose_engine(folder.path, recipe.engine)
     return folder, recipe
 
 
-def read_settings(student: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> ServingRecipe:
-    """The recipe of a command line: ``given`` where it says something, then ``overrides`` such as ``max_batch_size=16``."""
+def read_settings(
+    student: Path, given: Mapping[str, Any], overrides: Sequence[str]
+) -> ServingRecipe:
+    """The recipe of a command line: ``given`` where it says something, then ``overrides`` such as
+    ``max_batch_size=16``.
+    """
     keys = {key: value for key, value in given.items() if value is not None}
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -57,7 +77,10 @@ def read_settings(student: Path, given: Mapping[str, Any], overrides: Sequence[s
 
 def _parsed(key: str, value: Any) -> Any:
     """A text from a command line as YAML reads it: ``replicas=2`` is a number."""
-    if not isinstance(value, str) or ServingRecipe.model_fields[key].annotation in (str, str | None):
+    if not isinstance(value, str) or ServingRecipe.model_fields[key].annotation in (
+        str,
+        str | None,
+    ):
         return value
     try:
         return yaml.safe_load(value)

@@ -15,24 +15,26 @@ from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.context import _get_global_client
 
-from qcrd_ray import cluster
+from qcrd_ray.cluster import resources as cluster
 from qcrd_ray.errors import UserError
+from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import RayRecipe, ServingRecipe
-from qcrd_ray.serving import doors
-from qcrd_ray.student_folder import StudentFolder
+from qcrd_ray.serving import auth as doors
 
 APP = "qcrd-student"
 PROXY_GRACE_S = 10.0  # the replica's own limit comes first, and its answer says what happened
 
 
 def check(recipe: ServingRecipe) -> None:
-    """What can be known of the endpoint before a run: its key is there if its address needs one, and nothing else listens there.
+    """What can be known of the endpoint before a run: its key is there if its address needs one,
+    and nothing else listens there.
 
     Raises:
         UserError: names the field.
     """
     doors.check_host(recipe.host, key=doors.read_key(recipe))
-    if recipe.port and not ray.is_initialized():  # on a running Ray it may be our own Serve that listens
+    # on a running Ray it may be our own Serve that listens
+    if recipe.port and not ray.is_initialized():
         _check_free(recipe.host, recipe.port)
 
 
@@ -40,7 +42,8 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     """Serve the student on the connected Ray, and return its URL once it answers.
 
     Raises:
-        UserError: no student folder, an address that other machines can reach without a key, a port that is taken, or a Ray Serve
+        UserError: no student folder, an address that other machines can reach without a key, a port
+            that is taken, or a Ray Serve
             that already listens elsewhere.
         MissingResource: the cluster cannot hold the replicas.
     """
@@ -54,14 +57,21 @@ def start(student: Path, recipe: ServingRecipe) -> str:
 
     keys = recipe.model_dump(exclude={"host", "port"}, exclude_unset=True)
     if recipe.api_key_file:
-        keys["api_key_file"] = str(Path(recipe.api_key_file).expanduser().absolute())  # replicas run in another directory
+        # replicas run in another directory
+        keys["api_key_file"] = str(Path(recipe.api_key_file).expanduser().absolute())
     serve.run(build({"student": str(folder.path), **keys}), name=APP, route_prefix="/")
     return f"http://{_in_url(recipe.host)}:{port}"
 
 
 def bundles(recipe: ServingRecipe) -> list[cluster.Bundle]:
     """What the endpoint takes of the cluster from its start, one bundle per replica."""
-    return [{"CPU": recipe.cpus_per_replica, "GPU": recipe.gpus_per_replica, **recipe.resources_per_replica}] * recipe.replicas
+    return [
+        {
+            "CPU": recipe.cpus_per_replica,
+            "GPU": recipe.gpus_per_replica,
+            **recipe.resources_per_replica,
+        }
+    ] * recipe.replicas
 
 
 def stop() -> None:
@@ -87,7 +97,9 @@ def headers(recipe: ServingRecipe) -> dict[str, str]:
 
 
 def example(url: str, recipe: ServingRecipe) -> str:
-    """A command that asks the endpoint at ``url`` a question of its own kind. It reads the key where the endpoint does."""
+    """A command that asks the endpoint at ``url`` a question of its own kind. It reads the key
+    where the endpoint does.
+    """
     request = urllib.request.Request(f"{url}/v1/task", headers=headers(recipe))
     with urllib.request.urlopen(request, timeout=30) as response:
         task = json.load(response)
@@ -96,34 +108,50 @@ def example(url: str, recipe: ServingRecipe) -> str:
         body["choices"] = task["example"]["choices"]
     key = ""
     if doors.read_key(recipe):
-        held = f"$(cat {shlex.quote(recipe.api_key_file)})" if recipe.api_key_file else f"${recipe.api_key_env}"
+        held = (
+            f"$(cat {shlex.quote(recipe.api_key_file)})"
+            if recipe.api_key_file
+            else f"${recipe.api_key_env}"
+        )
         key = f' -H "Authorization: Bearer {held}"'
-    return f"curl {url}/v1/predict{key} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
+    return (
+        f"curl {url}/v1/predict{key} -H 'Content-Type: application/json' -d"
+        f" {shlex.quote(json.dumps(body, ensure_ascii=False))}"
+    )
 
 
 def _listen(recipe: ServingRecipe) -> int:
-    """Have Ray Serve listen where the recipe says; the port it got. Its address is one for the whole cluster, set when it starts."""
+    """Have Ray Serve listen where the recipe says; the port it got. Its address is one for the
+    whole cluster, set when it starts.
+    """
     running = _running_http()
     if running is not None:
         host, port = running
         if host == recipe.host and recipe.port in (0, port):
             return port
         raise UserError(
-            f"Ray Serve on this cluster {f'already listens on {host}:{port}' if host else 'runs without HTTP'}, and it has one address "
-            f"only: give serve.host and serve.port that address, or stop what runs there (`serve shutdown`)"
+            "Ray Serve on this cluster"
+            f" {f'already listens on {host}:{port}' if host else 'runs without HTTP'}, and it has"
+            " one address only: give serve.host and serve.port that address, or stop what runs"
+            " there (`serve shutdown`)"
         )
     port = recipe.port or _free_port(recipe.host)
     _check_free(recipe.host, port)
     serve.start(
-        http_options=HTTPOptions(host=recipe.host, port=port, request_timeout_s=recipe.request_timeout_s + PROXY_GRACE_S),
+        http_options=HTTPOptions(
+            host=recipe.host, port=port, request_timeout_s=recipe.request_timeout_s + PROXY_GRACE_S
+        ),
         proxy_location="HeadOnly",
     )
     return port
 
 
 def _running_http() -> tuple[str | None, int] | None:
-    """(host, port) of a Ray Serve that runs on this cluster, host None where its HTTP is off; None where none runs."""
-    client = _get_global_client(raise_if_no_controller_running=False)  # no public call tells a running Serve's address
+    """(host, port) of a Ray Serve that runs on this cluster, host None where its HTTP is off; None
+    where none runs.
+    """
+    # no public call tells a running Serve's address
+    client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
         return None
     options = client.http_config
@@ -142,7 +170,10 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(f"serve.port: {host}:{port} is not free ({error.strerror}); give another port, or 0 for a free one") from error
+            raise UserError(
+                f"serve.port: {host}:{port} is not free ({error.strerror}); give another port, or 0"
+                " for a free one"
+            ) from error
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -1,4 +1,6 @@
-"""The page at /: one self-contained HTML file, sent with a policy under which the browser runs and loads nothing but what is in it."""
+"""The page at /: one self-contained HTML file, sent with a policy under which the browser runs and
+loads nothing but what is in it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ PAGE = Path(__file__).with_name("page") / "index.html"
 def headers(page: str) -> dict[str, str]:
     """The headers that ``page`` is sent with.
 
-    Inline scripts and styles are allowed by the hash of their text, so what a question or an answer might smuggle into the page is not
-    run. The page may talk to its own origin only, cannot be framed, and sends no form. ``style="..."`` attributes are not allowed.
+    Inline scripts and styles are allowed by the hash of their text, so what a question or an answer
+    might smuggle into the page is not
+    run. The page may talk to its own origin only, cannot be framed, and sends no form.
+    ``style="..."`` attributes are not allowed.
     """
     inline = _Inline()
     inline.feed(page)
@@ -30,7 +34,9 @@ def headers(page: str) -> dict[str, str]:
         "frame-ancestors": ["'none'"],
     }
     return {
-        "Content-Security-Policy": "; ".join(f"{name} {' '.join(sources)}" for name, sources in policy.items()),
+        "Content-Security-Policy": "; ".join(
+            f"{name} {' '.join(sources)}" for name, sources in policy.items()
+        ),
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",

@@ -1,4 +1,6 @@
-"""Whether the model still answers. A replica whose model died or hangs must say so, or Ray Serve keeps sending it requests."""
+"""Whether the model still answers. A replica whose model died or hangs must say so, or Ray Serve
+keeps sending it requests.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 T = TypeVar("T")
 
 
 class Health:
-    """Runs the model's work in threads, and remembers how it went. ``stuck_after_s``: longer than any honest batch takes."""
+    """Runs the model's work in threads, and remembers how it went. ``stuck_after_s``: longer than
+    any honest batch takes.
+    """
 
     def __init__(self, *, stuck_after_s: float) -> None:
         self._stuck_after_s = stuck_after_s
@@ -40,7 +47,9 @@ class Health:
         return "the model failed in its last batch" if self._failed else ""
 
     async def check(self, probe: Callable[[], object]) -> None:
-        """Raise where the model hangs, or failed last and fails at ``probe`` too: one bad batch alone is no dead model."""
+        """Raise where the model hangs, or failed last and fails at ``probe`` too: one bad batch
+        alone is no dead model.
+        """
         if self._stuck:
             raise RuntimeError(self.trouble)
         if self._failed and not self._started:
@@ -49,4 +58,35 @@ class Health:
 
     @property
     def _stuck(self) -> bool:
-        return any(time.monotonic() - started > self._stuck_after_s for started in self._started.values())
+        return any(
+            time.monotonic() - started > self._stuck_after_s for started in self._started.values()
+        )
+
+
+# MERGED serving.limits: Request bodies beyond a limit are refused while they arrive, before they
+# are held in memory or parsed.
+
+
+class BodyLimit:
+    """ASGI middleware: more than ``max_bytes`` of body end in 413, whatever the request's headers
+    promised.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise HTTPException(413, f"the request's body is over {self.max_bytes:,} bytes")
+            return message
+
+        await self.app(scope, limited, send)

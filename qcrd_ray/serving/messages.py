@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from qcrd_ray.records import Question
+from qcrd_ray.data.records import Question
 
 MAX_SAMPLES = 64  # of one question
 Choices = Annotated[list[Annotated[str, Field(max_length=2_000)]], Field(max_length=26)]
@@ -20,49 +20,90 @@ class Query(BaseModel):
 
     question: str = Field(min_length=1, description="the question alone, without a prefix")
     choices: Choices = Field([], description="for multiple choice")
-    rationale: bool = Field(False, description="also write the reasoning, and read its own answer out of it")
-    quality: bool = Field(False, description="also score the reasoning with the discriminator, 0 to 1")
-    samples: int | None = Field(
-        None, ge=2, le=MAX_SAMPLES, description="self-consistency: also sample so many rationales and let them vote"
+    rationale: bool = Field(
+        False, description="also write the reasoning, and read its own answer out of it"
     )
-    temperature: float = Field(0.7, gt=0.0, le=2.0, description="of the samples; label and rationale are always greedy")
+    quality: bool = Field(
+        False, description="also score the reasoning with the discriminator, 0 to 1"
+    )
+    samples: int | None = Field(
+        None,
+        ge=2,
+        le=MAX_SAMPLES,
+        description="self-consistency: also sample so many rationales and let them vote",
+    )
+    temperature: float = Field(
+        0.7, gt=0.0, le=2.0, description="of the samples; label and rationale are always greedy"
+    )
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="of the samples")
-    seed: Seed = Field(0, description="of the samples: the same question and seed give the same vote")
+    seed: Seed = Field(
+        0, description="of the samples: the same question and seed give the same vote"
+    )
 
     def as_question(self) -> Question:
         return Question(id="request", question=self.question, choices=tuple(self.choices))
 
 
-_ONE, _SEVERAL = "one question", "several questions"  # no identifiers, so that no error shows them as keys
+# no identifiers, so that no error shows them as keys
+_ONE, _SEVERAL = "one question", "several questions"
 Body = Annotated[
-    Annotated[Query, Tag(_ONE)] | Annotated[Annotated[list[Query], Field(min_length=1)], Tag(_SEVERAL)],
+    Annotated[Query, Tag(_ONE)]
+    | Annotated[Annotated[list[Query], Field(min_length=1)], Tag(_SEVERAL)],
     Discriminator(lambda body: _SEVERAL if isinstance(body, list) else _ONE),
 ]
 
 
 class Prediction(BaseModel):
-    """The student's answer. ``label`` is null where ``text``, what the label head wrote, holds no answer of this task."""
+    """The student's answer. ``label`` is null where ``text``, what the label head wrote, holds no
+    answer of this task.
+    """
 
     label: str | None
     text: str
-    rationale: str | None = Field(None, description="the reasoning; null where it was not asked for")
-    rationale_answer: str | None = Field(None, description="the answer that the reasoning ends in; it may differ from the label")
+    rationale: str | None = Field(
+        None, description="the reasoning; null where it was not asked for"
+    )
+    rationale_answer: str | None = Field(
+        None, description="the answer that the reasoning ends in; it may differ from the label"
+    )
     quality: float | None = Field(None, description="the discriminator's score of the reasoning")
-    vote: str | None = Field(None, description="the answer of most samples; null without samples, at a tie, and where none holds an answer")
+    vote: str | None = Field(
+        None,
+        description=(
+            "the answer of most samples; null without samples, at a tie, and where none holds an"
+            " answer"
+        ),
+    )
     confidence: float | None = Field(
-        None, description="the share of all samples that gave the vote; one that was cut off or holds no answer counts for none"
+        None,
+        description=(
+            "the share of all samples that gave the vote; one that was cut off or holds no answer"
+            " counts for none"
+        ),
     )
     votes: dict[str, int] | None = Field(None, description="how many samples gave each answer")
-    question_cut: bool = Field(False, description="the question is longer than the student reads, and its end was not read")
+    question_cut: bool = Field(
+        False, description="the question is longer than the student reads, and its end was not read"
+    )
 
 
 EXAMPLES = {
-    "a label": {"value": {"question": "Tom has 3 apples and buys 4 more. How many apples has he now?"}},
+    "a label": {
+        "value": {"question": "Tom has 3 apples and buys 4 more. How many apples has he now?"}
+    },
     "with rationale and quality": {
-        "value": {"question": "Tom has 3 apples and buys 4 more. How many apples has he now?", "rationale": True, "quality": True}
+        "value": {
+            "question": "Tom has 3 apples and buys 4 more. How many apples has he now?",
+            "rationale": True,
+            "quality": True,
+        }
     },
     "self-consistency": {
-        "value": {"question": "Tom has 3 apples and buys 4 more. How many apples has he now?", "samples": 5, "temperature": 0.7}
+        "value": {
+            "question": "Tom has 3 apples and buys 4 more. How many apples has he now?",
+            "samples": 5,
+            "temperature": 0.7,
+        }
     },
     "several questions": {
         "value": [

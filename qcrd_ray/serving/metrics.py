@@ -1,7 +1,9 @@
-"""What the endpoint counts, in Prometheus's words. Each replica counts for itself; one scrape shows all, told apart by `replica`.
+"""What the endpoint counts, in Prometheus's words. Each replica counts for itself; one scrape shows
+all, told apart by `replica`.
 
-Requests that Ray Serve's proxy answered itself (503 with a full queue, 408 after its own timeout) never reach a replica: Serve counts
-those, on each node's Ray metrics port (`ray_serve_num_http_error_requests` and others).
+Requests that Ray Serve's proxy answered itself (503 with a full queue, 408 after its own timeout)
+never reach a replica: Serve counts those, on each node's Ray metrics port
+(`ray_serve_num_http_error_requests` and others).
 """
 
 from __future__ import annotations
@@ -27,10 +29,20 @@ class Metrics:
         own = {"registry": self.registry}
         self.requests = Counter("qcrd_requests", "Requests answered.", ["route", "status"], **own)
         self.seconds = Histogram(
-            "qcrd_request_seconds", "Seconds from a request's arrival to its last byte.", ["route"], buckets=_SECONDS, **own
+            "qcrd_request_seconds",
+            "Seconds from a request's arrival to its last byte.",
+            ["route"],
+            buckets=_SECONDS,
+            **own,
         )
-        self.in_progress = Gauge("qcrd_requests_in_progress", "Requests inside the replica: waiting for a batch or being answered.", **own)
-        self.batches = Histogram("qcrd_batch_size", "Asks that were answered together.", ["work"], buckets=_SIZES, **own)
+        self.in_progress = Gauge(
+            "qcrd_requests_in_progress",
+            "Requests inside the replica: waiting for a batch or being answered.",
+            **own,
+        )
+        self.batches = Histogram(
+            "qcrd_batch_size", "Asks that were answered together.", ["work"], buckets=_SIZES, **own
+        )
         self.tokens = Counter("qcrd_tokens", "Tokens read and written.", ["kind"], **own)
 
     def families(self) -> list[Metric]:
@@ -39,13 +51,19 @@ class Metrics:
 
 
 def exposition(replicas: Mapping[str, Sequence[Metric]]) -> bytes:
-    """Prometheus's text format over several replicas' families, each sample labelled with its replica."""
+    """Prometheus's text format over several replicas' families, each sample labelled with its
+    replica.
+    """
     merged: dict[str, Metric] = {}
     for replica, families in replicas.items():
         for family in families:
-            whole = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            whole = merged.setdefault(
+                family.name, Metric(family.name, family.documentation, family.type)
+            )
             kept = (sample for sample in family.samples if not sample.name.endswith("_created"))
-            whole.samples += [sample._replace(labels={**sample.labels, "replica": replica}) for sample in kept]
+            whole.samples += [
+                sample._replace(labels={**sample.labels, "replica": replica}) for sample in kept
+            ]
     return generate_latest(_Families(list(merged.values())))
 
 
@@ -60,7 +78,9 @@ class _Families:
 
 
 class Counted:
-    """ASGI middleware: counts and times every request by its route, as the list of routes spells it, and its status."""
+    """ASGI middleware: counts and times every request by its route, as the list of routes spells
+    it, and its status.
+    """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: Sequence[str]) -> None:
         self.app, self.metrics = app, metrics
@@ -92,7 +112,11 @@ class Counted:
             self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
     def _route(self, path: str) -> str:
-        """The route of a path. What is no route is `other`: a caller must not be able to make a new label with every request."""
+        """The route of a path. What is no route is `other`: a caller must not be able to make a new
+        label with every request.
+        """
         if path in self._exact:
             return path
-        return next((route for prefix, route in self._prefixes.items() if path.startswith(prefix)), "other")
+        return next(
+            (route for prefix, route in self._prefixes.items() if path.startswith(prefix)), "other"
+        )

@@ -1,8 +1,9 @@
 """OpenAI's API over a student, so that their clients work unchanged.
 
-A student answers single questions: a prompt is a question, and so is the last message of a chat. It follows no instructions and has no
-memory, so a system message is refused, and earlier turns are not read. A text is streamed once it is written, word by word: the student's
-texts are short, and an error can still be told by the status.
+A student answers single questions: a prompt is a question, and so is the last message of a chat. It
+follows no instructions and has no memory, so a system message is refused, and earlier turns are not
+read. A text is streamed once it is written, word by word: the student's texts are short, and an
+error can still be told by the status.
 """
 
 from __future__ import annotations
@@ -17,11 +18,20 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from qcrd_ray.heads import Head, HeadAnswer
-from qcrd_ray.records import Question
-from qcrd_ray.serving.answering import Sampling
-from qcrd_ray.serving.openai_messages import CHAT_EXAMPLE, TEXT_EXAMPLE, ChatRequest, Common, CompletionRequest, Model, Models, Usage
-from qcrd_ray.serving.refusals import ErrorBody, Refusal
+from qcrd_ray.data.records import Question
+from qcrd_ray.inference.answering import Sampling
+from qcrd_ray.inference.heads import Head, HeadAnswer
+from qcrd_ray.serving.http_errors import ErrorBody, Refusal
+from qcrd_ray.serving.openai_messages import (
+    CHAT_EXAMPLE,
+    TEXT_EXAMPLE,
+    ChatRequest,
+    Common,
+    CompletionRequest,
+    Model,
+    Models,
+    Usage,
+)
 from qcrd_ray.serving.service import Service
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -32,8 +42,17 @@ _REFUSED = {status: {"model": ErrorBody} for status in (400, 404, 413, 503, 504)
 
 def _answers(example: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """The answers of a route, for the description: OpenAI's object, or the same in pieces."""
-    content = {"application/json": {"example": example}, "text/event-stream": {"schema": {"type": "string"}}}
-    return {200: {"description": "OpenAI's object; with `stream`, server-sent events.", "content": content}, **_REFUSED}
+    content = {
+        "application/json": {"example": example},
+        "text/event-stream": {"schema": {"type": "string"}},
+    }
+    return {
+        200: {
+            "description": "OpenAI's object; with `stream`, server-sent events.",
+            "content": content,
+        },
+        **_REFUSED,
+    }
 
 
 def make_router(service: Service) -> APIRouter:
@@ -55,28 +74,52 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post(COMPLETIONS, responses=_answers(TEXT_EXAMPLE), response_class=JSONResponse)
     async def completions(request: CompletionRequest) -> Response:
-        """Write about one question or several. `prompt` is the question alone; `<name>:label` gives the label, `<name>` a rationale.
+        """Write about one question or several. `prompt` is the question alone; `<name>:label` gives
+        the label, `<name>` a rationale.
 
         Tokens instead of text, `echo`, `logprobs`, `best_of` and penalties are refused.
         """
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
-        return await _respond(service, request, prompts, max_tokens=request.max_tokens, field="prompt", form=_TextForm())
+        return await _respond(
+            service,
+            request,
+            prompts,
+            max_tokens=request.max_tokens,
+            field="prompt",
+            form=_TextForm(),
+        )
 
     @router.post(CHAT, responses=_answers(CHAT_EXAMPLE), response_class=JSONResponse)
     async def chat(request: ChatRequest) -> Response:
         """Answer the last message, which must be the user's, as a question alone.
 
-        The student follows no instructions: a `system` message is refused. It has no memory: earlier turns are not read. Tools, pictures,
-        `logprobs` and forced formats are refused.
+        The student follows no instructions: a `system` message is refused. It has no memory:
+        earlier turns are not read. Tools, pictures, `logprobs` and forced formats are refused.
         """
         for number, message in enumerate(request.messages):
             if message.role not in ("user", "assistant"):
                 where = f"messages.{number}.role"
-                raise Refusal(400, f"{where}: expected user or assistant; this student follows no other instructions", param=where)
+                raise Refusal(
+                    400,
+                    f"{where}: expected user or assistant; this student follows no other"
+                    " instructions",
+                    param=where,
+                )
         if request.messages[-1].role != "user":
-            raise Refusal(400, "messages: the last one must be the user's, for it is the question", param="messages")
+            raise Refusal(
+                400,
+                "messages: the last one must be the user's, for it is the question",
+                param="messages",
+            )
         limit = request.max_completion_tokens or request.max_tokens
-        return await _respond(service, request, [request.messages[-1].text], max_tokens=limit, field="messages", form=_ChatForm())
+        return await _respond(
+            service,
+            request,
+            [request.messages[-1].text],
+            max_tokens=limit,
+            field="messages",
+            form=_ChatForm(),
+        )
 
     return router
 
@@ -84,27 +127,49 @@ def make_router(service: Service) -> APIRouter:
 def head_of(model: str, name: str) -> Head:
     """The head that a model's name asks for. Raises Refusal for another name."""
     if model not in (name, name + LABEL):
-        raise Refusal(404, f"model: there is {name} (rationales) and {name}{LABEL} (labels) here", param="model", code="model_not_found")
+        raise Refusal(
+            404,
+            f"model: there is {name} (rationales) and {name}{LABEL} (labels) here",
+            param="model",
+            code="model_not_found",
+        )
     return "label" if model.endswith(LABEL) else "rationale"
 
 
 async def _respond(
-    service: Service, request: Common, texts: Sequence[str], *, max_tokens: int | None, field: str, form: _TextForm | _ChatForm
+    service: Service,
+    request: Common,
+    texts: Sequence[str],
+    *,
+    max_tokens: int | None,
+    field: str,
+    form: _TextForm | _ChatForm,
 ) -> Response:
     """Ask the student, and put what it writes into OpenAI's form, whole or as a stream."""
     head = head_of(request.model, service.recipe.model_name)
-    questions = [Question(id="request", question=text, choices=tuple(request.choices)) for text in texts]
+    questions = [
+        Question(id="request", question=text, choices=tuple(request.choices)) for text in texts
+    ]
     read = [_checked(service, question, head, field) for question in questions]
     sampling = Sampling(
         max_tokens=min(max_tokens or service.student.max_tokens, service.student.max_tokens),
         n=request.n or 1,
         temperature=request.temperature or 0.0,
         top_p=request.top_p or 1.0,
-        seed=request.seed if request.temperature else 0,  # greedy texts have no seed: all of them are written together
+        # greedy texts have no seed: all of them are written together
+        seed=request.seed if request.temperature else 0,
     )
     if len(questions) * sampling.n > service.recipe.max_questions:
-        raise Refusal(400, f"n: one request may ask for at most {service.recipe.max_questions} texts in all", param="n")
-    answers = [answer for several in await service.write(questions, head=head, sampling=sampling) for answer in several]
+        raise Refusal(
+            400,
+            f"n: one request may ask for at most {service.recipe.max_questions} texts in all",
+            param="n",
+        )
+    answers = [
+        answer
+        for several in await service.write(questions, head=head, sampling=sampling)
+        for answer in several
+    ]
     stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
     written = [_ended(answer, stops) for answer in answers]
     tokens = sum(read), sum(answer.tokens for answer in answers)
@@ -119,20 +184,35 @@ async def _respond(
     if request.stream:
         told = usage if request.stream_options and request.stream_options.include_usage else None
         return StreamingResponse(
-            _events(shared, written, told, form), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+            _events(shared, written, told, form),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache"},
         )
-    choices = [{"index": i, **form.whole(text), "logprobs": None, "finish_reason": reason} for i, (text, reason) in enumerate(written)]
-    return JSONResponse({**shared, "object": form.object, "choices": choices, "usage": usage.model_dump()})
+    choices = [
+        {"index": i, **form.whole(text), "logprobs": None, "finish_reason": reason}
+        for i, (text, reason) in enumerate(written)
+    ]
+    return JSONResponse(
+        {**shared, "object": form.object, "choices": choices, "usage": usage.model_dump()}
+    )
 
 
 def _checked(service: Service, question: Question, head: Head, field: str) -> int:
-    """The question's tokens. Raises Refusal where it cannot be answered, or is longer than the student reads."""
+    """The question's tokens. Raises Refusal where it cannot be answered, or is longer than the
+    student reads.
+    """
     if reason := service.student.refusal(question):
         raise Refusal(400, f"{field}: {reason}", param=field)
-    tokens, longest = service.student.prompt_tokens(question, head=head), service.student.max_input_tokens
+    tokens, longest = (
+        service.student.prompt_tokens(question, head=head),
+        service.student.max_input_tokens,
+    )
     if tokens > longest:
         raise Refusal(
-            400, f"{field}: the question has {tokens} tokens; this student reads {longest}", param=field, code="context_length_exceeded"
+            400,
+            f"{field}: the question has {tokens} tokens; this student reads {longest}",
+            param=field,
+            code="context_length_exceeded",
         )
     return tokens
 
@@ -143,18 +223,36 @@ def _ended(answer: HeadAnswer, stops: Sequence[str]) -> tuple[str, str]:
     return (answer.text[: min(places)], "stop") if places else (answer.text, answer.finish_reason)
 
 
-def _events(shared: dict[str, Any], written: Sequence[tuple[str, str]], usage: Usage | None, form: _TextForm | _ChatForm) -> Iterator[str]:
-    """The server-sent events of a stream: word by word, each text's end with its reason, the usage where it is wanted, the end."""
+def _events(
+    shared: dict[str, Any],
+    written: Sequence[tuple[str, str]],
+    usage: Usage | None,
+    form: _TextForm | _ChatForm,
+) -> Iterator[str]:
+    """The server-sent events of a stream: word by word, each text's end with its reason, the usage
+    where it is wanted, the end.
+    """
 
     def event(choices: list[dict], **more: Any) -> str:
-        return f"data: {json.dumps({**shared, 'object': form.chunk_object, 'choices': choices, **more}, ensure_ascii=False)}\n\n"
+        return (
+            "data:"
+            f" {json.dumps({**shared, 'object': form.chunk_object, 'choices': choices, **more}, ensure_ascii=False)}\n\n"
+        )
 
-    pending = {"usage": None} if usage else {}  # with the usage asked for, every other chunk says that it does not carry it
+    # with the usage asked for, every other chunk says that it does not carry it
+    pending = {"usage": None} if usage else {}
     for index, (text, reason) in enumerate(written):
-        pieces = [*form.opening(), *(form.piece(word) for word in re.findall(r"\s*\S+|\s+\Z", text))]
+        pieces = [
+            *form.opening(),
+            *(form.piece(word) for word in re.findall(r"\s*\S+|\s+\Z", text)),
+        ]
         for piece in pieces:
-            yield event([{"index": index, **piece, "logprobs": None, "finish_reason": None}], **pending)
-        yield event([{"index": index, **form.end(), "logprobs": None, "finish_reason": reason}], **pending)
+            yield event(
+                [{"index": index, **piece, "logprobs": None, "finish_reason": None}], **pending
+            )
+        yield event(
+            [{"index": index, **form.end(), "logprobs": None, "finish_reason": reason}], **pending
+        )
     if usage:
         yield event([], usage=usage.model_dump())
     yield "data: [DONE]\n\n"

@@ -1,4 +1,5 @@
-"""OpenAI's request and answer bodies, as far as a student can honour them. Another field may only hold what asks for nothing.
+"""OpenAI's request and answer bodies, as far as a student can honour them. Another field may only
+hold what asks for nothing.
 
 https://platform.openai.com/docs/api-reference/completions and /chat
 """
@@ -29,17 +30,33 @@ class Common(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     model: str = Field(
-        description="as GET /v1/models lists them; `<name>` writes a rationale that ends in its answer, `<name>:label` the label"
+        description=(
+            "as GET /v1/models lists them; `<name>` writes a rationale that ends in its answer,"
+            " `<name>:label` the label"
+        )
     )
-    max_tokens: int | None = Field(None, ge=1, description="never more than the student was trained to write")
+    max_tokens: int | None = Field(
+        None, ge=1, description="never more than the student was trained to write"
+    )
     n: int | None = Field(None, ge=1, le=MAX_SAMPLES, description="texts for each question")
-    temperature: float | None = Field(None, ge=0.0, le=2.0, description="the default is 0, greedy, as the student was measured")
+    temperature: float | None = Field(
+        None, ge=0.0, le=2.0, description="the default is 0, greedy, as the student was measured"
+    )
     top_p: float | None = Field(None, gt=0.0, le=1.0)
-    seed: Seed | None = Field(None, description="the same question and seed give the same text; without one each answer is drawn anew")
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = Field(None, description="the text ends before the first of these")
+    seed: Seed | None = Field(
+        None,
+        description=(
+            "the same question and seed give the same text; without one each answer is drawn anew"
+        ),
+    )
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = Field(
+        None, description="the text ends before the first of these"
+    )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    choices: Choices = Field([], description="for multiple choice; no field of OpenAI's: send it as `extra_body`")
+    choices: Choices = Field(
+        [], description="for multiple choice; no field of OpenAI's: send it as `extra_body`"
+    )
     user: str | None = Field(None, description="not used")
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
@@ -50,10 +67,20 @@ class CompletionRequest(Common):
     """The prompt is the question alone, without a prefix; several are several questions."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "student", "prompt": "Tom has 3 apples and buys 4 more. How many apples has he now?"}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "student",
+                    "prompt": "Tom has 3 apples and buys 4 more. How many apples has he now?",
+                }
+            ]
+        }
     )
 
-    prompt: Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    prompt: (
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    )
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
     logprobs: None = None
@@ -77,7 +104,11 @@ class ChatMessage(BaseModel):
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
+        return (
+            self.content
+            if isinstance(self.content, str)
+            else "".join(part.text for part in self.content or ())
+        )
 
 
 class ResponseFormat(BaseModel):
@@ -96,14 +127,23 @@ class ChatRequest(Common):
             "examples": [
                 {
                     "model": "student",
-                    "messages": [{"role": "user", "content": "Tom has 3 apples and buys 4 more. How many apples has he now?"}],
+                    "messages": [
+                        {
+                            "role": "user",
+                            "content": (
+                                "Tom has 3 apples and buys 4 more. How many apples has he now?"
+                            ),
+                        }
+                    ],
                 }
             ]
         }
     )
 
     messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1, description="OpenAI's newer name of max_tokens")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, description="OpenAI's newer name of max_tokens"
+    )
     logprobs: Literal[False] | None = None
     top_logprobs: None = None
     response_format: ResponseFormat | None = None
@@ -112,7 +152,9 @@ class ChatRequest(Common):
 
 
 class Usage(BaseModel):
-    """Tokens of all questions, and of all texts as the student wrote them, a part behind `stop` included."""
+    """Tokens of all questions, and of all texts as the student wrote them, a part behind `stop`
+    included.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -143,7 +185,13 @@ _ANSWER = {
 _ENDED = {"index": 0, "logprobs": None, "finish_reason": "stop"}
 _TEXT = "That is 3 + 4 = 7 apples for Tom. So the answer is 7."
 _MESSAGE = {"role": "assistant", "content": _TEXT, "refusal": None}
-TEXT_EXAMPLE = {**_ANSWER, "id": "cmpl-94d6", "object": "text_completion", "model": "student", "choices": [{**_ENDED, "text": _TEXT}]}
+TEXT_EXAMPLE = {
+    **_ANSWER,
+    "id": "cmpl-94d6",
+    "object": "text_completion",
+    "model": "student",
+    "choices": [{**_ENDED, "text": _TEXT}],
+}
 CHAT_EXAMPLE = {
     **_ANSWER,
     "id": "chatcmpl-40d9",

@@ -1,4 +1,6 @@
-"""The HTTP application around a student: its routes and, from the outside in, its doors. No Ray here."""
+"""The HTTP application around a student: its routes and, from the outside in, its doors. No Ray
+here.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from qcrd_ray import __version__
-from qcrd_ray.serving import front_page, openai_api, refusals
-from qcrd_ray.serving.doors import KeyDoor
-from qcrd_ray.serving.limits import BodyLimit
+from qcrd_ray.serving import front_page, openai_api
+from qcrd_ray.serving import http_errors as refusals
+from qcrd_ray.serving.auth import KeyDoor
+from qcrd_ray.serving.health import BodyLimit
+from qcrd_ray.serving.http_errors import ErrorBody, Refusal
 from qcrd_ray.serving.messages import EXAMPLES, Body, Prediction
 from qcrd_ray.serving.metrics import Counted
-from qcrd_ray.serving.refusals import ErrorBody, Refusal
 from qcrd_ray.serving.service import Service
 
 OPEN_PATHS = ("/", "/healthz")  # answered without the key
@@ -54,7 +57,8 @@ def make_app(
         docs_url=None,  # these pages load their scripts from elsewhere
         redoc_url=None,
         responses={401: {"model": ErrorBody}} if key else None,
-        dependencies=[Depends(HTTPBearer(auto_error=False))] if key else [],  # for the description; KeyDoor is who asks
+        # for the description; KeyDoor is who asks
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if key else [],
     )
     refusals.install(app, bad_request_under=openai_api.PATHS)
     _add_routes(app, service, trouble=trouble, scrape=scrape)
@@ -67,7 +71,13 @@ def make_app(
     return app
 
 
-def _add_routes(app: FastAPI, service: Service, *, trouble: Callable[[], str], scrape: Callable[[], Awaitable[bytes]]) -> None:
+def _add_routes(
+    app: FastAPI,
+    service: Service,
+    *,
+    trouble: Callable[[], str],
+    scrape: Callable[[], Awaitable[bytes]],
+) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> HTMLResponse:
         if not front_page.PAGE.is_file():
@@ -77,23 +87,37 @@ def _add_routes(app: FastAPI, service: Service, *, trouble: Callable[[], str], s
 
     @app.get("/healthz", responses={503: {"model": ErrorBody}})
     async def healthz() -> dict[str, str]:
-        """200 while the student is loaded, warmed up and answering. Whether Ray Serve itself lives is told by `/-/healthz`."""
+        """200 while the student is loaded, warmed up and answering. Whether Ray Serve itself lives
+        is told by `/-/healthz`.
+        """
         if reason := trouble():
             raise Refusal(503, reason, headers={"Retry-After": str(refusals.RETRY_AFTER_S)})
         return {"status": "ok"}
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
     async def metrics() -> Response:
-        """Prometheus's text format: requests, latencies, batches and tokens of every replica, told apart by the label `replica`."""
+        """Prometheus's text format: requests, latencies, batches and tokens of every replica, told
+        apart by the label `replica`.
+        """
         return Response(await scrape(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     @app.get("/v1/task")
     async def task() -> dict[str, Any]:
-        """How questions are written and read: the student folder's task.json, and whether rationales can be scored (`quality`)."""
+        """How questions are written and read: the student folder's task.json, and whether
+        rationales can be scored (`quality`).
+        """
         return {**service.student.folder.facts, "quality": service.student.judge is not None}
 
-    @app.post("/v1/predict", responses={status: {"model": ErrorBody} for status in (413, 422, 503, 504)})
-    async def predict(body: Annotated[Body, FromBody(openapi_examples=EXAMPLES)]) -> Prediction | list[Prediction]:
+    @app.post(
+        "/v1/predict", responses={status: {"model": ErrorBody} for status in (413, 422, 503, 504)}
+    )
+    async def predict(
+        body: Annotated[Body, FromBody(openapi_examples=EXAMPLES)],
+    ) -> Prediction | list[Prediction]:
         """Answer one question, or a list of questions in their order."""
         if isinstance(body, list):
             return await service.predict(body)

@@ -1,4 +1,6 @@
-"""What the routes ask for: predictions, and texts of either head. Everything is put to the model through two batching functions."""
+"""What the routes ask for: predictions, and texts of either head. Everything is put to the model
+through two batching functions.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +9,32 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from qcrd_ray.heads import Head, HeadAnswer
+from qcrd_ray.data.records import Question
+from qcrd_ray.inference.answering import Ask, Judged, Sampling, Student
+from qcrd_ray.inference.heads import Head, HeadAnswer
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.records import Question
-from qcrd_ray.serving.answering import Ask, Judged, Sampling, Student
+from qcrd_ray.serving.http_errors import RETRY_AFTER_S, Refusal
 from qcrd_ray.serving.messages import Prediction, Query
 from qcrd_ray.serving.metrics import Metrics
-from qcrd_ray.serving.refusals import RETRY_AFTER_S, Refusal
 
 Write = Callable[[Ask], Awaitable[list[HeadAnswer]]]
 Score = Callable[[Judged], Awaitable[float]]
 
 
 class Service:
-    """A student behind its limits. ``write`` and ``score`` take one item and may answer several callers' together."""
+    """A student behind its limits. ``write`` and ``score`` take one item and may answer several
+    callers' together.
+    """
 
-    def __init__(self, student: Student, recipe: ServingRecipe, *, write: Write, score: Score, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        student: Student,
+        recipe: ServingRecipe,
+        *,
+        write: Write,
+        score: Score,
+        metrics: Metrics,
+    ) -> None:
         self.student, self.recipe, self.metrics = student, recipe, metrics
         self._write, self._score = write, score
 
@@ -33,17 +45,35 @@ class Service:
         for number, (query, question) in enumerate(zip(queries, questions, strict=True)):
             reason = self.student.refusal(question)
             if not reason and query.quality and self.student.judge is None:
-                reason = "quality: this student folder holds no discriminator, so nothing can score its rationales"
+                reason = (
+                    "quality: this student folder holds no discriminator, so nothing can score its"
+                    " rationales"
+                )
             if reason:
-                raise Refusal(422, f"question {number} of the list: {reason}" if len(queries) > 1 else reason)
+                raise Refusal(
+                    422, f"question {number} of the list: {reason}" if len(queries) > 1 else reason
+                )
         async with self._in_time():
-            return list(await asyncio.gather(*(self._predict(query, question) for query, question in zip(queries, questions, strict=True))))
+            return list(
+                await asyncio.gather(
+                    *(
+                        self._predict(query, question)
+                        for query, question in zip(queries, questions, strict=True)
+                    )
+                )
+            )
 
-    async def write(self, questions: Sequence[Question], *, head: Head, sampling: Sampling) -> list[list[HeadAnswer]]:
+    async def write(
+        self, questions: Sequence[Question], *, head: Head, sampling: Sampling
+    ) -> list[list[HeadAnswer]]:
         """``sampling.n`` texts of one head for each question, in their order."""
         self._limit(len(questions) * sampling.n)
         async with self._in_time():
-            return list(await asyncio.gather(*(self._asked(question, head, sampling) for question in questions)))
+            return list(
+                await asyncio.gather(
+                    *(self._asked(question, head, sampling) for question in questions)
+                )
+            )
 
     async def _predict(self, query: Query, question: Question) -> Prediction:
         greedy = Sampling(max_tokens=self.student.max_tokens)
@@ -51,17 +81,31 @@ class Service:
         if query.rationale or query.quality:
             wanted.append(("rationale", greedy))
         if query.samples:
-            drawn = {"n": query.samples, "temperature": query.temperature, "top_p": query.top_p, "seed": query.seed}
+            drawn = {
+                "n": query.samples,
+                "temperature": query.temperature,
+                "top_p": query.top_p,
+                "seed": query.seed,
+            }
             wanted.append(("rationale", Sampling(max_tokens=self.student.max_tokens, **drawn)))
-        written = await asyncio.gather(*(self._asked(question, head, sampling) for head, sampling in wanted))
+        written = await asyncio.gather(
+            *(self._asked(question, head, sampling) for head, sampling in wanted)
+        )
         (label,) = written[0]
         prediction = Prediction(label=label.answer, text=label.text)
-        prediction.question_cut = self.student.prompt_tokens(question, head="label") > self.student.max_input_tokens
+        prediction.question_cut = (
+            self.student.prompt_tokens(question, head="label") > self.student.max_input_tokens
+        )
         if query.rationale or query.quality:
             (rationale,) = written[1]
-            prediction.rationale, prediction.rationale_answer = rationale.rationale or rationale.text, rationale.answer
+            prediction.rationale, prediction.rationale_answer = (
+                rationale.rationale or rationale.text,
+                rationale.answer,
+            )
             if query.quality:
-                prediction.quality = await self._score(Judged(question=question, text=rationale.text))
+                prediction.quality = await self._score(
+                    Judged(question=question, text=rationale.text)
+                )
         if query.samples:
             prediction.vote, prediction.confidence, prediction.votes = vote(written[-1])
         return prediction
@@ -75,7 +119,11 @@ class Service:
     def _limit(self, texts: int) -> None:
         most = self.recipe.max_questions
         if texts > most:
-            raise Refusal(422, f"one request may ask for at most {most} items, each sample of a question counted; this asks for {texts}")
+            raise Refusal(
+                422,
+                f"one request may ask for at most {most} items, each sample of a question counted;"
+                f" this asks for {texts}",
+            )
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
@@ -85,15 +133,24 @@ class Service:
                 yield
         except TimeoutError as error:
             again = {"Retry-After": str(RETRY_AFTER_S)}
-            raise Refusal(504, f"there was no answer within {limit:g} s; ask for less at once, or later", headers=again) from error
+            raise Refusal(
+                504,
+                f"there was no answer within {limit:g} s; ask for less at once, or later",
+                headers=again,
+            ) from error
 
 
 def vote(samples: Sequence[HeadAnswer]) -> tuple[str | None, float | None, dict[str, int]]:
-    """(the answer of most samples, its share of all samples, the count of each answer); None and None at a tie or without an answer.
+    """(the answer of most samples, its share of all samples, the count of each answer); None and
+    None at a tie or without an answer.
 
     A sample that the token limit cut off has no vote: its last number need not be its answer.
     """
-    counts = Counter(sample.answer for sample in samples if sample.answer is not None and sample.finish_reason != "length")
+    counts = Counter(
+        sample.answer
+        for sample in samples
+        if sample.answer is not None and sample.finish_reason != "length"
+    )
     best = counts.most_common(2)
     if not best or (len(best) == 2 and best[0][1] == best[1][1]):
         return None, None, dict(counts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from qcrd_ray.records import Question
+from qcrd_ray.data.records import Question
 from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
 from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.numbers import find_number_words, find_numbers, plain, spell
@@ -20,21 +20,29 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+(?=[^a-z\s])|\n+")
 
 @dataclass(frozen=True)
 class Arithmetic(PromptedTask):
-    """A numeric answer. Numbers are compared as numbers: 32.0, "32 apples" and $32 are all "32"; a percentage is its number."""
+    """A numeric answer. Numbers are compared as numbers: 32.0, "32 apples" and $32 are all "32"; a
+    percentage is its number.
+    """
 
-    INSTRUCTION: ClassVar[str] = 'Solve the problem. Explain step by step, then give the number. End with "{closing}"'
+    INSTRUCTION: ClassVar[str] = (
+        'Solve the problem. Explain step by step, then give the number. End with "{closing}"'
+    )
 
     def describe_answer(self, question: Question) -> str:
         return "one number"
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The number in ``answer``: what follows ``####`` or the last ``=``, if that holds exactly one number."""
+        """The number in ``answer``: what follows ``####`` or the last ``=``, if that holds exactly
+        one number.
+        """
         said = plain(answer).rsplit("####", 1)[-1].rsplit("=", 1)[-1]
         numbers = [value for _, _, value in find_numbers(said)] or find_number_words(said)
         return spell(numbers[0]) if len(numbers) == 1 else None
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """The announced number, else the one that the last sentence with a number states. The rationale comes back without LaTeX."""
+        """The announced number, else the one that the last sentence with a number states. The
+        rationale comes back without LaTeX.
+        """
         kept = plain(cut_run_on(text, question.question))
         if not kept:
             return Parsed(reason="the completion is empty")
@@ -54,8 +62,9 @@ class Arithmetic(PromptedTask):
 def _stated(sentence: str, given: set[Fraction]) -> Fraction | None:
     """The number that a sentence states as its result.
 
-    That is what follows its last ``=`` or "equals". Without one it is the first number that the question did not give ("so 26 rounds were
-    played to score 78 points"), as most answers are computed; where the question gave them all, the first.
+    That is what follows its last ``=`` or "equals". Without one it is the first number that the
+    question did not give ("so 26 rounds were played to score 78 points"), as most answers are
+    computed; where the question gave them all, the first.
     """
     numbers = find_numbers(sentence)
     equals = [match.end() for match in _EQUALS.finditer(sentence)]

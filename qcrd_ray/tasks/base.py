@@ -1,10 +1,13 @@
-"""What a task is: how a question is asked, how an answer is read out of free text, and when two answers are the same.
+"""What a task is: how a question is asked, how an answer is read out of free text, and when two
+answers are the same.
 
-Everything that differs between kinds of question lies behind :class:`Task`; the stages know no kind by name. A task is pure text: it
-imports neither torch nor Ray, never executes what a model wrote, and returns a reason instead of raising when a model's text is unusable.
+Everything that differs between kinds of question lies behind :class:`Task`; the stages know no kind
+by name. A task is pure text: it imports neither torch nor Ray, never executes what a model wrote,
+and returns a reason instead of raising when a model's text is unusable.
 
-A task of your own is a class in a module of your own, named by the recipe as `task.kind: my_package.tasks:YesNo`. It is made from the
-recipe's `task` section and has the methods of :class:`Task`. Most of them are the same for every kind of question and come with
+A task of your own is a class in a module of your own, named by the recipe as `task.kind:
+my_package.tasks:YesNo`. It is made from the recipe's `task` section and has the methods of
+:class:`Task`. Most of them are the same for every kind of question and come with
 :class:`~qcrd_ray.tasks.prompting.PromptedTask`; what is left to say is what an answer is::
 
     from dataclasses import dataclass
@@ -23,12 +26,15 @@ recipe's `task` section and has the methods of :class:`Task`. Most of them are t
             words = answer.lower().replace(".", " ").split()
             return words[0] if words and words[0] in ("yes", "no") else None
 
-``canonical`` decides most: two answers are the same when it spells them the same, and what it gives None for is none. It reads the gold
-answers of the data, the text of the student's label head, and what a rationale announces as its answer; it must take its own spelling
-back unchanged. Settings of your own stand under `task.options`, and are found in ``self.recipe.options``.
+``canonical`` decides most: two answers are the same when it spells them the same, and what it gives
+None for is none. It reads the gold answers of the data, the text of the student's label head, and
+what a rationale announces as its answer; it must take its own spelling
+back unchanged. Settings of your own stand under `task.options`, and are found in
+``self.recipe.options``.
 
-The module must be importable wherever Ray runs a worker: it lies in the folder that `qcrd` is called from (below a `ray job submit
---working-dir`, say), or is installed. A student folder names it in its task.json, and needs it to be served.
+The module must be importable wherever Ray runs a worker: it lies in the folder that `qcrd` is
+called from (below a `ray job submit --working-dir`, say), or is installed. A student folder names
+it in its task.json, and needs it to be served.
 """
 
 from __future__ import annotations
@@ -36,17 +42,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from qcrd_ray.records import Question
+from qcrd_ray.data.records import Question
 
-PREDICT = "predict: "  # the prefix under which the student gives the label (Distilling Step-by-Step's, kept by the paper)
+# the prefix under which the student gives the label (Distilling Step-by-Step's, kept by the paper)
+PREDICT = "predict: "
 EXPLAIN = "explain: "  # the prefix under which it gives the rationale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """A completion read by a task: the reasoning without its closing answer phrase, and the canonical answer.
+    """A completion read by a task: the reasoning without its closing answer phrase, and the
+    canonical answer.
 
-    ``answer`` is None when no answer could be read; ``reason`` then says why, in words for the run folder.
+    ``answer`` is None when no answer could be read; ``reason`` then says why, in words for the run
+    folder.
     """
 
     rationale: str = ""
@@ -54,19 +63,26 @@ class Parsed:
     reason: str = ""
 
 
-Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}, as chat templates take them
+# {"role": "system" | "user" | "assistant", "content": ...}, as chat templates take them
+Message = dict[str, str]
 
 
 @runtime_checkable
 class Task(Protocol):
-    """One kind of question. Implementations are plain frozen objects made from the recipe's ``task`` section."""
+    """One kind of question. Implementations are plain frozen objects made from the recipe's
+    ``task`` section.
+    """
 
     def check(self, question: Question) -> str:
-        """Why this question cannot be used ("" when it can): an empty text, fewer than two choices, a gold answer that is no choice..."""
+        """Why this question cannot be used ("" when it can): an empty text, fewer than two choices,
+        a gold answer that is no choice...
+        """
         ...
 
     def student_input(self, question: Question) -> str:
-        """The question (with its choices) as the student reads it, without the `predict:` / `explain:` prefix."""
+        """The question (with its choices) as the student reads it, without the `predict:` /
+        `explain:` prefix.
+        """
         ...
 
     def teacher_messages(self, question: Question) -> list[Message]:
@@ -74,15 +90,21 @@ class Task(Protocol):
         ...
 
     def teacher_prompt(self, question: Question) -> str:
-        """The same as one plain text, for a teacher without a chat template (ends where the completion starts)."""
+        """The same as one plain text, for a teacher without a chat template (ends where the
+        completion starts).
+        """
         ...
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """Read a model's free text (teacher or student): cut what runs on into invented questions, split rationale and answer."""
+        """Read a model's free text (teacher or student): cut what runs on into invented questions,
+        split rationale and answer.
+        """
         ...
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The one spelling of an answer that votes and comparisons use ("32", "wooded area"), or None when it is no answer."""
+        """The one spelling of an answer that votes and comparisons use ("32", "wooded area"), or
+        None when it is no answer.
+        """
         ...
 
     def label(self, answer: str) -> str:
@@ -90,9 +112,13 @@ class Task(Protocol):
         ...
 
     def explanation(self, rationale: str, answer: str) -> str:
-        """The target text of the student's `explain:` head: the rationale closed by its own answer, so that `parse` reads it back."""
+        """The target text of the student's `explain:` head: the rationale closed by its own answer,
+        so that `parse` reads it back.
+        """
         ...
 
     def describe(self) -> dict:
-        """What a reader of the student folder must know to use it: kind, prompts, closing phrase; JSON-serialisable."""
+        """What a reader of the student folder must know to use it: kind, prompts, closing phrase;
+        JSON-serialisable.
+        """
         ...

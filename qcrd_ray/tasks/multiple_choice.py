@@ -6,13 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcrd_ray.records import Question
+from qcrd_ray.data.records import Question
 from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, squeeze, without
 from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.prompting import PromptedTask
 
-# "(d)", "d)", "D.", "D:", or a capital D before "(" or the end of its phrase. A lone small "a" is an article.
-_LETTER = re.compile(r"\A\W*?(?:\(([a-z])\)|([a-z])\)|([a-z])[.:](?!\w)|((?-i:[A-Z]))(?=[*}$\]\"' ]*(?:\Z|[,;\n(]|[-–—] )))", re.IGNORECASE)
+# "(d)", "d)", "D.", "D:", or a capital D before "(" or the end of its phrase. A lone small "a" is
+# an article.
+_LETTER = re.compile(
+    r"\A\W*?(?:\(([a-z])\)|([a-z])\)|([a-z])[.:](?!\w)|((?-i:[A-Z]))(?=[*}$\]\"'"
+    r" ]*(?:\Z|[,;\n(]|[-–—] )))",
+    re.IGNORECASE,
+)
 _NAMED = re.compile(r"\(([a-z])\)|\b(?:choice|option|answer) ((?-i:[A-Z]))\b", re.IGNORECASE)
 _CONCLUSION = re.compile(r"\A\W*(?:so|thus|hence|therefore|in conclusion|overall)\b", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -23,7 +28,9 @@ _ANNOUNCED = announcement("answer", "choice", "option")
 class MultipleChoice(PromptedTask):
     """The answer is the text of a choice; models name it by letter, by text, or by both."""
 
-    INSTRUCTION: ClassVar[str] = 'Choose the best answer. Explain step by step, then name your choice. End with "{closing}"'
+    INSTRUCTION: ClassVar[str] = (
+        'Choose the best answer. Explain step by step, then name your choice. End with "{closing}"'
+    )
 
     def check(self, question: Question) -> str:
         if len(set(map(squeeze, question.choices))) < 2:
@@ -43,18 +50,26 @@ class MultipleChoice(PromptedTask):
         return "\n".join([question.question.strip(), "Answer Choices:", *choices])
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The choice's own text, whether ``answer`` is that text or its letter; nothing that merely starts with one."""
+        """The choice's own text, whether ``answer`` is that text or its letter; nothing that merely
+        starts with one.
+        """
         letter = re.fullmatch(r"\s*\(?([a-z])[).]?\s*", answer, re.IGNORECASE)
-        return self._exactly(answer, question) or (self._lettered(letter[1], question) if letter else None)
+        return self._exactly(answer, question) or (
+            self._lettered(letter[1], question) if letter else None
+        )
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """The announced choice, else the one that the conclusion names by its letter. Several at once ("either (a) or (b)") are none."""
+        """The announced choice, else the one that the conclusion names by its letter. Several at
+        once ("either (a) or (b)") are none.
+        """
         kept = cut_run_on(text, question.question)
         if not kept:
             return Parsed(reason="the completion is empty")
         for said in announced(kept, self.recipe.closing, _ANNOUNCED):
             if self._several(said.text, question):
-                return Parsed(rationale=clean(kept), reason="several choices are named as the answer")
+                return Parsed(
+                    rationale=clean(kept), reason="several choices are named as the answer"
+                )
             if choice := self._choice(said.text, question):
                 return Parsed(rationale=without(kept, said), answer=choice)
         sentences = [s for s in _SENTENCE_END.split(kept) if s.strip()]
@@ -64,13 +79,22 @@ class MultipleChoice(PromptedTask):
         return Parsed(rationale=clean(kept), reason="no choice in the completion")
 
     def _choice(self, said: str, question: Question) -> str | None:
-        """The choice that is said: exactly its text, else its letter, else words that start with its text."""
-        return self._exactly(said, question) or self._by_letter(said, question) or self._by_text(said, question)
+        """The choice that is said: exactly its text, else its letter, else words that start with
+        its text.
+        """
+        return (
+            self._exactly(said, question)
+            or self._by_letter(said, question)
+            or self._by_text(said, question)
+        )
 
     def _exactly(self, said: str, question: Question) -> str | None:
         """The choice whose text this is, but for capitals, blanks and a full stop."""
         said = squeeze(said)
-        return next((choice for choice in question.choices if squeeze(choice) in (said, said.rstrip(" ."))), None)
+        return next(
+            (choice for choice in question.choices if squeeze(choice) in (said, said.rstrip(" ."))),
+            None,
+        )
 
     def _by_letter(self, said: str, question: Question) -> str | None:
         """The choice whose letter comes first in what is said."""
@@ -81,16 +105,31 @@ class MultipleChoice(PromptedTask):
         """The longest choice that what is said starts with, an article aside."""
         said = re.sub(r"\A\W+", "", squeeze(said))
         said = said, re.sub(r"\A(?:an?|the) ", "", said)
-        named = [c for c in question.choices if any(re.match(rf"{re.escape(squeeze(c))}(?!\w)", s) for s in said)]
+        named = [
+            c
+            for c in question.choices
+            if any(re.match(rf"{re.escape(squeeze(c))}(?!\w)", s) for s in said)
+        ]
         return max(named, key=len, default=None)
 
     def _named(self, sentence: str, question: Question) -> set[str]:
         """All choices that a sentence names by their letters."""
-        return {c for pair in _NAMED.findall(sentence) if (c := self._lettered(pair[0] or pair[1], question))}
+        return {
+            c
+            for pair in _NAMED.findall(sentence)
+            if (c := self._lettered(pair[0] or pair[1], question))
+        }
 
     def _several(self, said: str, question: Question) -> bool:
-        """Whether what is said is a list of different choices: "(b), (c), and (d)", "either (a) bus or (e) theatre"."""
-        listed = re.match(r"\W*(?:either |both )?\([a-z]\)[^.()]{0,60}?(?:,|\bor\b|\band\b)\s*(?:or |and )?\([a-z]\)", said, re.IGNORECASE)
+        """Whether what is said is a list of different choices: "(b), (c), and (d)", "either (a) bus
+        or (e) theatre".
+        """
+        listed = re.match(
+            r"\W*(?:either |both )?\([a-z]\)[^.()]{0,60}?(?:,|\bor\b|\band\b)\s*(?:or |and"
+            r" )?\([a-z]\)",
+            said,
+            re.IGNORECASE,
+        )
         return bool(listed) and len(self._named(listed[0], question)) > 1
 
     def _lettered(self, letter: str, question: Question) -> str | None:

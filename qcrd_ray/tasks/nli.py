@@ -1,4 +1,6 @@
-"""Natural-language inference: does a premise entail a hypothesis, contradict it, or neither? (e-SNLI, ANLI)"""
+"""Natural-language inference: does a premise entail a hypothesis, contradict it, or neither?
+(e-SNLI, ANLI)
+"""
 
 from __future__ import annotations
 
@@ -6,30 +8,39 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcrd_ray.records import Question
+from qcrd_ray.data.records import Question
 from qcrd_ray.tasks.prompting import PromptedTask
 
 LABELS = ("entailment", "neutral", "contradiction")
 
-# How each label is said. Tried in this order, so that "not possible to tell" and "does not entail" are not taken for no or yes.
+# How each label is said. Tried in this order, so that "not possible to tell" and "does not entail"
+# are not taken for no or yes.
 _UNSURE = (
-    r"neutral|undetermined|inconclusive|unknown|uncertain|maybe|not enough information|not necessarily|"
-    r"(?:it |it is |it's |is )?(?:not possible|impossible|cannot|can't|can not|unable)(?: to)?(?: be)? (?:tell|say|know|determined?)|"
+    r"neutral|undetermined|inconclusive|unknown|uncertain|maybe|not enough information|not"
+    r" necessarily|"
+    r"(?:it |it is |it's |is )?(?:not possible|impossible|cannot|can't|can not|unable)(?: to)?(?:"
+    r" be)? (?:tell|say|know|determined?)|"
     r"does not (?:necessarily )?(?:entail|imply)"
 )
 _WORDINGS = tuple(
     (label, re.compile(rf"\A\W*(?:an? |the |that )?(?:{words})", re.IGNORECASE))
-    for label, words in (("neutral", _UNSURE), ("contradiction", r"contradict\w*|no\b|false\b"), ("entailment", r"entail\w*|yes\b|true\b"))
+    for label, words in (
+        ("neutral", _UNSURE),
+        ("contradiction", r"contradict\w*|no\b|false\b"),
+        ("entailment", r"entail\w*|yes\b|true\b"),
+    )
 )
 
 
 @dataclass(frozen=True)
 class NaturalLanguageInference(PromptedTask):
-    """The answer is entailment, neutral or contradiction, also where the text says yes, it is not possible to tell, or no."""
+    """The answer is entailment, neutral or contradiction, also where the text says yes, it is not
+    possible to tell, or no.
+    """
 
     INSTRUCTION: ClassVar[str] = (
-        "Does the premise entail the hypothesis (entailment), contradict it (contradiction), or neither (neutral)? "
-        'Explain step by step, then name the label. End with "{closing}"'
+        "Does the premise entail the hypothesis (entailment), contradict it (contradiction), or"
+        ' neither (neutral)? Explain step by step, then name the label. End with "{closing}"'
     )
 
     NOUNS: ClassVar[tuple[str, ...]] = ("answer", "label", "relationship", "relation")

@@ -1,4 +1,6 @@
-"""Numbers in text: found, read exactly (fractions, never floats, never ``eval``) and given one spelling."""
+"""Numbers in text: found, read exactly (fractions, never floats, never ``eval``) and given one
+spelling.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,13 @@ MOST_DIGITS = 40  # longer strings of digits are noise, and a way to make exact 
 
 _NUMBER = re.compile(
     r"(?<![\w.,])"  # not inside a word, a number or a decimal
-    r"(?P<sign>(?<![\w)\]}%\"'] )(?<![)\]}%\"'])[-−]\$?)?"  # a minus after an operand is an operation
+    # a minus after an operand is an operation
+    r"(?P<sign>(?<![\w)\]}%\"'] )(?<![)\]}%\"'])[-−]\$?)?"
     r"(?:(?P<whole>[0-9]+) (?=[0-9]+/[0-9]))?"  # 1 1/2
     r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
     r"(?:\s?/\s?(?P<below>[0-9]+(?:\.[0-9]+)?)(?![0-9]))?"
-    r"(?![0-9]|[,.][0-9]|(?:st|nd|rd|th|[xyz])\b)",  # not half a number, an ordinal, or a coefficient
+    # not half a number, an ordinal, or a coefficient
+    r"(?![0-9]|[,.][0-9]|(?:st|nd|rd|th|[xyz])\b)",
     re.IGNORECASE,
 )
 _LATEX = (
@@ -25,16 +29,37 @@ _LATEX = (
     (re.compile(r"<<[^<>]*>>"), ""),  # GSM8K's calculator marks
 )
 _WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"),
+    *(
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+    ),
     *("fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 )
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORD_NUMBER = re.compile(rf"\b(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_WORDS[1:10])}))?|({'|'.join(_WORDS)}))\b", re.IGNORECASE)
+_WORD_NUMBER = re.compile(
+    rf"\b(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_WORDS[1:10])}))?|({'|'.join(_WORDS)}))\b",
+    re.IGNORECASE,
+)
 _HALVES = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
 
 
 def plain(text: str) -> str:
-    """The text without LaTeX, calculator marks and fraction characters, so that its numbers can be read."""
+    """The text without LaTeX, calculator marks and fraction characters, so that its numbers can be
+    read.
+    """
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
     for character, digits in _HALVES.items():
@@ -43,7 +68,9 @@ def plain(text: str) -> str:
 
 
 def find_numbers(text: str) -> list[tuple[int, int, Fraction]]:
-    """The numbers of a :func:`plain` text in their order, each with where it starts and ends: 1,234, $5.00, -3, 3/4, 1 1/2."""
+    """The numbers of a :func:`plain` text in their order, each with where it starts and ends:
+    1,234, $5.00, -3, 3/4, 1 1/2.
+    """
     found = []
     for match in _NUMBER.finditer(text):
         value = _value(match)
@@ -56,7 +83,13 @@ def find_number_words(text: str) -> list[Fraction]:
     """The numbers up to 99 that are written as words, in their order."""
     found = []
     for tens, ones, small in _WORD_NUMBER.findall(text.lower()):
-        found.append(Fraction(_WORDS.index(small) if small else 10 * (_TENS.index(tens) + 2) + (_WORDS.index(ones) if ones else 0)))
+        found.append(
+            Fraction(
+                _WORDS.index(small)
+                if small
+                else 10 * (_TENS.index(tens) + 2) + (_WORDS.index(ones) if ones else 0)
+            )
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """How a question is put to the teacher and to the student: what all kinds of question share.
 
-The teacher is asked in the paper's form, to explain step by step and then to answer; worked examples come before the question. A chat
+The teacher is asked in the paper's form, to explain step by step and then to answer; worked
+examples come before the question. A chat
 model gets messages, any other model one plain text that ends where its answer starts:
 
     {system}
@@ -12,7 +13,8 @@ model gets messages, any other model one plain text that ends where its answer s
     Q: {question}
     A:
 
-With an empty instruction and no examples this is the bare ``Q: ...\\nA:`` that a small model can be trained on.
+With an empty instruction and no examples this is the bare ``Q: ...\\nA:`` that a small model can be
+trained on.
 """
 
 from __future__ import annotations
@@ -20,30 +22,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Example, TaskRecipe
-from qcrd_ray.records import Question
 from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Message, Parsed
 
 
 @dataclass(frozen=True)
 class PromptedTask:
-    """A :class:`~qcrd_ray.tasks.base.Task` but for ``canonical``, which each kind adds; what else differs in a kind, it overrides."""
+    """A :class:`~qcrd_ray.tasks.base.Task` but for ``canonical``, which each kind adds; what else
+    differs in a kind, it overrides.
+    """
 
     recipe: TaskRecipe
 
     # The kind's own text, taken where the recipe's is left out.
-    INSTRUCTION: ClassVar[str] = 'Answer the question. Explain step by step, then give the answer. End with "{closing}"'
+    INSTRUCTION: ClassVar[str] = (
+        'Answer the question. Explain step by step, then give the answer. End with "{closing}"'
+    )
     NOUNS: ClassVar[tuple[str, ...]] = ("answer",)  # what texts call an answer of this kind
 
     def __post_init__(self) -> None:
         if not self.recipe.closing.split("{answer}", 1)[0].strip():
-            raise UserError(f"task.closing: {self.recipe.closing!r} must have words before {{answer}}, or the answer cannot be found again")
+            raise UserError(
+                f"task.closing: {self.recipe.closing!r} must have words before {{answer}}, or the"
+                " answer cannot be found again"
+            )
 
     @property
     def instruction(self) -> str:
-        """What the teacher is told to do: the recipe's text ("" for none), or the kind's own; {closing} is filled in."""
+        """What the teacher is told to do: the recipe's text ("" for none), or the kind's own;
+        {closing} is filled in.
+        """
         text = self.INSTRUCTION if self.recipe.instruction is None else self.recipe.instruction
         return text.replace("{closing}", self.recipe.closing.replace("{answer}", "<answer>"))
 
@@ -64,11 +75,18 @@ class PromptedTask:
         return question.question.strip()
 
     def teacher_messages(self, question: Question) -> list[Message]:
-        """Chat messages: system (where there is one), the examples as earlier turns, the question."""
+        """Chat messages: system (where there is one), the examples as earlier turns, the
+        question.
+        """
         messages = [{"role": "system", "content": self.recipe.system}] if self.recipe.system else []
         for example, asked in self._examples():
             messages.append({"role": "user", "content": self._told(asked)})
-            messages.append({"role": "assistant", "content": self.explanation(example.rationale, example.answer)})
+            messages.append(
+                {
+                    "role": "assistant",
+                    "content": self.explanation(example.rationale, example.answer),
+                }
+            )
         return [*messages, {"role": "user", "content": self._told(question)}]
 
     def teacher_prompt(self, question: Question) -> str:
@@ -76,7 +94,10 @@ class PromptedTask:
         head = "\n".join(line for line in (self.recipe.system, self.instruction) if line)
         blocks = [head] if head else []
         for example, asked in self._examples():
-            blocks.append(f"Q: {self.student_input(asked)}\nA: {self.explanation(example.rationale, example.answer)}")
+            blocks.append(
+                f"Q: {self.student_input(asked)}\nA:"
+                f" {self.explanation(example.rationale, example.answer)}"
+            )
         return "\n\n".join([*blocks, f"Q: {self.student_input(question)}\nA:"])
 
     def label(self, answer: str) -> str:
@@ -84,18 +105,25 @@ class PromptedTask:
         return answer
 
     def explanation(self, rationale: str, answer: str) -> str:
-        """The target text of the student's `explain:` head: the rationale, closed by its own answer."""
+        """The target text of the student's `explain:` head: the rationale, closed by its own
+        answer.
+        """
         return f"{rationale.strip()} {self.recipe.closing.replace('{answer}', answer)}".strip()
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """The surest announcement ("So the answer is ...") of something that is an answer; what stands before it is the rationale."""
+        """The surest announcement ("So the answer is ...") of something that is an answer; what
+        stands before it is the rationale.
+        """
         kept = cut_run_on(text, question.question)
         if not kept:
             return Parsed(reason="the completion is empty")
         for said in announced(kept, self.recipe.closing, announcement(*self.NOUNS)):
             if (answer := self.said(said.text, question)) is not None:
                 return Parsed(rationale=without(kept, said), answer=answer)
-        return Parsed(rationale=clean(kept), reason=f"the completion announces nothing that is {self.describe_answer(question)}")
+        return Parsed(
+            rationale=clean(kept),
+            reason=f"the completion announces nothing that is {self.describe_answer(question)}",
+        )
 
     def said(self, text: str, question: Question) -> str | None:
         """The canonical answer at the start of ``text``, the line that follows an announcement."""
@@ -114,8 +142,15 @@ class PromptedTask:
         }
 
     def _told(self, question: Question) -> str:
-        """The question with the instruction above it: chat models forget a system message sooner than the turn they answer."""
-        return "\n\n".join(part for part in (self.instruction, self.student_input(question)) if part)
+        """The question with the instruction above it: chat models forget a system message sooner
+        than the turn they answer.
+        """
+        return "\n\n".join(
+            part for part in (self.instruction, self.student_input(question)) if part
+        )
 
     def _examples(self) -> list[tuple[Example, Question]]:
-        return [(e, Question(id="example", question=e.question, choices=e.choices, answer=e.answer)) for e in self.recipe.examples]
+        return [
+            (e, Question(id="example", question=e.question, choices=e.choices, answer=e.answer))
+            for e in self.recipe.examples
+        ]

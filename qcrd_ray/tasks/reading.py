@@ -1,9 +1,12 @@
-"""Reading the questions of a split, from a file, a Hugging Face data set or the task's own generator.
+"""Reading the questions of a split, from a file, a Hugging Face data set or the task's own
+generator.
 
-No row is lost: each becomes a :class:`~qcrd_ray.records.Question` or a :class:`Rejected` with its line and reason. What is wrong with the
-whole source (it is missing, a column is named wrongly, one id stands for two questions) raises at once.
+No row is lost: each becomes a :class:`~qcrd_ray.data.records.Question` or a :class:`Rejected` with
+its line and reason. What is wrong with the whole source (it is missing, a column is named wrongly,
+one id stands for two questions) raises at once.
 
-A row without an answer is a question all the same: it can be asked, voted on and distilled; it only takes no part where gold is needed.
+A row without an answer is a question all the same: it can be asked, voted on and distilled; it only
+takes no part where gold is needed.
 """
 
 from __future__ import annotations
@@ -16,23 +19,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from qcrd_ray.data.columns import Column, is_empty, paths, pick, root
+from qcrd_ray.data.json_lines import Line
+from qcrd_ray.data.records import Question
+from qcrd_ray.data.sources import Source, open_source
 from qcrd_ray.errors import UserError
-from qcrd_ray.json_lines import Line
 from qcrd_ray.recipe import Split
-from qcrd_ray.records import Question
 from qcrd_ray.tasks import word_problems
 from qcrd_ray.tasks.base import Task
-from qcrd_ray.tasks.columns import Column, is_empty, paths, pick, root
 from qcrd_ray.tasks.short_text import SEVERAL
-from qcrd_ray.tasks.sources import Source, open_source
 
 FIELDS = ("id", "question", "choices", "answer", "rationale")
-KEPT_TEXT = 2_000  # characters of a rejected row that are kept beside its reason; the file has the rest
+# characters of a rejected row that are kept beside its reason; the file has the rest
+KEPT_TEXT = 2_000
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that cannot be asked: its 1-based line (or place among the rows), its id where it has one, why, and its text."""
+    """A row that cannot be asked: its 1-based line (or place among the rows), its id where it has
+    one, why, and its text.
+    """
 
     row: int
     id: str | None
@@ -49,18 +55,24 @@ def read_questions(
     max_chars: int,
     values: Mapping[str, str] | None = None,
 ) -> tuple[list[Question], list[Rejected]]:
-    """The questions of a split with gold answers in their canonical spelling, and the rows that are none.
+    """The questions of a split with gold answers in their canonical spelling, and the rows that are
+    none.
 
-    ``kind`` is the recipe's ``task.kind``; questions over ``max_chars`` characters are rejected; ``columns`` and ``values`` are those of
-    the recipe's ``data``. Together the two lists hold every row of ``split.rows``. Duplicates are looked for in the whole source, so that
-    two splits of one file cannot share a question.
+    ``kind`` is the recipe's ``task.kind``; questions over ``max_chars`` characters are rejected;
+    ``columns`` and ``values`` are those of the recipe's ``data``. Together the two lists hold every
+    row of ``split.rows``. Duplicates are looked for in the whole source, so that two splits of one
+    file cannot share a question.
 
-    Raises: :class:`UserError` for a missing or empty source, a column that no row has, one id with two different questions, ``rows`` that
-    the source does not have, or when no row at all can be used.
+    Raises: :class:`UserError` for a missing or empty source, a column that no row has, one id with
+    two different questions, ``rows`` that the source does not have, or when no row at all can be
+    used.
     """
     if split.generate is not None:
         name = f"the generator of {kind}"
-        rows = [_checked(Line(i, None, "", str(q)), q, task, max_chars) for i, q in enumerate(_generated(split, kind), 1)]
+        rows = [
+            _checked(Line(i, None, "", str(q)), q, task, max_chars)
+            for i, q in enumerate(_generated(split, kind), 1)
+        ]
     else:
         source = open_source(split)
         name = source.name
@@ -76,10 +88,14 @@ def read_questions(
 
 def _generated(split: Split, kind: str) -> list[Question]:
     if kind != "word_problems":
-        raise UserError(f"data: only the word_problems task makes its own questions, not {kind}: give a `path`")
+        raise UserError(
+            f"data: only the word_problems task makes its own questions, not {kind}: give a `path`"
+        )
     kinds = get_args(word_problems.Kind)
     if split.kind is not None and split.kind not in kinds:
-        raise UserError(f"data: the generator's kind must be one of {', '.join(kinds)}, not {split.kind!r}")
+        raise UserError(
+            f"data: the generator's kind must be one of {', '.join(kinds)}, not {split.kind!r}"
+        )
     return word_problems.generate(split.generate, seed=split.seed, kind=split.kind or "seen")
 
 
@@ -91,12 +107,19 @@ def _taken(rows: list, split: Split, source: str) -> list:
         return rows
     first, past = split.rows
     if past > len(rows):
-        raise UserError(f"{source}: rows [{first}, {past}] asks for more rows than the {len(rows)} that it has")
+        raise UserError(
+            f"{source}: rows [{first}, {past}] asks for more rows than the {len(rows)} that it has"
+        )
     return rows[first:past]
 
 
 def _read_rows(
-    source: Source, task: Task, columns: Mapping[str, Column], kind: str, max_chars: int, values: Mapping[str, str]
+    source: Source,
+    task: Task,
+    columns: Mapping[str, Column],
+    kind: str,
+    max_chars: int,
+    values: Mapping[str, str],
 ) -> list[Question | Rejected]:
     present = source.columns()
     has_ids = check_columns(source.name, present, columns=columns, kind=kind)
@@ -104,16 +127,23 @@ def _read_rows(
     rows: list[Question | Rejected] = []
     seen: dict[str, tuple[int, Question]] = {}
     for line in source.rows(wanted):
-        row = read_row(line, task=task, columns=columns, max_chars=max_chars, needs_id=has_ids, values=values)
+        row = read_row(
+            line, task=task, columns=columns, max_chars=max_chars, needs_id=has_ids, values=values
+        )
         if isinstance(row, Question):
             number, earlier = seen.setdefault(row.id, (line.number, row))
             if earlier is not row:
                 if (earlier.question, earlier.choices) != (row.question, row.choices):
                     raise UserError(
-                        f"{source.name}: id {row.id!r} stands for two different questions, in lines {number} and {line.number}; "
-                        f"give each question its own id, or map another column with data.columns.id"
+                        f"{source.name}: id {row.id!r} stands for two different questions, in lines"
+                        f" {number} and {line.number}; give each question its own id, or map"
+                        " another column with data.columns.id"
                     )
-                differs = "" if earlier.answer == row.answer else f", with the answer {row.answer!r} where that has {earlier.answer!r}"
+                differs = (
+                    ""
+                    if earlier.answer == row.answer
+                    else f", with the answer {row.answer!r} where that has {earlier.answer!r}"
+                )
                 row = _rejected(line, f"a duplicate of line {number}{differs}", row.id)
         rows.append(row)
     if not rows:
@@ -122,9 +152,15 @@ def _read_rows(
 
 
 def check_columns(
-    name: str, present: Sequence[str], *, columns: Mapping[str, Column], kind: str, how: str = "data.columns.{field}"
+    name: str,
+    present: Sequence[str],
+    *,
+    columns: Mapping[str, Column],
+    kind: str,
+    how: str = "data.columns.{field}",
 ) -> bool:
-    """Refuse a column that is not ``present``; whether the rows have ids. Ids may be left out by all: they are then made from the question.
+    """Refuse a column that is not ``present``; whether the rows have ids. Ids may be left out by
+    all: they are then made from the question.
 
     ``how``: where the user says which column holds a field, for the error.
     """
@@ -135,8 +171,9 @@ def check_columns(
                 near = difflib.get_close_matches(root(path, present), present, n=1, cutoff=0.5)
                 hint = f"; did you mean {near[0]!r}?" if near else "."
                 raise UserError(
-                    f"{name}: no row has the column {root(path, present)!r}{hint} The columns are: {', '.join(present)}. "
-                    f"Say which one holds the {field} with {how.format(field=field)}"
+                    f"{name}: no row has the column {root(path, present)!r}{hint} The columns are:"
+                    f" {', '.join(present)}. Say which one holds the {field} with"
+                    f" {how.format(field=field)}"
                 )
     return all(root(path, present) in present for path in paths(columns.get("id", "id")))
 
@@ -150,31 +187,47 @@ def read_row(
     needs_id: bool,
     values: Mapping[str, str] | None = None,
 ) -> Question | Rejected:
-    """One line as a question, or why it is none. A row without an id gets one that is made from its question, unless it ``needs_id``."""
+    """One line as a question, or why it is none. A row without an id gets one that is made from its
+    question, unless it ``needs_id``.
+    """
     if line.data is None:
         return _rejected(line, line.reason)
     found, field = {}, ""
     try:
         for field in FIELDS:
-            found[field] = _READERS[field](pick(line.data, columns.get(field, field)), _called(columns, field), values or {})
+            found[field] = _READERS[field](
+                pick(line.data, columns.get(field, field)), _called(columns, field), values or {}
+            )
     except ValueError as error:
-        return _rejected(line, f"{error} (data.columns.{field})" if field in columns else str(error))
+        return _rejected(
+            line, f"{error} (data.columns.{field})" if field in columns else str(error)
+        )
     question = Question(**found)
     if not question.id:
         if needs_id:
             return _rejected(line, f"no {_called(columns, 'id')}")
-        question = replace(question, id="q-" + hashlib.sha256(repr((question.question, question.choices)).encode()).hexdigest()[:16])
+        question = replace(
+            question,
+            id="q-"
+            + hashlib.sha256(repr((question.question, question.choices)).encode()).hexdigest()[:16],
+        )
     return _checked(line, question, task, max_chars)
 
 
 def _checked(line: Line, question: Question, task: Task, max_chars: int) -> Question | Rejected:
     if len(question.question) > max_chars:
-        reason = f"the question has {len(question.question):,} characters, over task.max_question_chars = {max_chars:,}"
+        reason = (
+            f"the question has {len(question.question):,} characters, over task.max_question_chars"
+            f" = {max_chars:,}"
+        )
     else:
         reason = task.check(question)
     if reason:
         return _rejected(line, reason, question.id)
-    return replace(question, answer=None if question.answer is None else task.canonical(question.answer, question))
+    return replace(
+        question,
+        answer=None if question.answer is None else task.canonical(question.answer, question),
+    )
 
 
 def _rejected(line: Line, reason: str, id: str | None = None) -> Rejected:
@@ -214,20 +267,28 @@ def _choices(value: object, column: str) -> tuple[str, ...]:
 
 
 def _answer(value: object, column: str, values: Mapping[str, str]) -> str | None:
-    """The answer as text, by its meaning where ``values`` has them and it is none yet; a list of accepted answers becomes one text."""
+    """The answer as text, by its meaning where ``values`` has them and it is none yet; a list of
+    accepted answers becomes one text.
+    """
     if isinstance(value, list):
         accepted = (_answer(each, f"each of {column}", values) for each in value)
-        return f" {SEVERAL} ".join(dict.fromkeys(text for text in accepted if text is not None)) or None
+        return (
+            f" {SEVERAL} ".join(dict.fromkeys(text for text in accepted if text is not None))
+            or None
+        )
     if not values or is_empty(value):
         return _text(value, column)
     if isinstance(value, bool | int):
         value = str(value).lower()
     elif isinstance(value, float):  # a table's integers beside a missing one
         value = f"{value:g}"
-    if value in values.values() and value not in values:  # it is one of the meanings already: a class label's name
+    # it is one of the meanings already: a class label's name
+    if value in values.values() and value not in values:
         return value
     if value not in values:
-        raise ValueError(f"{column} is {value!r}, which data.values does not name; it names {', '.join(values)}")
+        raise ValueError(
+            f"{column} is {value!r}, which data.values does not name; it names {', '.join(values)}"
+        )
     return values[value]
 
 

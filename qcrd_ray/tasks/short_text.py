@@ -7,38 +7,49 @@ import unicodedata
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcrd_ray.records import Question
+from qcrd_ray.data.records import Question
 from qcrd_ray.tasks.prompting import PromptedTask
 
 SEVERAL = "|"  # between the accepted answers of one question
 
 _ARTICLES = re.compile(r"\b(?:an?|the)\b")
-# A sentence ends after a word of three letters or more: not in "St. Louis", "J. Bach" or "U.S. Army".
+# A sentence ends after a word of three letters or more: not in "St. Louis", "J. Bach" or "U.S.
+# Army".
 _SENTENCE_END = re.compile(r"(?<=\w\w\w[.!?])[ \t]+(?=[^a-z\s])")
 _IN_NUMBER = re.compile(r"(?<=\d)[.:/](?=\d)|(?<![\w.])-(?=\d)")  # 3.5, 10:30, 1/2, -4
 
 
 @dataclass(frozen=True)
 class ShortText(PromptedTask):
-    """A free short answer. Answers are equal when SQuAD's normalisation makes them so: :func:`normalise`.
+    """A free short answer. Answers are equal when SQuAD's normalisation makes them so:
+    :func:`normalise`.
 
-    Several accepted answers stand in one text with "|" between, as a list column is read. The canonical spelling holds all of them, and
-    every one of them is spelt so; a student is taught the first.
+    Several accepted answers stand in one text with "|" between, as a list column is read. The
+    canonical spelling holds all of them, and every one of them is spelt so; a student is taught the
+    first.
     """
 
-    INSTRUCTION: ClassVar[str] = 'Answer the question in a few words. Explain step by step, then give the answer. End with "{closing}"'
+    INSTRUCTION: ClassVar[str] = (
+        "Answer the question in a few words. Explain step by step, then give the answer. End with"
+        ' "{closing}"'
+    )
 
     def describe_answer(self, question: Question) -> str:
         return "a text with a letter or a digit in it"
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The normalised answer; the spelling of all that the question accepts, where it is one of them."""
+        """The normalised answer; the spelling of all that the question accepts, where it is one of
+        them.
+        """
         spelt, accepted = _spellings(answer), _spellings(question.answer or "")
         return f" {SEVERAL} ".join(accepted if set(spelt) & set(accepted) else spelt) or None
 
     def said(self, text: str, question: Question) -> str | None:
         """The first sentence of the line; a model's "|" is no separator."""
-        return self.canonical(_SENTENCE_END.split(text.replace("*", ""), maxsplit=1)[0].replace(SEVERAL, " "), question)
+        return self.canonical(
+            _SENTENCE_END.split(text.replace("*", ""), maxsplit=1)[0].replace(SEVERAL, " "),
+            question,
+        )
 
     def label(self, answer: str) -> str:
         return _spellings(answer)[0]
@@ -48,10 +59,12 @@ class ShortText(PromptedTask):
 
 
 def normalise(text: str) -> str:
-    """Lower case, no punctuation, no articles, single blanks (SQuAD's); of Unicode, the compatible form (NFKC) and every dash a blank.
+    """Lower case, no punctuation, no articles, single blanks (SQuAD's); of Unicode, the compatible
+    form (NFKC) and every dash a blank.
 
-    Points and signs inside numbers stay, so that 3.5 is not 35; articles stay where there is nothing else. Done until nothing changes: what
-    one mark leaves behind can be the next one's number.
+    Points and signs inside numbers stay, so that 3.5 is not 35; articles stay where there is
+    nothing else. Done until nothing changes: what one mark leaves behind can be the next one's
+    number.
     """
     while (plain := _plain(text)) != text:
         text = plain
@@ -61,7 +74,12 @@ def normalise(text: str) -> str:
 def _plain(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold().replace("\u2212", "-")
     kept = {match.start() for match in _IN_NUMBER.finditer(text)}
-    words = " ".join("".join(character if place in kept else _without_marks(character) for place, character in enumerate(text)).split())
+    words = " ".join(
+        "".join(
+            character if place in kept else _without_marks(character)
+            for place, character in enumerate(text)
+        ).split()
+    )
     return " ".join(_ARTICLES.sub(" ", words).split()) or words
 
 
@@ -73,4 +91,6 @@ def _without_marks(character: str) -> str:
 
 
 def _spellings(answer: str) -> list[str]:
-    return list(dict.fromkeys(spelt for each in answer.split(SEVERAL) if (spelt := normalise(each))))
+    return list(
+        dict.fromkeys(spelt for each in answer.split(SEVERAL) if (spelt := normalise(each)))
+    )

@@ -1,15 +1,21 @@
-"""Arithmetic inside a rationale, read step by step: "5 - 2 = 3", "12 pens - 3 pens - 2 pens = 7 pens". Nothing is evaluated but numbers."""
+"""Arithmetic inside a rationale, read step by step: "5 - 2 = 3", "12 pens - 3 pens - 2 pens = 7
+pens". Nothing is evaluated but numbers.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
+from random import Random
 from typing import NamedTuple
+
+from qcrd_ray.tasks.numbers import spell
 
 NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
 _OPERATION = r"[-–−+*/x×÷]"
-_TERM = rf"{NUMBER}(?:\s+[A-Za-z][A-Za-z'/-]*){{0,5}}?(?:\s*\([A-Za-z' -]*\))?"  # a number, and what it counts
+# a number, and what it counts
+_TERM = rf"{NUMBER}(?:\s+[A-Za-z][A-Za-z'/-]*){{0,5}}?(?:\s*\([A-Za-z' -]*\))?"
 STEP = re.compile(
     rf"(?<![\w.,])(?P<left>{_TERM}(?:\s*{_OPERATION}\s*\$?{_TERM}){{1,8}})\s*=\s*(?P<sign>-?)\$?(?P<result>{NUMBER})(?![\w]|\.[0-9])"
 )
@@ -25,7 +31,9 @@ class Steps(NamedTuple):
 
 
 def check_steps(text: str) -> Steps:
-    """Check every step in ``text``: a chain of + - * x / and their signs with its result. Other forms are not counted at all."""
+    """Check every step in ``text``: a chain of + - * x / and their signs with its result. Other
+    forms are not counted at all.
+    """
     steps = list(STEP.finditer(text))
     return Steps(sum(map(is_right, steps)), len(steps))
 
@@ -38,8 +46,12 @@ def is_right(step: re.Match[str]) -> bool:
 
 
 def operands(step: re.Match[str]) -> list[tuple[str, Fraction]]:
-    """The numbers left of the equals sign, each with the operation before it; the first has none that counts."""
-    return [(operation or "+", value_of(number)) for operation, number in _OPERAND.findall(step["left"])]
+    """The numbers left of the equals sign, each with the operation before it; the first has none
+    that counts.
+    """
+    return [
+        (operation or "+", value_of(number)) for operation, number in _OPERAND.findall(step["left"])
+    ]
 
 
 def chain(operands: Sequence[tuple[str, Fraction]]) -> Fraction | None:
@@ -58,3 +70,134 @@ def chain(operands: Sequence[tuple[str, Fraction]]) -> Fraction | None:
 def value_of(number: str) -> Fraction:
     """The value of a match of :data:`NUMBER`."""
     return Fraction(number.replace(",", ""))
+
+
+# MERGED tasks.rewriting: Wrong rationales made of right ones by their numbers: as fluent as these,
+# in the same words.
+#
+# Both kinds follow the steps of a text ("3 + 4 = 7", "12 pens - 3 pens - 2 pens = 7 pens") and
+# compute each result anew from what the text said before it.
+#
+# - :func:`corrupted`, after PORT (arXiv 2406.16061), which changes digits of a right rationale:
+#   here a digit of one step's result, and what follows is computed from it. One step is wrong, and
+#   so is the answer that it leads to.
+# - :func:`evolved`, after ECD (arXiv 2410.07513), where an instruction is changed and the answer to
+#   the old one is a fluent wrong answer to the new one. The changed question would be a new
+#   example, and nobody has labelled it, so we read it the other way round: digits of the question's
+#   own numbers are changed, and the rationale of that other question is a fluent wrong one for this
+#   question. Every step of it is right; it answers something else.
+#
+# Neither is wrong for certain: an error can cancel out, so whoever calls compares the answers.
+#
+
+_NUMBER = re.compile(rf"(?<![\w.,]){NUMBER}(?![\w]|\.[0-9])")
+# what a step is the value of: "Pens in a box = 12 / 3 = 4"
+_NAMED = re.compile(r"[A-Za-z)]\s*=\s*\$?\Z")
+
+
+def corrupted(text: str, answer: Fraction | None, random: Random) -> str | None:
+    """``text`` with one wrong step and what follows from it. Where its steps cannot be followed,
+    ``answer`` is changed wherever it stands.
+
+    None: it cannot be done with what was drawn; another draw may do it.
+    """
+    steps = _followed(text)
+    if steps:
+        return _rewritten(text, steps, {}, slip=random.randrange(len(steps)), random=random)
+    changed = None if answer is None else _digit_changed(answer, random)
+    return (
+        None
+        if changed is None
+        else _rewritten(text, (), {answer: changed}, slip=None, random=random)
+    )
+
+
+def evolved(text: str, given: Collection[Fraction], random: Random) -> str | None:
+    """``text`` as it would answer the same question with other numbers; ``given`` are the
+    question's. None: as for :func:`corrupted`.
+    """
+    used: list[Fraction] = []
+    results: set[Fraction] = set()
+    steps = _followed(text)
+    for step in steps:
+        numbers = [value for _, value in operands(step)]
+        used += [
+            value
+            for value in dict.fromkeys(numbers)
+            if value in given and value not in results and value not in used
+        ]
+        results.add(value_of(step["result"]))
+    if not used:
+        return None
+    changes = {
+        value: _digit_changed(value, random)
+        for value in random.sample(used, random.randint(1, len(used)))
+    }
+    return (
+        None
+        if None in changes.values()
+        else _rewritten(text, steps, changes, slip=None, random=random)
+    )
+
+
+def _followed(text: str) -> list[re.Match[str]]:
+    """The text's steps; none where one of them is wrong, or an equation has another form: nothing
+    can be computed from it.
+    """
+    steps = list(STEP.finditer(text))
+    named = sum(
+        _NAMED.search(text, max(0, step.start() - 4), step.start()) is not None for step in steps
+    )
+    followed = len(steps) + named == text.count("=") and all(
+        is_right(step) and not step["sign"] for step in steps
+    )
+    return steps if followed else []
+
+
+def _rewritten(
+    text: str,
+    steps: Sequence[re.Match[str]],
+    changes: Mapping[Fraction, Fraction],
+    *,
+    slip: int | None,
+    random: Random,
+) -> str | None:
+    """``text`` with the numbers of ``changes`` replaced, the steps' results computed anew, and a
+    digit of step ``slip`` 's result wrong.
+
+    A result stands for its number from there on. None: a result is below 0, or no whole number any
+    more, or no decimal.
+    """
+    results = {step.start("result"): (i, step) for i, step in enumerate(steps)}
+    now, written, end = dict(changes), [], 0
+    for number in _NUMBER.finditer(text):
+        old = value_of(number[0])
+        if number.start() in results:
+            i, step = results[number.start()]
+            new = chain([(operation, now.get(value, value)) for operation, value in operands(step)])
+            new = _digit_changed(new, random) if i == slip and new is not None else new
+            if (
+                new is None
+                or new < 0
+                or "/" in spell(new)
+                or (old.denominator == 1 and new.denominator != 1)
+            ):
+                return None
+            now[old] = new
+        new = now.get(old, old)
+        written += [text[end : number.start()], number[0] if new == old else spell(new)]
+        end = number.end()
+    return "".join([*written, text[end:]])
+
+
+def _digit_changed(value: Fraction, random: Random) -> Fraction | None:
+    """The number with one digit changed, as long as before; None: it is written with a fraction
+    bar.
+    """
+    text = spell(value)
+    if "/" in text:
+        return None
+    place = random.choice([i for i, character in enumerate(text) if character.isdigit()])
+    first = len(text) > 1 and place == 0
+    digit = random.choice([d for d in "0123456789"[first:] if d != text[place]])
+    return Fraction(text[:place] + digit + text[place + 1 :])

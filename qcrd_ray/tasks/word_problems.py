@@ -1,15 +1,21 @@
-"""The built-in questions: arithmetic stories in the manner of SVAMP, with gold answers and step-by-step rationales.
+"""The built-in questions: arithmetic stories in the manner of SVAMP, with gold answers and
+step-by-step rationales.
 
-A story hands one number from step to step: somebody holds ``x`` things, a sentence turns them into ``x op n`` (perhaps in other hands),
-and a question asks for the last value. Half of the stories also carry a sentence whose number is of no use. All numbers lie in 2..60.
+A story hands one number from step to step: somebody holds ``x`` things, a sentence turns them into
+``x op n`` (perhaps in other hands),
+and a question asks for the last value. Half of the stories also carry a sentence whose number is of
+no use. All numbers lie in 2..60.
 
 Two things are held apart by construction:
 
-- *Combinations of operations.* ``seen`` stories never apply the pairs in :data:`HELD_OUT_PAIRS` one after the other; every ``held_out``
-  story does so at least once. Each operation occurs in every place of ``seen`` stories: only the combination is new.
-- *Questions.* A story's text before names and objects are filled in, its :func:`skeleton`, is hashed into one of :data:`POOLS` pools.
-  ``pretraining`` stories (what the shipped models were made from) own half of the pools; the others are shared out by ``seed % 8``.
-  So no test question, not even a renamed one, can stand in the shipped models' training data, and two splits whose seeds differ
+- *Combinations of operations.* ``seen`` stories never apply the pairs in :data:`HELD_OUT_PAIRS` one
+  after the other; every ``held_out`` story does so at least once. Each operation occurs in every
+  place of ``seen`` stories: only the combination is new.
+- *Questions.* A story's text before names and objects are filled in, its :func:`skeleton`, is
+  hashed into one of :data:`POOLS` pools. ``pretraining`` stories (what the shipped models were made
+  from) own half of the pools; the others are shared out by ``seed % 8``.
+  So no test question, not even a renamed one, can stand in the shipped models' training data, and
+  two splits whose seeds differ
   modulo 8 share nothing.
 """
 
@@ -22,27 +28,56 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from qcrd_ray.records import Question
+from qcrd_ray.data.records import Question
 
-Kind = Literal["seen", "held_out", "pretraining", "plain"]  # plain: pretraining stories without a useless number, all the demo's base saw
+# plain: pretraining stories without a useless number, all the demo's base saw
+Kind = Literal["seen", "held_out", "pretraining", "plain"]
 
 SEED_POOLS = 8  # seeds that differ modulo this share no question
 POOLS = 2 * SEED_POOLS  # the upper half belongs to pretraining
 LARGEST = 60  # no number in a story, a rationale or an answer is larger
-HELD_OUT_PAIRS = (("+", "*"), ("*", "-"), ("-", "/"), ("/", "+"))  # each operation once before and once after
+# each operation once before and once after
+HELD_OUT_PAIRS = (("+", "*"), ("*", "-"), ("-", "/"), ("/", "+"))
 STEP_WEIGHTS = {1: 2, 2: 3, 3: 3}  # how often a story has one, two, three steps
 DISTRACTOR_SHARE = 0.5
 
 NAMES = {
-    "he": ("Tom", "Ben", "Omar", "Luis", "Paul", "Ivan", "Kofi", "Hugo", "Ravi", "Sam", "Noah", "Liam"),
-    "she": ("Sara", "Mia", "Ana", "Lucy", "Nina", "Emma", "Aisha", "Rosa", "Mei", "Kate", "Zoe", "Lena"),
+    "he": (
+        "Tom",
+        "Ben",
+        "Omar",
+        "Luis",
+        "Paul",
+        "Ivan",
+        "Kofi",
+        "Hugo",
+        "Ravi",
+        "Sam",
+        "Noah",
+        "Liam",
+    ),
+    "she": (
+        "Sara",
+        "Mia",
+        "Ana",
+        "Lucy",
+        "Nina",
+        "Emma",
+        "Aisha",
+        "Rosa",
+        "Mei",
+        "Kate",
+        "Zoe",
+        "Lena",
+    ),
 }
 THINGS = (
     "apples", "pears", "plums", "eggs", "cookies", "books", "pens", "cards", "stamps", "marbles",
     "shells", "coins", "stickers", "balloons", "toys", "flowers", "buttons", "beads", "stones", "nuts",
 )  # fmt: skip
 
-# {a} holds the things, {b} holds them afterwards, {c} is somebody else; {x} is the value so far, {n} the step's number.
+# {a} holds the things, {b} holds them afterwards, {c} is somebody else; {x} is the value so far,
+# {n} the step's number.
 OPENINGS = (
     "{a} has {x} {things}.",
     "At first {a} has {x} {things}.",
@@ -50,9 +85,18 @@ OPENINGS = (
     "There are {x} {things} in the bag of {a}.",
 )
 FIRST_STEPS = {  # an opening and its first operation in one sentence
-    "+": ("{a} finds {x} {things} on Monday and {n} {things} on Tuesday.", "{a} has {x} old {things} and {n} new {things}."),
-    "-": ("{a} had {x} {things} yesterday, but {n} of the {things} are gone.", "{a} buys {x} {things} and gives {n} of the {things} back."),
-    "*": ("{a} has {x} boxes with {n} {things} in each box.", "{a} buys {x} bags of {n} {things} each."),
+    "+": (
+        "{a} finds {x} {things} on Monday and {n} {things} on Tuesday.",
+        "{a} has {x} old {things} and {n} new {things}.",
+    ),
+    "-": (
+        "{a} had {x} {things} yesterday, but {n} of the {things} are gone.",
+        "{a} buys {x} {things} and gives {n} of the {things} back.",
+    ),
+    "*": (
+        "{a} has {x} boxes with {n} {things} in each box.",
+        "{a} buys {x} bags of {n} {things} each.",
+    ),
     "/": (
         "{c} shares {x} {things} equally among {n} friends, and {a} is one of the friends.",
         "There are {x} {things} in {n} equal boxes, and {a} takes one of the boxes.",
@@ -85,14 +129,26 @@ STEPS = {
     ),
 }
 LAST_STEPS = {  # a sentence, the question that gives it its sense, and what the rationale says
-    "+": ("{c} has {n} {things}.", "How many {things} do {a} and {c} have together?", "Together {a} and {c} have {equation} {things}."),
-    "-": ("{c} has {n} {things}.", "How many more {things} does {a} have than {c}?", "{a} has {equation} more {things} than {c}."),
+    "+": (
+        "{c} has {n} {things}.",
+        "How many {things} do {a} and {c} have together?",
+        "Together {a} and {c} have {equation} {things}.",
+    ),
+    "-": (
+        "{c} has {n} {things}.",
+        "How many more {things} does {a} have than {c}?",
+        "{a} has {equation} more {things} than {c}.",
+    ),
     "*": (
         "Each of the {things} costs {n} dollars.",
         "How many dollars do the {things} of {a} cost?",
         "The {things} cost {equation} dollars.",
     ),
-    "/": ("A box holds {n} {things}.", "How many boxes does {a} need for the {things}?", "{a} needs {equation} boxes."),
+    "/": (
+        "A box holds {n} {things}.",
+        "How many boxes does {a} need for the {things}?",
+        "{a} needs {equation} boxes.",
+    ),
 }
 LAST_STEP_SHARE = 0.3
 QUESTIONS = (
@@ -100,7 +156,11 @@ QUESTIONS = (
     "How many {things} does {a} have in the end?",
     "What is the number of {things} that {a} has?",
 )
-REASONS = ("{a} has {equation} {things}.", "That is {equation} {things} for {a}.", "Then {a} has {equation} {things}.")
+REASONS = (
+    "{a} has {equation} {things}.",
+    "That is {equation} {things} for {a}.",
+    "Then {a} has {equation} {things}.",
+)
 DISTRACTORS = (
     "{c} has {n} {things}.",
     "{c} buys {n} {others}.",
@@ -113,20 +173,31 @@ DISTRACTORS = (
 
 
 def generate(
-    count: int, *, seed: int, kind: Kind = "seen", steps: tuple[int, ...] = (1, 2, 3), distractors: float = DISTRACTOR_SHARE
+    count: int,
+    *,
+    seed: int,
+    kind: Kind = "seen",
+    steps: tuple[int, ...] = (1, 2, 3),
+    distractors: float = DISTRACTOR_SHARE,
 ) -> list[Question]:
-    """``count`` different questions. The same arguments give the same list everywhere, and a longer list starts with the shorter one.
+    """``count`` different questions. The same arguments give the same list everywhere, and a longer
+    list starts with the shorter one.
 
-    ``steps`` are the numbers of operations that may occur, ``distractors`` the share of stories with a useless number; both are for
+    ``steps`` are the numbers of operations that may occur, ``distractors`` the share of stories
+    with a useless number; both are for
     making pretraining data that lacks something.
     """
     distractors = 0.0 if kind == "plain" else distractors
-    stream = _questions(random.Random(f"{kind} {seed}"), seed=seed, kind=kind, steps=steps, distractors=distractors)
+    stream = _questions(
+        random.Random(f"{kind} {seed}"), seed=seed, kind=kind, steps=steps, distractors=distractors
+    )
     return list(itertools.islice(stream, count))
 
 
 def skeleton(question: str) -> str:
-    """The question's text with its people and objects replaced by gaps, numbered in the order in which they occur."""
+    """The question's text with its people and objects replaced by gaps, numbered in the order in
+    which they occur.
+    """
     people: dict[str, str] = {}
     objects: dict[str, str] = {}
 
@@ -142,13 +213,21 @@ def skeleton(question: str) -> str:
 
 
 def pool(question: str) -> int:
-    """Which of the :data:`POOLS` disjoint pools a question belongs to; renaming people and objects does not change it."""
+    """Which of the :data:`POOLS` disjoint pools a question belongs to; renaming people and objects
+    does not change it.
+    """
     return hashlib.sha256(skeleton(question).encode()).digest()[0] % POOLS
 
 
 def pools(*, seed: int, kind: Kind) -> frozenset[int]:
-    """The pools that :func:`generate` draws from. Two calls with disjoint pools share no question."""
-    return frozenset(range(SEED_POOLS, POOLS)) if kind in ("pretraining", "plain") else frozenset({seed % SEED_POOLS})
+    """The pools that :func:`generate` draws from. Two calls with disjoint pools share no
+    question.
+    """
+    return (
+        frozenset(range(SEED_POOLS, POOLS))
+        if kind in ("pretraining", "plain")
+        else frozenset({seed % SEED_POOLS})
+    )
 
 
 def operations(rationale: str) -> tuple[str, ...]:
@@ -165,10 +244,15 @@ _PRONOUN = {name: pronoun for pronoun, names in NAMES.items() for name in names}
 _CHAINS = {length: tuple(itertools.product(STEPS, repeat=length)) for length in STEP_WEIGHTS}
 
 
-def _questions(rng: random.Random, *, seed: int, kind: Kind, steps: tuple[int, ...], distractors: float) -> Iterator[Question]:
+def _questions(
+    rng: random.Random, *, seed: int, kind: Kind, steps: tuple[int, ...], distractors: float
+) -> Iterator[Question]:
     """An endless stream of questions without repetition."""
     own = pools(seed=seed, kind=kind)
-    chains = {length: [ops for ops in _CHAINS[length] if is_held_out(ops) == (kind == "held_out")] for length in steps}
+    chains = {
+        length: [ops for ops in _CHAINS[length] if is_held_out(ops) == (kind == "held_out")]
+        for length in steps
+    }
     lengths = [length for length in steps if chains[length]]
     weights = [STEP_WEIGHTS[length] for length in lengths]
     told: set[str] = set()
@@ -176,7 +260,12 @@ def _questions(rng: random.Random, *, seed: int, kind: Kind, steps: tuple[int, .
         ops = rng.choice(chains[rng.choices(lengths, weights)[0]])
         text, rationale, answer = _story(rng, ops, distractor=rng.random() < distractors)
         if text not in told and pool(text) in own:
-            yield Question(id=f"wp-{kind}-{seed}-{len(told):06d}", question=text, answer=str(answer), rationale=rationale)
+            yield Question(
+                id=f"wp-{kind}-{seed}-{len(told):06d}",
+                question=text,
+                answer=str(answer),
+                rationale=rationale,
+            )
             told.add(text)
 
 
@@ -186,19 +275,35 @@ def _story(rng: random.Random, ops: tuple[str, ...], *, distractor: bool) -> tup
     things, others = rng.sample(THINGS, 2)
     holder, bystander, *people = rng.sample(sorted(_PRONOUN), 2 + 2 * len(ops))
     sentences, reasons = [], []
-    useless = rng.choice(DISTRACTORS).format(a=holder, c=bystander, n=rng.randint(2, 40), things=things, others=others)
+    useless = rng.choice(DISTRACTORS).format(
+        a=holder, c=bystander, n=rng.randint(2, 40), things=things, others=others
+    )
     question = rng.choice(QUESTIONS)
-    opened = rng.random() < 0.5  # by a sentence of its own; otherwise the first sentence holds the first operation as well
+    # by a sentence of its own; otherwise the first sentence holds the first operation as well
+    opened = rng.random() < 0.5
     if opened:
         sentences.append(rng.choice(OPENINGS).format(a=holder, x=values[0], things=things))
     for index, (op, number) in enumerate(zip(ops, numbers, strict=True)):
-        sentence, reason = rng.choice(STEPS[op] if opened else FIRST_STEPS[op]), rng.choice(REASONS if index else REASONS[:2])
+        sentence, reason = (
+            rng.choice(STEPS[op] if opened else FIRST_STEPS[op]),
+            rng.choice(REASONS if index else REASONS[:2]),
+        )
         if opened and index == len(ops) - 1 and rng.random() < LAST_STEP_SHARE:
             sentence, question, reason = LAST_STEPS[op]
-        gaps = {"b": people.pop(), "c": people.pop(), "x": values[index], "n": number, "things": things}
+        gaps = {
+            "b": people.pop(),
+            "c": people.pop(),
+            "x": values[index],
+            "n": number,
+            "things": things,
+        }
         sentences.append(sentence.format(a=holder, **gaps))
         holder = gaps["b"] if "{b}" in sentence else holder
-        reasons.append(reason.format(a=holder, equation=f"{values[index]} {op} {number} = {values[index + 1]}", **gaps))
+        reasons.append(
+            reason.format(
+                a=holder, equation=f"{values[index]} {op} {number} = {values[index + 1]}", **gaps
+            )
+        )
         opened = True
     question = question.format(a=holder, **gaps)
     if distractor:
@@ -207,7 +312,9 @@ def _story(rng: random.Random, ops: tuple[str, ...], *, distractor: bool) -> tup
 
 
 def _numbers(rng: random.Random, ops: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """The values a story passes through (one more than it has steps) and the number of each step, all of them in 2..LARGEST."""
+    """The values a story passes through (one more than it has steps) and the number of each step,
+    all of them in 2..LARGEST.
+    """
     while True:
         values, numbers = [rng.randint(2, 40)], []
         for op in ops:
@@ -224,7 +331,9 @@ def _numbers(rng: random.Random, ops: tuple[str, ...]) -> tuple[list[int], list[
 
 
 def _with_pronouns(rng: random.Random, sentences: list[str]) -> Iterator[str]:
-    """Now and then say he or she where a sentence goes on about the only person of the sentence before."""
+    """Now and then say he or she where a sentence goes on about the only person of the sentence
+    before.
+    """
     before: list[str] = []
     for sentence in sentences:
         people = [word for word in re.findall(r"\w+", sentence) if word in _PRONOUN]

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from qcrd_ray.progress import Report, silent
-from qcrd_ray.records import Completion, Question
+from qcrd_ray.data.records import Completion, Question
+from qcrd_ray.run.progress import Report, silent
 from qcrd_ray.tasks.base import Message, Task
 
 Prompt = str | list[Message]  # one plain text, or the messages of a chat
 
 
 class TeacherError(Exception):
-    """The teacher gave no answer this time: asking again may help, after ``retry_after_s`` where it said so."""
+    """The teacher gave no answer this time: asking again may help, after ``retry_after_s`` where it
+    said so.
+    """
 
     def __init__(self, reason: str, *, retry_after_s: float = 0.0):
         super().__init__(reason)
@@ -22,12 +24,16 @@ class TeacherError(Exception):
 
 
 class Refusal(Exception):
-    """The teacher cannot answer this question at all (a prompt longer than its context, say): asking again is in vain."""
+    """The teacher cannot answer this question at all (a prompt longer than its context, say):
+    asking again is in vain.
+    """
 
 
 class Stopped(Exception):
-    """The teacher takes no more questions in this run (its token limit is reached, it refuses the key): what is left fails at once, and
-    the next run asks it."""
+    """The teacher takes no more questions in this run (its token limit is reached, it refuses the
+    key): what is left fails at once, and
+    the next run asks it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The K samples of one question, unparsed, and how many tokens its prompt had (0: the source does not say)."""
+    """The K samples of one question, unparsed, and how many tokens its prompt had (0: the source
+    does not say).
+    """
 
     completions: tuple[Completion, ...]
     prompt_tokens: int = 0
@@ -50,7 +58,8 @@ class Answer:
 class Teacher(Protocol):
     """A source of completions, K for each question together.
 
-    The driver checks, starts and stops it. Copies of it travel to the actors that ask, so what it holds must be picklable and small.
+    The driver checks, starts and stops it. Copies of it travel to the actors that ask, so what it
+    holds must be picklable and small.
     """
 
     def identity(self) -> dict:
@@ -74,5 +83,7 @@ class Teacher(Protocol):
         ...
 
     async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Answer several questions, in their order. Raises TeacherError (try again), Refusal (do not) or Stopped (ask nobody)."""
+        """Answer several questions, in their order. Raises TeacherError (try again), Refusal (do
+        not) or Stopped (ask nobody).
+        """
         ...

@@ -1,7 +1,8 @@
 """A recording as teacher: completions that somebody has already paid for.
 
-JSON Lines, one completion a line: an id (the question's), the completion's text, and its finish reason where it is known. Of the
-completions of a question K are chosen at random by the seed, because recordings are often sorted: by correctness, say.
+JSON Lines, one completion a line: an id (the question's), the completion's text, and its finish
+reason where it is known. Of the completions of a question K are chosen at random by the seed,
+because recordings are often sorted: by correctness, say.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
+from qcrd_ray.data.json_lines import Line, expand_path, read_json_lines
+from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.json_lines import Line, expand_path, read_json_lines
-from qcrd_ray.progress import Report, silent
 from qcrd_ray.recipe import RecordedTeacher, SamplingRecipe
-from qcrd_ray.records import Completion, Question
+from qcrd_ray.run.progress import Report, silent
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import Answer, Ask
 
 
 class Recording:
-    """Answers from a file. Fewer recorded completions than K are returned as they are: the vote decides what becomes of them."""
+    """Answers from a file. Fewer recorded completions than K are returned as they are: the vote
+    decides what becomes of them.
+    """
 
     def __init__(self, recipe: RecordedTeacher, sampling: SamplingRecipe, *, seed: int):
         self._recipe = recipe
@@ -33,7 +36,11 @@ class Recording:
         """The file's contents, not its name: moving it asks nothing again."""
         with expand_path(self._recipe.path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"source": "recording", "sha256": digest, "columns": dict(sorted(self._recipe.columns.items()))}
+        return {
+            "source": "recording",
+            "sha256": digest,
+            "columns": dict(sorted(self._recipe.columns.items())),
+        }
 
     def prompt(self, task: Task, question: Question) -> str:
         return task.teacher_prompt(question)
@@ -42,16 +49,20 @@ class Recording:
         """Read the whole file once, and refuse a recording of other questions.
 
         Raises:
-            UserError: the file is missing, a line cannot be read, or no question of the split occurs in it.
+            UserError: the file is missing, a line cannot be read, or no question of the split
+                occurs in it.
         """
         recorded = read_recording(self._recipe)
         if any(question.id in recorded for question in questions):
             return
-        asked, there = (", ".join(map(repr, list(ids)[:3])) for ids in ([question.id for question in questions], recorded))
+        asked, there = (
+            ", ".join(map(repr, list(ids)[:3]))
+            for ids in ([question.id for question in questions], recorded)
+        )
         raise UserError(
-            f"teacher.path: {self._recipe.path} holds no completion for any question of this split\n"
-            f"  ids of the questions: {asked}\n  ids of the recording: {there}\n"
-            "Name the columns that hold the same ids with data.columns.id and teacher.columns.id."
+            f"teacher.path: {self._recipe.path} holds no completion for any question of this"
+            f" split\n  ids of the questions: {asked}\n  ids of the recording: {there}\nName the"
+            " columns that hold the same ids with data.columns.id and teacher.columns.id."
         )
 
     def start(self, report: Report = silent) -> None:
@@ -61,7 +72,8 @@ class Recording:
         """There is nothing to stop."""
 
     async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
-        self._recorded = self._recorded or read_recording(self._recipe)  # once in each process that asks
+        # once in each process that asks
+        self._recorded = self._recorded or read_recording(self._recipe)
         return [Answer(self._choose(ask.question.id)) for ask in asks]
 
     def _choose(self, question_id: str) -> tuple[Completion, ...]:
@@ -75,15 +87,23 @@ def read_recording(recipe: RecordedTeacher) -> dict[str, list[Completion]]:
     """The recorded completions by question id, in the file's order.
 
     Raises:
-        UserError: the file is missing or empty, or a line of it is no JSON object or has no id or no completion. A bad line is not
+        UserError: the file is missing or empty, or a line of it is no JSON object or has no id or
+            no completion. A bad line is not
             skipped: its question would silently get another vote.
     """
     recorded: dict[str, list[Completion]] = defaultdict(list)
     for line in read_json_lines(recipe.path):
         if line.data is None:
-            raise UserError(f"{recipe.path}:{line.number}: {line.reason}; mend or delete this line of the recording")
-        finish_reason = line.data.get(recipe.columns.get("finish_reason", "finish_reason")) or "stop"
-        completion = Completion(text=_field(recipe, line, "completion"), finish_reason=str(finish_reason))
+            raise UserError(
+                f"{recipe.path}:{line.number}: {line.reason}; mend or delete this line of the"
+                " recording"
+            )
+        finish_reason = (
+            line.data.get(recipe.columns.get("finish_reason", "finish_reason")) or "stop"
+        )
+        completion = Completion(
+            text=_field(recipe, line, "completion"), finish_reason=str(finish_reason)
+        )
         recorded[_field(recipe, line, "id")].append(completion)
     return dict(recorded)
 
@@ -93,6 +113,7 @@ def _field(recipe: RecordedTeacher, line: Line, field: str) -> str:
     if line.data.get(name) is None:
         has = ", ".join(map(repr, line.data)) or "no column"
         raise UserError(
-            f"{recipe.path}:{line.number}: no {name!r} in this row, which has {has}; name the column with teacher.columns.{field}"
+            f"{recipe.path}:{line.number}: no {name!r} in this row, which has {has}; name the"
+            f" column with teacher.columns.{field}"
         )
     return str(line.data[name])

@@ -1,6 +1,8 @@
-"""One replica of a served teacher: Ray Serve's LLM server (vLLM) behind one call that answers several prompts with K samples each.
+"""One replica of a served teacher: Ray Serve's LLM server (vLLM) behind one call that answers
+several prompts with K samples each.
 
-Runs in a Serve replica. vLLM is imported there only: on the driver it would cost ten seconds of a start that waits for nothing else.
+Runs in a Serve replica. vLLM is imported there only: on the driver it would cost ten seconds of a
+start that waits for nothing else.
 """
 
 from __future__ import annotations
@@ -18,22 +20,27 @@ log = logging.getLogger("ray.serve")
 
 
 class TeacherReplica:
-    """Hosts the engine that ``llm_config`` (the arguments of `ray.serve.llm.LLMConfig`) describes."""
+    """Hosts the engine that ``llm_config`` (the arguments of `ray.serve.llm.LLMConfig`)
+    describes.
+    """
 
     async def __init__(self, llm_config: dict):
         from ray.llm._internal.serve.engines.vllm import vllm_models
         from ray.serve.llm import LLMConfig, LLMServer
 
-        # A CPU engine gets vLLM's multi-process executor, whose two processes spin while they wait for each other: on two cores that
+        # A CPU engine gets vLLM's multi-process executor, whose two processes spin while they wait
+        # for each other: on two cores that
         # is half the machine. One device needs one process.
         vllm_models.EXECUTOR_BACKEND_MP = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
         self._server = LLMServer.sync_init(LLMConfig(**llm_config))
         await self._server.start()
 
     async def ask(self, prompts: Sequence[Prompt], sampling: dict) -> list[dict]:
-        """K samples for each prompt, in their order: {"prompt_tokens": int, "samples": [(text, finish reason, tokens, thinking), ...]}.
+        """K samples for each prompt, in their order: {"prompt_tokens": int, "samples": [(text,
+        finish reason, tokens, thinking), ...]}.
 
-        ``sampling``: n, temperature, top_p, max_tokens, stop. The answer holds plain values alone, which travel faster than vLLM's own.
+        ``sampling``: n, temperature, top_p, max_tokens, stop. The answer holds plain values alone,
+        which travel faster than vLLM's own.
 
         Raises:
             Refusal: the engine says that the request itself is at fault.
@@ -44,8 +51,11 @@ class TeacherReplica:
         return list(await asyncio.gather(*(self._chat(messages, sampling) for messages in prompts)))
 
     async def check_health(self) -> None:
-        """Called by Serve. A dead engine inside a living replica would answer every request with an error for ever (ray#59522), and
-        Serve takes three failed checks to replace it: leaving at once lets it start a new one at once."""
+        """Called by Serve. A dead engine inside a living replica would answer every request with an
+        error for ever (ray#59522), and
+        Serve takes three failed checks to replace it: leaving at once lets it start a new one at
+        once.
+        """
         try:
             await self._server.check_health()
         except Exception:
@@ -55,14 +65,20 @@ class TeacherReplica:
     async def _complete(self, prompts: Sequence[str], sampling: dict) -> list[dict]:
         from ray.serve.llm.openai_api_models import CompletionRequest
 
-        request = CompletionRequest(model=MODEL_ID, prompt=list(prompts), return_token_ids=True, **sampling)
+        request = CompletionRequest(
+            model=MODEL_ID, prompt=list(prompts), return_token_ids=True, **sampling
+        )
         response = await self._only(self._server.completions(request))
-        choices = sorted(response.choices, key=lambda choice: choice.index)  # prompt by prompt, the K samples of each together
+        # prompt by prompt, the K samples of each together
+        choices = sorted(response.choices, key=lambda choice: choice.index)
         n = sampling["n"]
         return [
             {
                 "prompt_tokens": len(choices[start].prompt_token_ids or ()),
-                "samples": [(choice.text, choice.finish_reason, len(choice.token_ids or ()), "") for choice in choices[start : start + n]],
+                "samples": [
+                    (choice.text, choice.finish_reason, len(choice.token_ids or ()), "")
+                    for choice in choices[start : start + n]
+                ],
             }
             for start in range(0, len(choices), n)
         ]
@@ -70,11 +86,18 @@ class TeacherReplica:
     async def _chat(self, messages: list[dict], sampling: dict) -> dict:
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-        request = ChatCompletionRequest(model=MODEL_ID, messages=messages, return_token_ids=True, **sampling)
+        request = ChatCompletionRequest(
+            model=MODEL_ID, messages=messages, return_token_ids=True, **sampling
+        )
         response = await self._only(self._server.chat(request))
         samples = [
             # vLLM's reasoning parser, where engine_kwargs name one, takes the thinking out itself.
-            (choice.message.content or "", choice.finish_reason, len(choice.token_ids or ()), choice.message.reasoning or "")
+            (
+                choice.message.content or "",
+                choice.finish_reason,
+                len(choice.token_ids or ()),
+                choice.message.reasoning or "",
+            )
             for choice in response.choices
         ]
         return {"prompt_tokens": response.usage.prompt_tokens, "samples": samples}

@@ -1,15 +1,17 @@
-"""Training: Ray Train and DeepSpeed around :mod:`qcrd_ray.method`. Rationale sets in, the best student by validation out."""
+"""Training: Ray Train and DeepSpeed around :mod:`qcrd_ray.method`. Rationale sets in, the best
+student by validation out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qcrd_ray.progress import Report, silent
+from qcrd_ray.run.progress import Report, silent
 
 if TYPE_CHECKING:
     from qcrd_ray.recipe import Recipe
-    from qcrd_ray.run_folder import RunFolder
+    from qcrd_ray.run.folder import RunFolder
     from qcrd_ray.training.job import ObjectiveName
 
 
@@ -21,10 +23,16 @@ def ignore(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def train(
-    recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report: Report = silent, on_rounds: OnRounds = ignore
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    objective: ObjectiveName,
+    report: Report = silent,
+    on_rounds: OnRounds = ignore,
 ) -> dict[str, Any]:
     """Train a student in a run folder: see :func:`qcrd_ray.training.trainer.train`."""
-    # Imported here, so that samplers and workers, which import modules of this package, do not load the driver's half of Ray Train.
+    # Imported here, so that samplers and workers, which import modules of this package, do not load
+    # the driver's half of Ray Train.
     from qcrd_ray.training import trainer
 
     return trainer.train(recipe, folder, objective=objective, report=report, on_rounds=on_rounds)

@@ -1,12 +1,14 @@
 """Checkpoints: DeepSpeed's shards of both engines, written once a round, known to Ray Train.
 
-They are written where they stay (shared storage), so reporting one copies nothing. Ray Train keeps the newest two, hands the newest to a
-restarted worker group, and finds it again when a later call trains in the same folder.
+They are written where they stay (shared storage), so reporting one copies nothing. Ray Train keeps
+the newest two, hands the newest to a restarted worker group, and finds it again when a later call
+trains in the same folder.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ import ray.train
 from ray.train import CheckpointConfig, CheckpointUploadMode
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.run_folder import write_text
-from qcrd_ray.training.world import World
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.run.files import write_text
+from qcrd_ray.training.process_group import World
 
 CHECKPOINTS = "checkpoints"  # under train/<objective>: Ray Train's folder of this run
 KEPT = CheckpointConfig(num_to_keep=2)
@@ -24,9 +27,17 @@ _STATE = "state.json"
 
 
 def save_checkpoint(
-    engines: Mapping[str, Any], folder: Path, *, round: int, best: dict[str, Any] | None, world: World, metrics: dict[str, float]
+    engines: Mapping[str, Any],
+    folder: Path,
+    *,
+    round: int,
+    best: dict[str, Any] | None,
+    world: World,
+    metrics: dict[str, float],
 ) -> None:
-    """Write and report the checkpoint that training goes on from with round ``round``. All workers call it."""
+    """Write and report the checkpoint that training goes on from with round ``round``. All workers
+    call it.
+    """
     path = folder / CHECKPOINTS / f"round-{round:05d}"
     for name, engine in engines.items():
         engine.save_checkpoint(str(path), tag=name, save_latest=False)
@@ -34,11 +45,16 @@ def save_checkpoint(
         write_text(path / _STATE, json.dumps({"round": round, "workers": world.size, "best": best}))
     world.barrier()
     checkpoint = ray.train.Checkpoint(str(path)) if world.rank == 0 else None
-    ray.train.report({"round": round, **metrics}, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+    ray.train.report(
+        {"round": round, **metrics},
+        checkpoint=checkpoint,
+        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+    )
 
 
 def load_checkpoint(engines: Mapping[str, Any], *, workers: int) -> dict[str, Any]:
-    """Load the newest checkpoint into the engines. Returns its state: the ``round`` to go on with, and the ``best`` so far.
+    """Load the newest checkpoint into the engines. Returns its state: the ``round`` to go on with,
+    and the ``best`` so far.
 
     Raises:
         UserError: it was written by another number of workers.
@@ -50,10 +66,75 @@ def load_checkpoint(engines: Mapping[str, Any], *, workers: int) -> dict[str, An
     state = json.loads((path / _STATE).read_text())
     if state["workers"] != workers:
         raise UserError(
-            f"train.workers: {path.parent.parent} was begun with {state['workers']} workers and cannot go on with {workers}; "
-            f"set train.workers back to {state['workers']}, or delete that folder to begin again"
+            f"train.workers: {path.parent.parent} was begun with {state['workers']} workers and"
+            f" cannot go on with {workers}; set train.workers back to {state['workers']}, or delete"
+            " that folder to begin again"
         )
     for name, engine in engines.items():
         loaded, _ = engine.load_checkpoint(str(path), tag=name)
         assert loaded is not None, f"no {name} in {path}"
     return state
+
+
+# MERGED training.snapshots: The ring of snapshots: the student at the start of each round, as plain
+# Hugging Face folders that samplers read.
+#
+# Snapshot 0 is the start, snapshot r + 1 the student after round r. The negatives of round r come
+# from snapshot r - lag, so a snapshot may go once the round that is ``lag`` later has its
+# negatives: at most lag + 1 of them live at a time.
+#
+
+
+def snapshots_kept(recipe: Recipe) -> int:
+    """How many snapshots the ring holds.
+
+    Raises:
+        UserError: train.keep_snapshots forgets a snapshot before its negatives are made.
+    """
+    kept, needed = recipe.train.keep_snapshots, recipe.lag + 1
+    if kept is not None and kept < needed and recipe.negatives.student:
+        raise UserError(
+            f"train.keep_snapshots: {kept} are fewer than negatives.lag + 1 = {needed}: the"
+            f" snapshot of {recipe.lag} rounds ago would be gone when its negatives are due; leave"
+            f" it out or give at least {needed}"
+        )
+    return kept or needed
+
+
+class Ring:
+    """Snapshot folders under one folder. A snapshot appears whole: it is written aside and
+    renamed.
+    """
+
+    def __init__(self, folder: Path, *, keep: int):
+        self.folder, self.keep = folder, keep
+
+    def path(self, snapshot: int) -> Path:
+        return self.folder / f"{snapshot:05d}"
+
+    def exists(self, snapshot: int) -> bool:
+        return self.path(snapshot).is_dir()
+
+    def writing(self, snapshot: int) -> Path:
+        """Where snapshot ``snapshot`` is written; :meth:`publish` makes it visible."""
+        return self.folder / f".{snapshot:05d}.writing"
+
+    def publish(self, snapshot: int) -> Path:
+        """Show the snapshot that was written aside. One that an interrupted round published stays:
+        a sampler may be reading it, and it holds the same weights, since training is a pure
+        function of (seed, step).
+        """
+        if self.exists(snapshot):
+            shutil.rmtree(self.writing(snapshot))
+            return self.path(snapshot)
+        return self.writing(snapshot).rename(self.path(snapshot))
+
+    def forget(self, newest: int) -> list[int]:
+        """Delete the snapshots too old to be asked again, and say which; for when the negatives of
+        round newest - 1 are read.
+        """
+        present = sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())
+        gone = [snapshot for snapshot in present if snapshot <= newest - self.keep]
+        for snapshot in gone:
+            shutil.rmtree(self.path(snapshot))
+        return gone

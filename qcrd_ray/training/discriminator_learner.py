@@ -1,4 +1,6 @@
-"""The discriminator under DeepSpeed: pretraining, its steps of each round, and the scores that a round is trained with."""
+"""The discriminator under DeepSpeed: pretraining, its steps of each round, and the scores that a
+round is trained with.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +12,57 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from qcrd_ray.method.augmentation import balancing_negatives
-from qcrd_ray.method.batching import global_batch
-from qcrd_ray.method.discriminator import Discriminator
-from qcrd_ray.method.discriminator_step import Contrast, DiscriminatorStep, collate_contrasts
+from qcrd_ray.method.batching import global_batch, keyed_seed
+from qcrd_ray.method.discriminator import (
+    Contrast,
+    Discriminator,
+    DiscriminatorStep,
+    collate_contrasts,
+)
 from qcrd_ray.method.examples import Rationale, Source
-from qcrd_ray.method.randomness import keyed_seed
-from qcrd_ray.method.scoring import auc, length_correlation, within_question_auc
-from qcrd_ray.method.tokenising import tokenise_pairs
+from qcrd_ray.method.negatives import balancing_negatives
+from qcrd_ray.method.ranking import auc, length_correlation, within_question_auc
+from qcrd_ray.method.tokenization import tokenise_pairs
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.training.data import RoundQuestion
-from qcrd_ray.training.deepspeed_config import discriminator_config
-from qcrd_ray.training.engines import start_engine
-from qcrd_ray.training.world import World
+from qcrd_ray.training.dataset import RoundQuestion
+from qcrd_ray.training.engines import discriminator_config, start_engine
+from qcrd_ray.training.process_group import World
 
 _SCORE_BATCH = 64
 
 
 class DiscriminatorLearner:
-    """Trains D on rationales of both kinds and scores them. ``words`` are what word replacement draws from."""
+    """Trains D on rationales of both kinds and scores them. ``words`` are what word replacement
+    draws from.
+    """
 
-    def __init__(self, recipe: Recipe, start: str | Path, *, tokenizer: PreTrainedTokenizerBase, words: Sequence[str], world: World):
-        self.recipe, self.config, self.tokenizer, self.words, self.world = recipe, recipe.discriminator, tokenizer, words, world
-        torch.manual_seed(keyed_seed(recipe.seed, "discriminator"))  # its linear layers start random
-        discriminator = Discriminator.from_pretrained(start, hidden=self.config.hidden, dropout=self.config.dropout)
-        step = DiscriminatorStep(discriminator, loss=self.config.loss, smoothing=self.config.label_smoothing)
-        self.engine = start_engine(step, discriminator_config(self.config, recipe.train), world=world)
+    def __init__(
+        self,
+        recipe: Recipe,
+        start: str | Path,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        words: Sequence[str],
+        world: World,
+    ):
+        self.recipe, self.config, self.tokenizer, self.words, self.world = (
+            recipe,
+            recipe.discriminator,
+            tokenizer,
+            words,
+            world,
+        )
+        # its linear layers start random
+        torch.manual_seed(keyed_seed(recipe.seed, "discriminator"))
+        discriminator = Discriminator.from_pretrained(
+            start, hidden=self.config.hidden, dropout=self.config.dropout
+        )
+        step = DiscriminatorStep(
+            discriminator, loss=self.config.loss, smoothing=self.config.label_smoothing
+        )
+        self.engine = start_engine(
+            step, discriminator_config(self.config, recipe.train), world=world
+        )
         self.learning_rate = self.config.learning_rate
         self.mask = mask_word(tokenizer)
 
@@ -43,10 +70,14 @@ class DiscriminatorLearner:
     def discriminator(self) -> Discriminator:
         return self.engine.module.discriminator
 
-    def train(self, questions: Sequence[RoundQuestion], *, steps: int, phase: str, decays: int = 0) -> dict[str, float]:
-        """``steps`` optimizer steps on batches of ``questions``, at the learning rate after ``decays`` rounds. Returns means for the log.
+    def train(
+        self, questions: Sequence[RoundQuestion], *, steps: int, phase: str, decays: int = 0
+    ) -> dict[str, float]:
+        """``steps`` optimizer steps on batches of ``questions``, at the learning rate after
+        ``decays`` rounds. Returns means for the log.
 
-        ``phase`` keys the randomness: "pretraining", or the round. Questions without a positive say nothing about what is better.
+        ``phase`` keys the randomness: "pretraining", or the round. Questions without a positive say
+        nothing about what is better.
         """
         usable = [question for question in questions if question.example.positives]
         if not usable or not steps:
@@ -58,20 +89,32 @@ class DiscriminatorLearner:
         order = keyed_seed(self.recipe.seed, "discriminator batches", phase)
         sums = torch.zeros(len(DiscriminatorStep.sums))
         for step in range(steps):
-            batch = global_batch(seed=order, step=step, questions=len(usable), batch_size=self.config.batch_size)
+            batch = global_batch(
+                seed=order, step=step, questions=len(usable), batch_size=self.config.batch_size
+            )
             sums += self._step([usable[i] for i in batch], step=step, phase=phase)
         return self.engine.module.metrics(self.world.sum(sums))
 
     def score(self, questions: Mapping[int, RoundQuestion]) -> dict[int, RoundQuestion]:
-        """The same questions with s on every rationale. Each worker scores its share, in eval mode, and all get all scores."""
-        members = [(index, rationale) for index, q in questions.items() for rationale in (*q.example.positives, *q.example.negatives)]
+        """The same questions with s on every rationale. Each worker scores its share, in eval mode,
+        and all get all scores.
+        """
+        members = [
+            (index, rationale)
+            for index, q in questions.items()
+            for rationale in (*q.example.positives, *q.example.negatives)
+        ]
         scores = torch.zeros(len(members))
         mine = range(self.world.rank, len(members), self.world.size)
         if mine:
             inputs = [questions[members[i][0]].row.input for i in mine]
             texts = [questions[members[i][0]].texts[members[i][1].tokens] for i in mine]
-            pairs = tokenise_pairs(self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens).rows
-            scores[list(mine)] = torch.tensor(self.discriminator.score(pairs, batch_size=_SCORE_BATCH))
+            pairs = tokenise_pairs(
+                self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens
+            ).rows
+            scores[list(mine)] = torch.tensor(
+                self.discriminator.score(pairs, batch_size=_SCORE_BATCH)
+            )
         flat = iter(self.world.sum(scores).tolist())
 
         def scored(rationales: Sequence[Rationale]) -> tuple[Rationale, ...]:
@@ -81,7 +124,9 @@ class DiscriminatorLearner:
             index: replace(
                 question,
                 example=replace(
-                    question.example, positives=scored(question.example.positives), negatives=scored(question.example.negatives)
+                    question.example,
+                    positives=scored(question.example.positives),
+                    negatives=scored(question.example.negatives),
                 ),
             )
             for index, question in questions.items()
@@ -91,19 +136,33 @@ class DiscriminatorLearner:
         texts = [self._sides(question, step=step, phase=phase) for question in batch]
         two_sided = sum(bool(negatives) for _, negatives in texts)
         mine = [
-            Contrast(positives=self._pairs(question, positives), negatives=self._pairs(question, negatives))
+            Contrast(
+                positives=self._pairs(question, positives),
+                negatives=self._pairs(question, negatives),
+            )
             for question, (positives, negatives) in zip(
-                batch[self.world.rank :: self.world.size], texts[self.world.rank :: self.world.size], strict=True
+                batch[self.world.rank :: self.world.size],
+                texts[self.world.rank :: self.world.size],
+                strict=True,
             )
         ]
-        torch.manual_seed(keyed_seed(self.recipe.seed, "discriminator dropout", phase, step, self.world.rank))
-        output = self.engine(collate_contrasts(mine, pad=self.tokenizer.pad_token_id or 0).to(self.world.device), two_sided)
+        torch.manual_seed(
+            keyed_seed(self.recipe.seed, "discriminator dropout", phase, step, self.world.rank)
+        )
+        output = self.engine(
+            collate_contrasts(mine, pad=self.tokenizer.pad_token_id or 0).to(self.world.device),
+            two_sided,
+        )
         self.engine.backward(self.world.size * output.loss)
         self.engine.step()
         return output.sums.cpu()
 
-    def _sides(self, question: RoundQuestion, *, step: int, phase: str) -> tuple[list[str], list[str]]:
-        """The positives and negatives of a question, the latter brought up in number by corrupted positives."""
+    def _sides(
+        self, question: RoundQuestion, *, step: int, phase: str
+    ) -> tuple[list[str], list[str]]:
+        """The positives and negatives of a question, the latter brought up in number by corrupted
+        positives.
+        """
         positives = [question.texts[rationale.tokens] for rationale in question.example.positives]
         negatives = [question.texts[rationale.tokens] for rationale in question.example.negatives]
         corrupted = balancing_negatives(
@@ -120,11 +179,15 @@ class DiscriminatorLearner:
 
     def _pairs(self, question: RoundQuestion, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         inputs = [question.row.input] * len(texts)
-        return tuple(tokenise_pairs(self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens).rows)
+        return tuple(
+            tokenise_pairs(self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens).rows
+        )
 
 
 def mask_word(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What stands for a masked word: the tokenizer's mask, T5's first blank, or the unknown token."""
+    """What stands for a masked word: the tokenizer's mask, T5's first blank, or the unknown
+    token.
+    """
     if tokenizer.mask_token is not None:
         return tokenizer.mask_token
     blank = "<extra_id_0>"
@@ -132,18 +195,30 @@ def mask_word(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def score_metrics(questions: Sequence[RoundQuestion]) -> dict[str, float]:
-    """How well the scores of a round tell right from wrong, within a source and within a question as well: D can learn the source alone, or
-    how hard the question is (METHOD.md section 4)."""
+    """How well the scores of a round tell right from wrong, within a source and within a question
+    as well: D can learn the source alone, or how hard the question is (METHOD.md section 4).
+    """
 
     def negatives(source: Source) -> list[list[float]]:
         return [[r.score for r in q.example.negatives if r.source == source] for q in questions]
 
     def own(*truths: bool | None) -> list[list[float]]:
-        """The scores of the student's samples, of those that are right, wrong or without an answer."""
+        """The scores of the student's samples, of those that are right, wrong or without an
+        answer.
+        """
         both = ((q, (*q.example.positives, *q.example.negatives)) for q in questions)
-        return [[r.score for r in sides if r.source == Source.STUDENT and q.right.get(r.tokens) in truths] for q, sides in both]
+        return [
+            [
+                r.score
+                for r in sides
+                if r.source == Source.STUDENT and q.right.get(r.tokens) in truths
+            ]
+            for q, sides in both
+        ]
 
-    positive = [[r.score for r in q.example.positives if r.source == Source.TEACHER] for q in questions]
+    positive = [
+        [r.score for r in q.example.positives if r.source == Source.TEACHER] for q in questions
+    ]
     compared = {
         "auc_teacher": (positive, negatives(Source.TEACHER)),
         "auc_student": (own(True), own(False)),
@@ -155,7 +230,13 @@ def score_metrics(questions: Sequence[RoundQuestion]) -> dict[str, float]:
     for name, (better, worse) in compared.items():
         found[name] = auc(list(chain.from_iterable(better)), list(chain.from_iterable(worse)))
         found[f"{name}_within_question"] = within_question_auc(better, worse)
-    everything = [(r.score, len(r.tokens)) for q in questions for r in (*q.example.positives, *q.example.negatives)]
+    everything = [
+        (r.score, len(r.tokens))
+        for q in questions
+        for r in (*q.example.positives, *q.example.negatives)
+    ]
     if everything:
-        found["score_length_correlation"] = length_correlation(*(list(column) for column in zip(*everything, strict=True)))
+        found["score_length_correlation"] = length_correlation(
+            *(list(column) for column in zip(*everything, strict=True))
+        )
     return {name: value for name, value in found.items() if value is not None}

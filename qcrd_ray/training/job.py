@@ -1,4 +1,6 @@
-"""What one training is: the recipe, the objective, and where its files lie. Made on the driver, sent to every worker."""
+"""What one training is: the recipe, the objective, and where its files lie. Made on the driver,
+sent to every worker.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,13 @@ from qcrd_ray.recipe import ObjectiveName, Recipe
 
 
 def objectives_of(recipe: Recipe) -> list[type[Objective]]:
-    """The objectives that a run trains for, one after another: the recipe's own and its baselines."""
-    return [OBJECTIVES[name] for name in dict.fromkeys((recipe.objective.name, *recipe.evaluate.baselines))]
+    """The objectives that a run trains for, one after another: the recipe's own and its
+    baselines.
+    """
+    return [
+        OBJECTIVES[name]
+        for name in dict.fromkeys((recipe.objective.name, *recipe.evaluate.baselines))
+    ]
 
 
 def judges(recipe: Recipe, objective: type[Objective]) -> bool:
@@ -23,7 +30,9 @@ def judges(recipe: Recipe, objective: type[Objective]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """``folder`` is where this training writes; ``home`` holds ``start`` and ``data``, which serve all the trainings in it."""
+    """``folder`` is where this training writes; ``home`` holds ``start`` and ``data``, which serve
+    all the trainings in it.
+    """
 
     recipe: Recipe
     objective_name: ObjectiveName
@@ -61,7 +70,10 @@ class TrainingJob:
     @property
     def longest(self) -> dict[str, int]:
         """How many tokens each head may write."""
-        return {"label": self.manifest["longest_label"] + 1, "rationale": self.recipe.student.max_target_tokens}
+        return {
+            "label": self.manifest["longest_label"] + 1,
+            "rationale": self.recipe.student.max_target_tokens,
+        }
 
     @cached_property
     def objective(self) -> Objective:

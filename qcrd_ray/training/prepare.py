@@ -1,8 +1,10 @@
-"""From voted rationales to what training reads: one tokenised, memory-mapped Arrow file, and an account of what was cut or left out.
+"""From voted rationales to what training reads: one tokenised, memory-mapped Arrow file, and an
+account of what was cut or left out.
 
     data/train.arrow     a row per question (PREPARED_SCHEMA), in the order of question ids
     data/dropped.jsonl   the questions that cannot be trained on, each with its reason
-    data/manifest.json   counts: questions, rationales, truncated inputs and targets, dropped rows by reason
+    data/manifest.json   counts: questions, rationales, truncated inputs and targets, dropped rows
+                         by reason
 
 All objectives read the same file: the baselines see the same questions.
 """
@@ -19,11 +21,11 @@ from typing import Any
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from qcrd_ray.data.records import Outcome, Question, Role
 from qcrd_ray.errors import UserError
-from qcrd_ray.method.tokenising import tokenise, tokenise_inputs
+from qcrd_ray.method.tokenization import tokenise, tokenise_inputs
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.records import Outcome, Question, Role
-from qcrd_ray.run_folder import write_text
+from qcrd_ray.run.files import write_text
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
 
 _IDS = pa.list_(pa.int32())
@@ -42,8 +44,10 @@ PREPARED_SCHEMA = pa.schema(
         ("positive_ids", pa.list_(_IDS)),
         ("negatives", pa.list_(pa.string())),  # the teacher's minority
         ("negative_ids", pa.list_(_IDS)),
-        ("first", _IDS),  # the first sample that could be read, right or wrong, voted on or not; empty: none
-        ("single", _IDS),  # the same reasoning closed by the label; empty: there is no label, or no such sample
+        # the first sample that could be read, right or wrong, voted on or not; empty: none
+        ("first", _IDS),
+        # the same reasoning closed by the label; empty: there is no label, or no such sample
+        ("single", _IDS),
     ]
 )
 
@@ -51,7 +55,9 @@ _ROWS_PER_BATCH = 1_000
 
 
 def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
-    """What a tokenizer trained from nothing must be able to say: inputs with their prefixes, labels and explanations."""
+    """What a tokenizer trained from nothing must be able to say: inputs with their prefixes, labels
+    and explanations.
+    """
     for row in _rows(table):
         question = _question(row)
         yield from (prefix + task.student_input(question) for prefix in (PREDICT, EXPLAIN))
@@ -59,13 +65,17 @@ def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
         yield from _explanations(row, Role.POSITIVE, task)
 
 
-def prepare(recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Write the training set of ``table`` (RATIONALE_SET_SCHEMA) to ``folder``, or keep what lies there if it was made of the same rows.
+def prepare(
+    recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """Write the training set of ``table`` (RATIONALE_SET_SCHEMA) to ``folder``, or keep what lies
+    there if it was made of the same rows.
 
     Returns the manifest.
 
     Raises:
-        UserError: no question is left to train on, or the rationales or gold answers have changed since a training on them began.
+        UserError: no question is left to train on, or the rationales or gold answers have changed
+            since a training on them began.
     """
     manifest_path, source = folder / "manifest.json", _digest(table)
     if manifest_path.exists():
@@ -74,8 +84,9 @@ def prepare(recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokeni
             return manifest
         if any(folder.parent.glob("*/checkpoints/*/")) or any(folder.parent.glob("*/result.json")):
             raise UserError(
-                f"the rationales or gold answers have changed since training in {folder.parent} began: it would go on with other data than "
-                f"it started with. Delete {folder.parent} to train on the new ones from the start."
+                f"the rationales or gold answers have changed since training in {folder.parent}"
+                " began: it would go on with other data than it started with. Delete"
+                f" {folder.parent} to train on the new ones from the start."
             )
     folder.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
@@ -95,7 +106,10 @@ def prepare(recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokeni
     if not counts["questions"]:
         raise UserError(_nothing_left(recipe, table, dropped))
     writing.rename(folder / "train.arrow")
-    write_text(folder / "dropped.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dropped))
+    write_text(
+        folder / "dropped.jsonl",
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dropped),
+    )
     manifest = {
         "source": source,
         "rows": table.num_rows,
@@ -116,7 +130,11 @@ def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, 
     if recipe.objective.positives == "label" and answer is not None:
         row = row | {"completions": [c | {"role": _role(c, answer)} for c in row["completions"]]}
     positives = list(dict.fromkeys(_explanations(row, Role.POSITIVE, task)))
-    negatives = list(dict.fromkeys(_explanations(row, Role.NEGATIVE, task))) if recipe.negatives.teacher else []
+    negatives = (
+        list(dict.fromkeys(_explanations(row, Role.NEGATIVE, task)))
+        if recipe.negatives.teacher
+        else []
+    )
     if answer is None and not positives:
         why = f"no {labels} answer" if named is None else f"the {labels} answer cannot be read"
         return None, f"{why} and no voted rationale"
@@ -133,36 +151,59 @@ def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, 
 
 
 def _role(completion: dict[str, Any], answer: str) -> Role:
-    """What a completion is where the label stands for the vote. One that could not vote (its `reason` says why) stays out here too."""
+    """What a completion is where the label stands for the vote. One that could not vote (its
+    `reason` says why) stays out here too.
+    """
     if completion["answer"] is None or completion["reason"]:
         return Role.ABSTAINED
     return Role.POSITIVE if completion["answer"] == answer else Role.NEGATIVE
 
 
 def _first(row: dict[str, Any], answer: str | None, task: Task) -> dict[str, str | None]:
-    """The targets of the methods that take one sample as it comes: closed by its own answer, and by the label."""
-    rationale, own = next(((c["rationale"], c["answer"]) for c in row["completions"] if _readable(c)), (None, None))
+    """The targets of the methods that take one sample as it comes: closed by its own answer, and by
+    the label.
+    """
+    rationale, own = next(
+        ((c["rationale"], c["answer"]) for c in row["completions"] if _readable(c)), (None, None)
+    )
     if rationale is None:
         return {"first": None, "single": None}
-    return {"first": task.explanation(rationale, own), "single": None if answer is None else task.explanation(rationale, answer)}
+    return {
+        "first": task.explanation(rationale, own),
+        "single": None if answer is None else task.explanation(rationale, answer),
+    }
 
 
-def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, task: Task, recipe: Recipe, counts: Counter[str]) -> None:
+def _tokenise(
+    rows: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    recipe: Recipe,
+    counts: Counter[str],
+) -> None:
     """Add the token columns to ``rows``, and what was cut to ``counts``."""
 
     def ids(texts: list[str], limit: int, name: str) -> list[list[int]]:
-        tokenised = (tokenise_inputs if name == "inputs" else tokenise)(tokenizer, texts, max_tokens=limit)
+        tokenised = (tokenise_inputs if name == "inputs" else tokenise)(
+            tokenizer, texts, max_tokens=limit
+        )
         counts[f"truncated_{name}"] += tokenised.truncated
         return [list(row) for row in tokenised.rows]
 
     inputs, targets = recipe.student.max_input_tokens, recipe.student.max_target_tokens
     for column, prefix in (("predict", PREDICT), ("explain", EXPLAIN)):
-        for row, tokens in zip(rows, ids([prefix + row["input"] for row in rows], inputs, "inputs"), strict=True):
+        for row, tokens in zip(
+            rows, ids([prefix + row["input"] for row in rows], inputs, "inputs"), strict=True
+        ):
             row[column] = tokens
     labelled = [row for row in rows if row["answer"] is not None]
     for row in rows:
         row["label"] = []
-    for row, tokens in zip(labelled, ids([task.label(row["answer"]) for row in labelled], targets, "labels"), strict=True):
+    for row, tokens in zip(
+        labelled,
+        ids([task.label(row["answer"]) for row in labelled], targets, "labels"),
+        strict=True,
+    ):
         row["label"] = tokens
     others = [text for row in rows for text in _others(row)]
     counts["others"] += len(others)
@@ -173,7 +214,9 @@ def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
         for row in rows:
             row[column] = [] if row[column] is None else next(flat)
         counts[f"with_{column}"] += len(texts)
-    counts["longest_label"] = max([counts["longest_label"], *(len(row["label"]) for row in labelled)])
+    counts["longest_label"] = max(
+        [counts["longest_label"], *(len(row["label"]) for row in labelled)]
+    )
     for side, column in (("positives", "positive_ids"), ("negatives", "negative_ids")):
         flat = iter(ids([text for row in rows for text in row[side]], targets, side))
         for row in rows:
@@ -186,13 +229,21 @@ def _tokenise(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
 
 
 def _others(row: dict[str, Any]) -> set[str]:
-    """The targets of a question, each once, that are neither positives nor negatives: of the methods that take one sample as it comes."""
+    """The targets of a question, each once, that are neither positives nor negatives: of the
+    methods that take one sample as it comes.
+    """
     return {row["first"], row["single"]} - {None, *row["positives"], *row["negatives"]}
 
 
 def _explanations(row: dict[str, Any], role: Role, task: Task) -> list[str]:
-    """The targets that a question's completions of one role give; a rationale without a word teaches nothing."""
-    return [task.explanation(c["rationale"], c["answer"]) for c in row["completions"] if c["role"] == role and _readable(c)]
+    """The targets that a question's completions of one role give; a rationale without a word
+    teaches nothing.
+    """
+    return [
+        task.explanation(c["rationale"], c["answer"])
+        for c in row["completions"]
+        if c["role"] == role and _readable(c)
+    ]
 
 
 def _readable(completion: dict[str, Any]) -> bool:
@@ -201,7 +252,12 @@ def _readable(completion: dict[str, Any]) -> bool:
 
 
 def _question(row: dict[str, Any]) -> Question:
-    return Question(id=row["question_id"], question=row["question"], choices=tuple(row["choices"] or ()), answer=row["gold"])
+    return Question(
+        id=row["question_id"],
+        question=row["question"],
+        choices=tuple(row["choices"] or ()),
+        answer=row["gold"],
+    )
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -210,10 +266,19 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _digest(table: pa.Table) -> str:
-    """Names all that a training set is made of. A row that was asked again and ended as before is what it was."""
+    """Names all that a training set is made of. A row that was asked again and ended as before is
+    what it was.
+    """
     digest = hashlib.sha256(str(PREPARED_SCHEMA).encode())
-    for row in _rows(table.select(["question_id", "question", "choices", "gold", "outcome", "vote", "completions"])):
-        read = [[completion[name] for name in ("rationale", "answer", "role", "reason")] for completion in row["completions"]]
+    for row in _rows(
+        table.select(
+            ["question_id", "question", "choices", "gold", "outcome", "vote", "completions"]
+        )
+    ):
+        read = [
+            [completion[name] for name in ("rationale", "answer", "role", "reason")]
+            for completion in row["completions"]
+        ]
         digest.update(json.dumps(row | {"completions": read}).encode())
     return digest.hexdigest()
 
@@ -221,6 +286,13 @@ def _digest(table: pa.Table) -> str:
 def _nothing_left(recipe: Recipe, table: pa.Table, dropped: Sequence[dict[str, str]]) -> str:
     if not table.num_rows:
         return "there are no rationales to train on: run `qcrd generate` first"
-    reasons = "; ".join(f"{reason}: {count}" for reason, count in Counter(row["reason"] for row in dropped).most_common(5))
-    hint = " Set objective.labels to `vote` to train on the teacher's answers." if recipe.objective.labels == "gold" else ""
+    reasons = "; ".join(
+        f"{reason}: {count}"
+        for reason, count in Counter(row["reason"] for row in dropped).most_common(5)
+    )
+    hint = (
+        " Set objective.labels to `vote` to train on the teacher's answers."
+        if recipe.objective.labels == "gold"
+        else ""
+    )
     return f"none of the {table.num_rows} questions can be trained on ({reasons}).{hint}"

@@ -1,33 +1,49 @@
-"""The student under DeepSpeed: one engine, its schedule, and a training step over a global batch."""
+"""The student under DeepSpeed: one engine, its schedule, and a training step over a global
+batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
-from qcrd_ray.method.batching import deal
+from qcrd_ray.method.batching import deal, keyed_random, keyed_seed
 from qcrd_ray.method.collation import collate
 from qcrd_ray.method.examples import Example
 from qcrd_ray.method.objectives import Objective, total_counts
-from qcrd_ray.method.randomness import keyed_random, keyed_seed
+from qcrd_ray.method.reference import refer, reference_losses
 from qcrd_ray.method.student import StudentStep, load_student
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.training.adapters import add_adapters, merged_state
-from qcrd_ray.training.deepspeed_config import student_config
-from qcrd_ray.training.engines import gathered, start_engine
-from qcrd_ray.training.world import World
+from qcrd_ray.training.dataset import RoundQuestion
+from qcrd_ray.training.engines import gathered, start_engine, student_config
+from qcrd_ray.training.lora import add_adapters, merged_state
+from qcrd_ray.training.process_group import World
 
 
 class StudentLearner:
     """Trains the student in ``start`` towards ``objective`` for ``total_steps`` steps."""
 
     def __init__(
-        self, recipe: Recipe, objective: Objective, start: Path, *, tokenizer: PreTrainedTokenizerBase, total_steps: int, world: World
+        self,
+        recipe: Recipe,
+        objective: Objective,
+        start: Path,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        total_steps: int,
+        world: World,
     ):
-        self.recipe, self.objective, self.tokenizer, self.world = recipe, objective, tokenizer, world
+        self.recipe, self.objective, self.tokenizer, self.world = (
+            recipe,
+            objective,
+            tokenizer,
+            world,
+        )
         train = recipe.train
         student = load_student(start, dropout=recipe.student.dropout)
         if recipe.student.lora is not None:
@@ -40,7 +56,10 @@ class StudentLearner:
             module,
             student_config(train),
             schedule=lambda optimizer: get_scheduler(
-                schedule, optimizer, num_warmup_steps=train.warmup_steps, num_training_steps=total_steps
+                schedule,
+                optimizer,
+                num_warmup_steps=train.warmup_steps,
+                num_training_steps=total_steps,
             ),
             world=world,
         )
@@ -55,10 +74,12 @@ class StudentLearner:
         return self.engine.get_lr()[0]
 
     def step(self, step: int, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-        """One optimizer step on a global batch, of which this worker takes its share. Returns this worker's sums for the log, and how many
-        tokens its share of the step read (``StudentOutput``).
+        """One optimizer step on a global batch, of which this worker takes its share. Returns this
+        worker's sums for the log, and how many tokens its share of the step read
+        (``StudentOutput``).
 
-        The loss is divided by counts over the global batch, which are known from the data: no communication. DeepSpeed divides by
+        The loss is divided by counts over the global batch, which are known from the data: no
+        communication. DeepSpeed divides by
         workers and micro-batches once more, so the loss is multiplied by both (METHOD.md 2b).
         """
         counts = total_counts(self.objective, list(batch))
@@ -68,8 +89,12 @@ class StudentLearner:
             micro_batch_size=self.recipe.train.micro_batch_size,
             lengths=[len(example.explain) for example in batch],
         )[self.world.rank]
-        assert len(micro_batches) == self.engine.gradient_accumulation_steps(), (len(micro_batches), step)
-        torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", step, self.world.rank))  # a resumed step draws what it drew before
+        assert len(micro_batches) == self.engine.gradient_accumulation_steps(), (
+            len(micro_batches),
+            step,
+        )
+        # a resumed step draws what it drew before
+        torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", step, self.world.rank))
         scale = self.world.size * len(micro_batches)
         sums, tokens = torch.zeros(len(self.objective.sums)), torch.zeros((), dtype=torch.long)
 
@@ -87,10 +112,60 @@ class StudentLearner:
         return sums, tokens
 
     def save(self, folder: Path) -> None:
-        """Write the student as a plain Hugging Face folder. All workers call it; under ZeRO 3 the shards are gathered first."""
+        """Write the student as a plain Hugging Face folder. All workers call it; under ZeRO 3 the
+        shards are gathered first.
+        """
         with gathered(self.student, sharded=self.recipe.train.zero_stage == 3):
             if self.world.rank == 0:
                 state = None if self.recipe.student.lora is None else merged_state(self.student)
                 self.student.save_pretrained(folder, state_dict=state)
                 self.tokenizer.save_pretrained(folder)
         self.world.barrier()
+
+
+# MERGED training.reference: The reference of a training: the student that it started from, kept
+# beside the one that learns, for objectives that compare the two.
+#
+# Every worker holds it whole, without gradients or optimizer: as much memory again as the student's
+# weights.
+#
+
+_BATCH = 16  # questions, each with all of its candidates
+
+
+class Reference:
+    """The student in ``start``, frozen, in the precision that training runs in: before the first
+    step both say the same.
+    """
+
+    def __init__(
+        self, recipe: Recipe, objective: Objective, start: Path, *, pad: int, world: World
+    ):
+        student = load_student(
+            start, dropout=0.0, trust_remote_code=recipe.student.trust_remote_code
+        )
+        dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
+        self.start = StudentStep(student, objective).to(world.device, dtype).requires_grad_(False)
+        self.objective, self.pad, self.world = objective, pad, world
+
+    def score(self, questions: Mapping[int, RoundQuestion]) -> dict[int, RoundQuestion]:
+        """The same questions with a reference on every candidate. Each worker scores its share, and
+        all get all of them.
+        """
+        examples = [question.example for question in questions.values()]
+        sizes = [sum(map(len, self.objective.candidates(example))) for example in examples]
+        ends = list(accumulate(sizes))
+        losses = torch.zeros(sum(sizes))
+        mine = range(self.world.rank, len(examples), self.world.size)
+        found = reference_losses(
+            self.start, [examples[i] for i in mine], pad=self.pad, batch_size=_BATCH
+        )
+        for i, own in zip(mine, found, strict=True):
+            losses[ends[i] - sizes[i] : ends[i]] = torch.tensor(own)
+        flat = self.world.sum(losses).tolist()
+        return {
+            index: replace(question, example=refer(example, self.objective, flat[end - size : end]))
+            for (index, question), example, size, end in zip(
+                questions.items(), examples, sizes, ends, strict=True
+            )
+        }

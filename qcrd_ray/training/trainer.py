@@ -1,4 +1,6 @@
-"""The training stage on the driver: check, prepare, start the samplers and Ray Train, show how far it is, write the result."""
+"""The training stage on the driver: check, prepare, start the samplers and Ray Train, show how far
+it is, write the result.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +21,26 @@ import ray.train
 import transformers
 from ray.train.torch import TorchTrainer
 
-from qcrd_ray.cluster import Bundle, require
+from qcrd_ray.cluster.resources import Bundle, require
 from qcrd_ray.errors import UserError
-from qcrd_ray.live_metrics import TrainingMetrics
 from qcrd_ray.method.objectives import OBJECTIVES
-from qcrd_ray.notes import truncation_note
-from qcrd_ray.progress import Report, silent
-from qcrd_ray.questions import read_split
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run_folder import RunFolder, write_text
+from qcrd_ray.run.files import write_text
+from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.live_metrics import TrainingMetrics
+from qcrd_ray.run.manifests import truncation_note
+from qcrd_ray.run.progress import Report, silent
 from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.questions import read_split
 from qcrd_ray.training import OnRounds, ignore
-from qcrd_ray.training.checkpoints import CHECKPOINTS, KEPT
-from qcrd_ray.training.data import TrainingSet, read_validation, rounds_of
+from qcrd_ray.training.checkpoints import CHECKPOINTS, KEPT, snapshots_kept
+from qcrd_ray.training.dataset import TrainingSet, read_validation, rounds_of
 from qcrd_ray.training.job import ObjectiveName, TrainingJob, judges
-from qcrd_ray.training.made import check_rows, check_task
 from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
-from qcrd_ray.training.negatives import Sampler, start_samplers
 from qcrd_ray.training.prepare import prepare, target_texts
-from qcrd_ray.training.snapshots import snapshots_kept
 from qcrd_ray.training.start_models import check_start, write_start
+from qcrd_ray.training.student_negatives import Sampler, start_samplers
+from qcrd_ray.training.synthetic_negatives import check_rows, check_task
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +48,27 @@ _WATCH_EVERY_S = 0.5
 
 
 def train(
-    recipe: Recipe, folder: RunFolder, *, objective: ObjectiveName, report: Report = silent, on_rounds: OnRounds = ignore
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    objective: ObjectiveName,
+    report: Report = silent,
+    on_rounds: OnRounds = ignore,
 ) -> dict[str, Any]:
-    """Train the recipe's student on the run folder's rationales; returns what train/<objective>/result.json holds.
+    """Train the recipe's student on the run folder's rationales; returns what
+    train/<objective>/result.json holds.
 
-    ``on_rounds`` is called from a thread of its own, with all rows of metrics.jsonl, whenever there are more; and once at the end.
+    ``on_rounds`` is called from a thread of its own, with all rows of metrics.jsonl, whenever there
+    are more; and once at the end.
 
-    Needs a connected Ray. A finished training returns its result at once, an interrupted one goes on from its last round. The best
-    student by validation lies in train/<objective>/best, a plain Hugging Face folder, with its discriminator in best/discriminator.
+    Needs a connected Ray. A finished training returns its result at once, an interrupted one goes
+    on from its last round. The best
+    student by validation lies in train/<objective>/best, a plain Hugging Face folder, with its
+    discriminator in best/discriminator.
 
     Raises:
-        UserError: the student, the data or the recipe's numbers cannot be trained with; nothing has been started then.
+        UserError: the student, the data or the recipe's numbers cannot be trained with; nothing has
+            been started then.
         MissingResource: the cluster cannot hold workers and samplers side by side.
         ray.train.WorkerGroupError: workers failed more often than train.max_failures.
     """
@@ -66,24 +78,43 @@ def train(
         on_rounds(read_metrics(home))
         return json.loads(result.read_text())
     job = prepare_job(recipe, folder, objective)
-    require(demands(job), what=f"training (train.workers, negatives.samplers) of {objective}", timeout_s=recipe.ray.schedule_timeout_s)
+    require(
+        demands(job),
+        what=f"training (train.workers, negatives.samplers) of {objective}",
+        timeout_s=recipe.ray.schedule_timeout_s,
+    )
     total = rounds_of(recipe, job.manifest["questions"]).total_steps
     with _samplers(job), _watch(job, total, report, on_rounds):
         _fit(job)
     summary = summarise(job)
     write_text(result, json.dumps(summary, indent=2) + "\n")
-    shutil.rmtree(home / CHECKPOINTS)  # optimizer shards serve resuming alone, and there is nothing left to resume
+    # optimizer shards serve resuming alone, and there is nothing left to resume
+    shutil.rmtree(home / CHECKPOINTS)
     return summary
 
 
-# What prepare_job's start and training set depend on besides the rationales: recipes that agree in it can share one folder.
-PREPARED_BY = ("task", "student", "objective.labels", "objective.positives", "negatives.teacher", "seed")
+# What prepare_job's start and training set depend on besides the rationales: recipes that agree in
+# it can share one folder.
+PREPARED_BY = (
+    "task",
+    "student",
+    "objective.labels",
+    "objective.positives",
+    "negatives.teacher",
+    "seed",
+)
 
 
 def prepare_job(
-    recipe: Recipe, folder: RunFolder, objective: ObjectiveName, *, home: Path | None = None, table: pa.Table | None = None
+    recipe: Recipe,
+    folder: RunFolder,
+    objective: ObjectiveName,
+    *,
+    home: Path | None = None,
+    table: pa.Table | None = None,
 ) -> TrainingJob:
-    """Everything that can be found wrong before anything is started, and the files that training reads, in ``home`` (none: train/).
+    """Everything that can be found wrong before anything is started, and the files that training
+    reads, in ``home`` (none: train/).
 
     ``table`` are the rationales to train on (none: all of the run folder's).
 
@@ -97,43 +128,70 @@ def prepare_job(
     validation = folder.questions("validation")
     read_split(recipe, folder, "validation")
     if not read_validation(validation, task, limit=1):
-        raise UserError(f"no validation question in {validation} has an answer: the best checkpoint could not be chosen")
+        raise UserError(
+            f"no validation question in {validation} has an answer: the best checkpoint could not"
+            " be chosen"
+        )
     table = folder.read_rationales("train") if table is None else table
     home = home or folder.root / "train"
     home.mkdir(parents=True, exist_ok=True)
-    tokenizer = write_start(recipe.student, home / "start", texts=target_texts(table, task), seed=recipe.seed)
+    tokenizer = write_start(
+        recipe.student, home / "start", texts=target_texts(table, task), seed=recipe.seed
+    )
     manifest = prepare(recipe, table, home / "data", task=task, tokenizer=tokenizer)
     if note := truncation_note(manifest, recipe.student):
         log.warning("%s", note)
     if objective == "finetune" and not manifest["labelled"]:
-        raise UserError(f"no training question has a {recipe.objective.labels} answer: finetune has nothing to train on (objective.labels)")
+        raise UserError(
+            f"no training question has a {recipe.objective.labels} answer: finetune has nothing to"
+            " train on (objective.labels)"
+        )
     if objective == "single_task" and not manifest["with_single"]:
         raise UserError(
-            f"no training question has both a {recipe.objective.labels} answer and a sample that could be read: single_task has nothing to "
-            "train on (objective.labels)"
+            f"no training question has both a {recipe.objective.labels} answer and a sample that"
+            " could be read: single_task has nothing to train on (objective.labels)"
         )
     if OBJECTIVES[objective].contrasts:
-        if judges(recipe, OBJECTIVES[objective]) and recipe.discriminator.replay and not recipe.negatives.student:
-            raise UserError("discriminator.replay: negatives.student is off, so there are no older student samples to replay; set it to 0")
+        if (
+            judges(recipe, OBJECTIVES[objective])
+            and recipe.discriminator.replay
+            and not recipe.negatives.student
+        ):
+            raise UserError(
+                "discriminator.replay: negatives.student is off, so there are no older student"
+                " samples to replay; set it to 0"
+            )
         check_task(recipe)
         check_rows(recipe, task, TrainingSet(home / "data" / "train.arrow").rows)
     return TrainingJob(
-        recipe=recipe, objective_name=objective, home=home, folder=home / objective, validation=validation, manifest=manifest
+        recipe=recipe,
+        objective_name=objective,
+        home=home,
+        folder=home / objective,
+        validation=validation,
+        manifest=manifest,
     )
 
 
 def demands(job: TrainingJob) -> list[Bundle]:
     """What training asks of the cluster at the same time: a bundle per worker and per sampler."""
     negatives = job.recipe.negatives
-    sampler = {"CPU": negatives.cpus_per_sampler, "GPU": negatives.gpus_per_sampler, **negatives.resources_per_sampler}
-    return [_worker_resources(job.recipe)] * job.recipe.train.workers + [sampler] * (negatives.samplers if job.samples_negatives else 0)
+    sampler = {
+        "CPU": negatives.cpus_per_sampler,
+        "GPU": negatives.gpus_per_sampler,
+        **negatives.resources_per_sampler,
+    }
+    return [_worker_resources(job.recipe)] * job.recipe.train.workers + [sampler] * (
+        negatives.samplers if job.samples_negatives else 0
+    )
 
 
 def summarise(job: TrainingJob) -> dict[str, Any]:
     """The result of a finished training, from its rounds' rows."""
     rows = read_metrics(job.folder)
     validated = [row for row in rows if "validation" in row]
-    best = max(validated, key=lambda row: row["validation"][job.choose_by])  # the first of equals, as workers keep it
+    # the first of equals, as workers keep it
+    best = max(validated, key=lambda row: row["validation"][job.choose_by])
     seconds: dict[str, float] = {}
     for row in rows:
         for part, value in row["seconds"].items():
@@ -148,35 +206,47 @@ def summarise(job: TrainingJob) -> dict[str, Any]:
         "steps": rows[-1]["step"],
         "questions_seen": rows[-1]["step"] * job.recipe.train.batch_size,
         "data": {name: value for name, value in job.manifest.items() if name != "source"},
-        "negatives": {name: value for name, value in rows[-1].get("negatives", {}).items() if name.startswith("from_")},
+        "negatives": {
+            name: value
+            for name, value in rows[-1].get("negatives", {}).items()
+            if name.startswith("from_")
+        },
         "seconds": seconds,
     }
 
 
 def _fit(job: TrainingJob) -> None:
     train_recipe = job.recipe.train
-    # How often Ray Train looks at its workers: a round's report and the end of training are seen that much sooner.
+    # How often Ray Train looks at its workers: a round's report and the end of training are seen
+    # that much sooner.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     _forget_torn_snapshot(job)
     gpus = train_recipe.worker.gpus > 0
-    environment = {"OMP_NUM_THREADS": str(train_recipe.worker.threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        "OMP_NUM_THREADS": str(train_recipe.worker.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
 
     def work() -> None:
-        from qcrd_ray.training.worker import train_worker  # DeepSpeed is imported on workers alone
+        from qcrd_ray.training.worker import train_worker
 
         train_worker(job)
 
     trainer = TorchTrainer(
         work,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=train_recipe.workers, use_gpu=gpus, resources_per_worker=_worker_resources(job.recipe)
+            num_workers=train_recipe.workers,
+            use_gpu=gpus,
+            resources_per_worker=_worker_resources(job.recipe),
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
             storage_path=str(job.folder),
             failure_config=ray.train.FailureConfig(max_failures=train_recipe.max_failures),
             checkpoint_config=KEPT,
-            worker_runtime_env={"env_vars": environment if gpus else environment | {"DS_ACCELERATOR": "cpu"}},
+            worker_runtime_env={
+                "env_vars": environment if gpus else environment | {"DS_ACCELERATOR": "cpu"}
+            },
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -192,7 +262,9 @@ def _fit(job: TrainingJob) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt here too. Ray Train answers it with an exit code of 0, and would go on doing so after training."""
+    """Ctrl-C is a KeyboardInterrupt here too. Ray Train answers it with an exit code of 0, and
+    would go on doing so after training.
+    """
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -204,13 +276,17 @@ def _interruptible() -> Iterator[None]:
 
 
 def _forget_torn_snapshot(job: TrainingJob) -> None:
-    """Ray Train writes its list of checkpoints in place: a kill in that instant leaves half a list, which it could never read again."""
+    """Ray Train writes its list of checkpoints in place: a kill in that instant leaves half a list,
+    which it could never read again.
+    """
     path = job.folder / CHECKPOINTS / "checkpoint_manager_snapshot.json"
     if path.exists():
         try:
             json.loads(path.read_text())
         except json.JSONDecodeError:
-            log.warning("%s was cut short by a kill: training begins again at its first round", path)
+            log.warning(
+                "%s was cut short by a kill: training begins again at its first round", path
+            )
             path.unlink()
 
 
@@ -237,7 +313,9 @@ def _samplers(job: TrainingJob) -> Iterator[None]:
 
 @contextmanager
 def _watch(job: TrainingJob, total: int, report: Report, on_rounds: OnRounds) -> Iterator[None]:
-    """Tell the steps and rounds done, from the files that the first worker keeps, while the caller waits for Ray Train."""
+    """Tell the steps and rounds done, from the files that the first worker keeps, while the caller
+    waits for Ray Train.
+    """
     (job.folder / PROGRESS).unlink(missing_ok=True)
     live = TrainingMetrics(job.recipe.name, job.objective_name)
     ended = threading.Event()
@@ -247,10 +325,14 @@ def _watch(job: TrainingJob, total: int, report: Report, on_rounds: OnRounds) ->
         nonlocal told
         done, note = read_progress(job.folder)
         rows = read_metrics(job.folder)
-        accuracy = next((row["validation"][job.choose_by] for row in reversed(rows) if "validation" in row), None)
+        accuracy = next(
+            (row["validation"][job.choose_by] for row in reversed(rows) if "validation" in row),
+            None,
+        )
         report(done, total, note if accuracy is None else f"{note}, validation {accuracy:.1%}")
         live.step(done)
-        if len(rows) != told:  # fewer after a restart of the workers, which begin at their last checkpoint
+        # fewer after a restart of the workers, which begin at their last checkpoint
+        if len(rows) != told:
             told = len(rows)
             for row in rows[-1:]:
                 live.round(row)

@@ -1,4 +1,6 @@
-"""Validation: greedy answers of both heads on the validation questions, shared out over the workers."""
+"""Validation: greedy answers of both heads on the validation questions, shared out over the
+workers.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +9,41 @@ from pathlib import Path
 
 import torch
 
-from qcrd_ray.engines import load_engine
+from qcrd_ray.data.records import Question
+from qcrd_ray.inference import load_engine
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.records import Question
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
-from qcrd_ray.training.world import World
+from qcrd_ray.training.process_group import World
 
 _BATCH = 64
 
 
 class Validator:
-    """Measures snapshots on ``questions`` (their answers canonical). ``heads`` are those that the objective trains.
+    """Measures snapshots on ``questions`` (their answers canonical). ``heads`` are those that the
+    objective trains.
 
-    It reads the snapshot that would be kept as the best, whatever way the trained weights are sharded.
+    It reads the snapshot that would be kept as the best, whatever way the trained weights are
+    sharded.
     """
 
     def __init__(
-        self, recipe: Recipe, questions: Sequence[Question], *, task: Task, heads: Sequence[str], longest: dict[str, int], world: World
+        self,
+        recipe: Recipe,
+        questions: Sequence[Question],
+        *,
+        task: Task,
+        heads: Sequence[str],
+        longest: dict[str, int],
+        world: World,
     ):
-        self.recipe, self.questions, self.task, self.heads, self.longest, self.world = recipe, questions, task, heads, longest, world
+        self.recipe, self.questions, self.task, self.heads, self.longest, self.world = (
+            recipe,
+            questions,
+            task,
+            heads,
+            longest,
+            world,
+        )
         self._engine = None
 
     def measure(self, snapshot: Path) -> dict[str, float]:
@@ -41,15 +59,26 @@ class Validator:
         else:
             self._engine.load_weights(snapshot)
         mine = self.questions[self.world.rank :: self.world.size]
-        right = self.world.sum(torch.tensor([float(self._right(head, mine)) for head in self.heads]))
+        right = self.world.sum(
+            torch.tensor([float(self._right(head, mine)) for head in self.heads])
+        )
         accuracies = dict(zip(self.heads, (right / len(self.questions)).tolist(), strict=True))
         return accuracies | {"mean": sum(accuracies.values()) / len(accuracies)}
 
     def _right(self, head: str, questions: Sequence[Question]) -> int:
         prefix = {"label": PREDICT, "rationale": EXPLAIN}[head]
         prompts = [prefix + self.task.student_input(question) for question in questions]
-        texts = [row[0].text for row in self._engine.generate(prompts, max_tokens=self.longest[head])]
-        return sum(self._answer(head, text, question) == question.answer for text, question in zip(texts, questions, strict=True))
+        texts = [
+            row[0].text for row in self._engine.generate(prompts, max_tokens=self.longest[head])
+        ]
+        return sum(
+            self._answer(head, text, question) == question.answer
+            for text, question in zip(texts, questions, strict=True)
+        )
 
     def _answer(self, head: str, text: str, question: Question) -> str | None:
-        return self.task.canonical(text, question) if head == "label" else self.task.parse(text, question).answer
+        return (
+            self.task.canonical(text, question)
+            if head == "label"
+            else self.task.parse(text, question).answer
+        )

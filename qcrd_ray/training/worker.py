@@ -1,6 +1,7 @@
 """What every training worker runs: rounds, one after another, in the order of METHOD.md 2b.
 
-negatives of snapshot r - lag -> D's steps -> the round's scores -> the student's steps -> snapshot r + 1 -> validation -> checkpoint
+negatives of snapshot r - lag -> D's steps -> the round's scores -> the student's steps -> snapshot
+r + 1 -> validation -> checkpoint
 """
 
 from __future__ import annotations
@@ -15,32 +16,38 @@ import ray.train
 import torch
 from transformers import AutoTokenizer
 
-from qcrd_ray.method.batching import Rounds, global_batch
-from qcrd_ray.method.randomness import keyed_seed
-from qcrd_ray.method.weighting import weigh
-from qcrd_ray.model_folder import pick_device, resolve
-from qcrd_ray.records import StudentNegative
+from qcrd_ray.data.records import StudentNegative
+from qcrd_ray.method.batching import Rounds, global_batch, keyed_seed
+from qcrd_ray.method.weights import weigh
+from qcrd_ray.models.pretrained import pick_device, resolve
 from qcrd_ray.tasks import build_task
-from qcrd_ray.training.checkpoints import load_checkpoint, save_checkpoint
-from qcrd_ray.training.clock import Clock, round_s
-from qcrd_ray.training.data import RoundQuestion, TrainingSet, assemble, candidates, read_validation, round_questions, rounds_of, step_batch
+from qcrd_ray.training.checkpoints import Ring, load_checkpoint, save_checkpoint, snapshots_kept
+from qcrd_ray.training.dataset import (
+    RoundQuestion,
+    TrainingSet,
+    assemble,
+    candidates,
+    read_validation,
+    round_questions,
+    rounds_of,
+    step_batch,
+)
 from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
 from qcrd_ray.training.job import TrainingJob
-from qcrd_ray.training.made import PRETRAINING, make_negatives
-from qcrd_ray.training.metrics import MetricsWriter
-from qcrd_ray.training.negatives import NegativesFolder, Sampler, round_snapshot
-from qcrd_ray.training.reference import Reference
-from qcrd_ray.training.scores import keep_scores
-from qcrd_ray.training.snapshots import Ring, snapshots_kept
-from qcrd_ray.training.student_learner import StudentLearner
+from qcrd_ray.training.metrics import Clock, MetricsWriter, keep_scores, round_s
+from qcrd_ray.training.process_group import World, compile_nothing
+from qcrd_ray.training.student_learner import Reference, StudentLearner
+from qcrd_ray.training.student_negatives import NegativesFolder, Sampler, round_snapshot
+from qcrd_ray.training.synthetic_negatives import PRETRAINING, make_negatives
 from qcrd_ray.training.validation import Validator
-from qcrd_ray.training.world import World, compile_nothing
 
 _PROGRESS_EVERY_S = 0.5
 
 
 def train_worker(job: TrainingJob) -> None:
-    """Train from the last checkpoint, or from the start, to the last round. Runs on every worker of Ray Train."""
+    """Train from the last checkpoint, or from the start, to the last round. Runs on every worker of
+    Ray Train.
+    """
     torch.set_num_threads(job.recipe.train.worker.threads)
     compile_nothing()
     worker = Worker(job, World.here(ray.train.torch.get_device()))
@@ -54,9 +61,11 @@ def train_worker(job: TrainingJob) -> None:
 
 
 def train_alone(job: TrainingJob) -> None:
-    """The same training in this process alone: no Ray Train, no DeepSpeed, no samplers beside it, and nothing to resume from.
+    """The same training in this process alone: no Ray Train, no DeepSpeed, no samplers beside it,
+    and nothing to resume from.
 
-    Without dropout it learns what :func:`train_worker` learns, whatever the number of workers there.
+    Without dropout it learns what :func:`train_worker` learns, whatever the number of workers
+    there.
     """
     worker = Worker(job, World.of_one(torch.device(pick_device("auto"))))
     worker.open_metrics(0)
@@ -67,7 +76,9 @@ def train_alone(job: TrainingJob) -> None:
 
 
 class Worker:
-    """One worker's share of a training. ``best`` is the best validation so far; it travels in the checkpoints."""
+    """One worker's share of a training. ``best`` is the best validation so far; it travels in the
+    checkpoints.
+    """
 
     def __init__(self, job: TrainingJob, world: World):
         recipe = job.recipe
@@ -77,19 +88,32 @@ class Worker:
         self.rounds: Rounds = rounds_of(recipe, len(self.training_set))
         self.tokenizer = AutoTokenizer.from_pretrained(job.start)
         self.student = StudentLearner(
-            recipe, job.objective, job.start, tokenizer=self.tokenizer, total_steps=self.rounds.total_steps, world=world
+            recipe,
+            job.objective,
+            job.start,
+            tokenizer=self.tokenizer,
+            total_steps=self.rounds.total_steps,
+            world=world,
         )
         self.reference = None
         if job.objective.refers:
-            self.reference = Reference(recipe, job.objective, job.start, pad=self.tokenizer.pad_token_id, world=world)
+            self.reference = Reference(
+                recipe, job.objective, job.start, pad=self.tokenizer.pad_token_id, world=world
+            )
         self.discriminator = None
         if job.judges:
             start = resolve(recipe.discriminator.model) if recipe.discriminator.model else job.start
             tokenizer = AutoTokenizer.from_pretrained(start)
-            self.discriminator = DiscriminatorLearner(recipe, start, tokenizer=tokenizer, words=self.training_set.words, world=world)
-        self.ring = Ring(job.folder / "snapshots", keep=snapshots_kept(recipe) if job.samples_negatives else 1)
+            self.discriminator = DiscriminatorLearner(
+                recipe, start, tokenizer=tokenizer, words=self.training_set.words, world=world
+            )
+        self.ring = Ring(
+            job.folder / "snapshots", keep=snapshots_kept(recipe) if job.samples_negatives else 1
+        )
         self.negatives = NegativesFolder(job.folder / "negatives", parts=recipe.negatives.samplers)
-        self.sampler = Sampler(recipe=recipe, folder=job.folder, data=job.data) if world.alone else None
+        self.sampler = (
+            Sampler(recipe=recipe, folder=job.folder, data=job.data) if world.alone else None
+        )
         limit = recipe.train.validate_.max_questions
         self.validator = Validator(
             recipe,
@@ -112,16 +136,24 @@ class Worker:
 
     def open_metrics(self, first: int) -> None:
         if self.world.rank == 0:
-            self.metrics = MetricsWriter(self.job.folder, first_round=first, first_step=first * self.rounds.steps_per_round)
-            self.metrics.progress(first * self.rounds.steps_per_round, f"round {first + 1}/{self.rounds.count}")
+            self.metrics = MetricsWriter(
+                self.job.folder, first_round=first, first_step=first * self.rounds.steps_per_round
+            )
+            self.metrics.progress(
+                first * self.rounds.steps_per_round, f"round {first + 1}/{self.rounds.count}"
+            )
 
     @property
     def engines(self) -> dict[str, Any]:
         engines = {"student": self.student.engine}
-        return engines | ({"discriminator": self.discriminator.engine} if self.discriminator else {})
+        return engines | (
+            {"discriminator": self.discriminator.engine} if self.discriminator else {}
+        )
 
     def begin(self) -> None:
-        """Before the first round: snapshot 0, which samplers wait for, and the discriminator's pretraining."""
+        """Before the first round: snapshot 0, which samplers wait for, and the discriminator's
+        pretraining.
+        """
         self._snapshot(0)
         if self.discriminator:
             self._pretrain()
@@ -144,7 +176,10 @@ class Worker:
         sums, tokens = torch.zeros(len(self.job.objective.sums)), torch.zeros((), dtype=torch.long)
         with clock("student"):
             for step in self.rounds.steps(round):
-                batch = [questions[index].example for index in step_batch(self.recipe, len(self.training_set), step)]
+                batch = [
+                    questions[index].example
+                    for index in step_batch(self.recipe, len(self.training_set), step)
+                ]
                 step_sums, step_tokens = self.student.step(step, batch)
                 sums += step_sums
                 tokens += step_tokens
@@ -157,12 +192,20 @@ class Worker:
             with clock("validation"):
                 row["validation"] = self.validator.measure(snapshot)
             self._keep_best(round, row["validation"], snapshot)
-        row |= {"seconds": clock.seconds, "tokens": int(self.world.sum(tokens))}  # of the student's steps alone
+        # of the student's steps alone
+        row |= {"seconds": clock.seconds, "tokens": int(self.world.sum(tokens))}
         if self.metrics:
             self.metrics.round(row)
         if not self.world.alone:
             measured = row.get("validation", {})
-            save_checkpoint(self.engines, self.job.folder, round=round + 1, best=self.best, world=self.world, metrics=measured)
+            save_checkpoint(
+                self.engines,
+                self.job.folder,
+                round=round + 1,
+                best=self.best,
+                world=self.world,
+                metrics=measured,
+            )
         if self.world.rank == 0:
             self.ring.forget(round + 1)
 
@@ -171,7 +214,9 @@ class Worker:
             self.metrics.close()
 
     def _questions(self, round: int, clock: Clock, row: dict[str, Any]) -> dict[int, RoundQuestion]:
-        """The round's questions with all that it trains on: student negatives, weights from the scores after D's steps, references."""
+        """The round's questions with all that it trains on: student negatives, weights from the
+        scores after D's steps, references.
+        """
         indices = round_questions(self.recipe, self.rounds, round)
         with clock("negatives"):
             negatives = self._student_negatives(round, row) if self.job.samples_negatives else []
@@ -181,39 +226,72 @@ class Worker:
         if self.discriminator:
             questions = self._judge(questions, negatives, round, clock, row)
         if self.job.objective.weighs:
-            weighed = weigh({index: q.example for index, q in questions.items()}, weights=self.recipe.objective.weights)
-            questions = {index: replace(question, example=weighed[index]) for index, question in questions.items()}
+            weighed = weigh(
+                {index: q.example for index, q in questions.items()},
+                weights=self.recipe.objective.weights,
+            )
+            questions = {
+                index: replace(question, example=weighed[index])
+                for index, question in questions.items()
+            }
         if self.reference:
             with clock("reference"):
                 questions = self.reference.score(questions)
         return questions
 
     def _judge(
-        self, questions: dict[int, RoundQuestion], negatives: list[StudentNegative], round: int, clock: Clock, row: dict[str, Any]
+        self,
+        questions: dict[int, RoundQuestion],
+        negatives: list[StudentNegative],
+        round: int,
+        clock: Clock,
+        row: dict[str, Any],
     ) -> dict[int, RoundQuestion]:
-        """D's steps of the round, with the student samples of older rounds where they are replayed; then its scores on every rationale."""
+        """D's steps of the round, with the student samples of older rounds where they are replayed;
+        then its scores on every rationale.
+        """
         with clock("discriminator"):
             read = questions
             if older := self._replayed(round):
                 read = self._assemble(list(questions), [*negatives, *older], round=round)
             steps = self.recipe.discriminator.steps_per_round
-            trained = self.discriminator.train(list(read.values()), steps=steps, phase=f"round {round}", decays=round)
+            trained = self.discriminator.train(
+                list(read.values()), steps=steps, phase=f"round {round}", decays=round
+            )
         with clock("scoring"):
             questions = self.discriminator.score(questions)
             if self.world.rank == 0:
                 keep_scores(self.job.folder, round, list(questions.values()), seed=self.recipe.seed)
-        row["discriminator"] = {**trained, **score_metrics(list(questions.values())), "learning_rate": self.discriminator.learning_rate}
+        row["discriminator"] = {
+            **trained,
+            **score_metrics(list(questions.values())),
+            "learning_rate": self.discriminator.learning_rate,
+        }
         if round == 0:
-            row["discriminator"] |= {f"pretraining_{name}": value for name, value in self.pretraining.items()}
+            row["discriminator"] |= {
+                f"pretraining_{name}": value for name, value in self.pretraining.items()
+            }
         return questions
 
-    def _assemble(self, indices: list[int], negatives: list[StudentNegative], *, round: int) -> dict[int, RoundQuestion]:
+    def _assemble(
+        self, indices: list[int], negatives: list[StudentNegative], *, round: int
+    ) -> dict[int, RoundQuestion]:
         rows = self.training_set.read(indices)
         made = {}
         if self.job.objective.contrasts:
-            made = {index: make_negatives(self.recipe, self.task, row, round=round) for index, row in rows.items()}
+            made = {
+                index: make_negatives(self.recipe, self.task, row, round=round)
+                for index, row in rows.items()
+            }
         limit = self.recipe.student.max_target_tokens
-        return assemble(rows, negatives, made=made, right=self.recipe.negatives.right, tokenizer=self.tokenizer, max_tokens=limit)
+        return assemble(
+            rows,
+            negatives,
+            made=made,
+            right=self.recipe.negatives.right,
+            tokenizer=self.tokenizer,
+            max_tokens=limit,
+        )
 
     def _student_negatives(self, round: int, row: dict[str, Any]) -> list[StudentNegative]:
         snapshot = round_snapshot(self.recipe, round)
@@ -222,22 +300,37 @@ class Worker:
         if self.sampler:
             for part in range(self.recipe.negatives.samplers):
                 self.sampler.round(round, part)
-        waited = self.negatives.wait(round, snapshot=snapshot, timeout_s=self.recipe.negatives.wait_timeout_s)
+        waited = self.negatives.wait(
+            round, snapshot=snapshot, timeout_s=self.recipe.negatives.wait_timeout_s
+        )
         written = self.negatives.read(round)
         judged = [negative.right for negative in written if negative.right is not None]
         row["negatives"] = {
             "snapshot": snapshot,
             "sampled": len(written),
             "right_share": sum(judged) / len(written) if written else 0.0,
-            "unparsed_share": sum(negative.answer is None for negative in written) / len(written) if written else 0.0,
+            "unparsed_share": (
+                sum(negative.answer is None for negative in written) / len(written)
+                if written
+                else 0.0
+            ),
             "waited_s": round_s(waited),
         }
         return written
 
     def _replayed(self, round: int) -> list[StudentNegative]:
         """The student negatives of the `discriminator.replay` rounds before this one."""
-        rounds = range(max(0, round - self.recipe.discriminator.replay), round) if self.job.samples_negatives else ()
-        return [negative for past in rounds if round_snapshot(self.recipe, past) is not None for negative in self.negatives.read(past)]
+        rounds = (
+            range(max(0, round - self.recipe.discriminator.replay), round)
+            if self.job.samples_negatives
+            else ()
+        )
+        return [
+            negative
+            for past in rounds
+            if round_snapshot(self.recipe, past) is not None
+            for negative in self.negatives.read(past)
+        ]
 
     def _snapshot(self, snapshot: int) -> Path:
         self.student.save(self.ring.writing(snapshot))
@@ -247,11 +340,18 @@ class Worker:
         return self.ring.path(snapshot)
 
     def _validates(self, round: int) -> bool:
-        return (round + 1) % self.recipe.train.validate_.every_rounds == 0 or round + 1 == self.rounds.count
+        return (
+            round + 1
+        ) % self.recipe.train.validate_.every_rounds == 0 or round + 1 == self.rounds.count
 
     def _keep_best(self, round: int, validation: dict[str, float], snapshot: Path) -> None:
-        """Keep the snapshot as best/ where it is better than all before; the earlier of equals stays."""
-        if self.best is not None and validation[self.job.choose_by] <= self.best["validation"][self.job.choose_by]:
+        """Keep the snapshot as best/ where it is better than all before; the earlier of equals
+        stays.
+        """
+        if (
+            self.best is not None
+            and validation[self.job.choose_by] <= self.best["validation"][self.job.choose_by]
+        ):
             return
         self.best = {"round": round, "validation": validation}
         if self.world.rank == 0:
@@ -260,7 +360,9 @@ class Worker:
             shutil.copytree(snapshot, writing)
             if self.discriminator:
                 folder = writing / "discriminator"
-                self.discriminator.discriminator.save(folder, max_tokens=self.recipe.discriminator.max_tokens)
+                self.discriminator.discriminator.save(
+                    folder, max_tokens=self.recipe.discriminator.max_tokens
+                )
                 self.discriminator.tokenizer.save_pretrained(folder)
             shutil.rmtree(best, ignore_errors=True)
             writing.rename(best)

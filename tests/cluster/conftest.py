@@ -27,10 +27,23 @@ def cluster(request):
         (folder / "tmp").mkdir()
         shared.mkdir()
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        env |= {"PATH": PATH, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "TMPDIR": str(folder / "tmp")}
-        env |= {"RAY_TMPDIR": str(folder / "tmp"), "RAY_ADDRESS": f"http://{hosts.addresses[0]}:8265"}
+        env |= {
+            "PATH": PATH,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "TMPDIR": str(folder / "tmp"),
+        }
+        env |= {
+            "RAY_TMPDIR": str(folder / "tmp"),
+            "RAY_ADDRESS": f"http://{hosts.addresses[0]}:8265",
+        }
         cluster = Cluster(hosts=hosts, config=config, env=env, shared=shared)
         up = cluster.ray("up", "--yes", "--no-config-cache", config, timeout_s=240, RAY_ADDRESS="")
         assert up.returncode == 0, up.stdout + up.stderr
-        until(lambda: len(cluster.alive()) == 2, within_s=180, what="the first worker", log=lambda: monitor_log(hosts))
+        until(
+            lambda: len(cluster.alive()) == 2,
+            within_s=180,
+            what="the first worker",
+            log=lambda: monitor_log(hosts),
+        )
         yield cluster

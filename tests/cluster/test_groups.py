@@ -1,4 +1,6 @@
-"""Groups of nodes come when a stage asks for them and go after it, and no other group comes with them."""
+"""Groups of nodes come when a stage asks for them and go after it, and no other group comes with
+them.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,32 @@ NONE = {"data": 0, "teacher": 0, "trainer": 0}
 
 @pytest.fixture(scope="module")
 def told():
-    """What growing_groups.py saw. On a host of its own, because Ray's fake cluster begins with `ray stop --force`."""
+    """What growing_groups.py saw. On a host of its own, because Ray's fake cluster begins with `ray
+    stop --force`.
+    """
     if reason := missing():
         pytest.skip(f"no hosts here: {reason}")
     with Hosts(Path(f"/tmp/qcrd-{os.getpid()}"), count=1, sees_checkout=True) as hosts:
         base = Path(ray.__file__).parent / "autoscaler" / "_private" / "fake_multi_node"
-        layers = f"lowerdir={base},upperdir={hosts.folder}/upper,workdir={hosts.folder}/work"  # the environment itself is left as it is
-        hosts.run(0, f"cd {hosts.folder} && mkdir upper work && mount -t overlay overlay -o {layers} {base}")
-        hosts.run(0, f"cp {Path(__file__).with_name('fake_multi_node.yaml')} {base}/example.yaml")
-        script = Path(__file__).with_name("growing_groups.py")
+        # the environment itself is left as it is
+        layers = f"lowerdir={base},upperdir={hosts.folder}/upper,workdir={hosts.folder}/work"
+        hosts.run(
+            0,
+            f"cd {hosts.folder} && mkdir upper work && mount -t overlay overlay -o {layers} {base}",
+        )
+        hosts.run(
+            0,
+            f"cp {Path(__file__).parents[1] / 'support' / 'fake_multi_node.yaml'}"
+            f" {base}/example.yaml",
+        )
+        script = Path(__file__).parents[1] / "support" / "growing_groups.py"
         files = f"{ROOT}/clusters/aws.yaml {ROOT}/jobs/recipes/svamp_cluster.yaml"
         environment = f"RAY_AUTH_MODE=disabled PYTHONPATH={ROOT} QCRD_DATASETS=/nowhere"
-        return json.loads(hosts.run(0, f"{environment} {sys.executable} {script} {files}", timeout_s=380).splitlines()[-1])
+        return json.loads(
+            hosts.run(
+                0, f"{environment} {sys.executable} {script} {files}", timeout_s=380
+            ).splitlines()[-1]
+        )
 
 
 def test_checking_a_run_brings_up_no_node(told):

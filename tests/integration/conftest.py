@@ -10,7 +10,7 @@ def local_ray():
     """A connected local Ray with eight logical CPUs, shut down after the last test."""
     import ray
 
-    from qcrd_ray.cluster import connect
+    from qcrd_ray.cluster.resources import connect
     from qcrd_ray.recipe import RayRecipe
 
     connect(RayRecipe(address="local", num_cpus=8))

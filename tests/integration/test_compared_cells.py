@@ -1,4 +1,6 @@
-"""A small comparison on a local Ray: cells in parallel, finished ones kept, and a table that a planted null does not fool."""
+"""A small comparison on a local Ray: cells in parallel, finished ones kept, and a table that a
+planted null does not fool.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +14,56 @@ from qcrd_ray.comparison import compare, read_methods
 
 pytestmark = pytest.mark.integration
 
-CHANGES = {"train.rounds": 2, "train.round.size": 4, "compare.resamples": 1_000, "compare.control": {"generate": 12, "kind": "plain"}}
+CHANGES = {
+    "train.rounds": 2,
+    "train.round.size": 4,
+    "compare.resamples": 1_000,
+    "compare.control": {"generate": 12, "kind": "plain"},
+}
 
 
 def methods(tmp_path, names):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(BASE))
-    return read_methods(path, [f"{key}={json.dumps(value)}" for key, value in CHANGES.items()], names)
+    return read_methods(
+        path, [f"{key}={json.dumps(value)}" for key, value in CHANGES.items()], names
+    )
 
 
 def test_cells_are_trained_once_and_the_table_is_whole(local_ray, tmp_path):
     folder, recipe = write_run(tmp_path / "run"), tiny_recipe(**CHANGES)
     names = ["finetune", "again=finetune", "dss", "qcrd_no_judge", "control"]
     told = []
-    results = compare(recipe, folder, methods(tmp_path, names), seeds=2, report=lambda *call: told.append(call))
+    results = compare(
+        recipe, folder, methods(tmp_path, names), seeds=2, report=lambda *call: told.append(call)
+    )
     assert told[-1][:2] == (10, 10)
     label, rationale = results["measured"]
     assert (label["head"], rationale["head"]) == ("label", "rationale")
-    assert list(label["means"]) == ["finetune", "again", "dss", "qcrd_no_judge", "control"] and "finetune" not in rationale["means"]
-    null = next(pair for pair in label["pairs"] if (pair["first"], pair["second"]) == ("finetune", "again"))
+    assert (
+        list(label["means"]) == ["finetune", "again", "dss", "qcrd_no_judge", "control"]
+        and "finetune" not in rationale["means"]
+    )
+    null = next(
+        pair for pair in label["pairs"] if (pair["first"], pair["second"]) == ("finetune", "again")
+    )
     assert null["holm"] > 0.05, "one method under two names"
     assert all(mean["seeds"] == 2 and mean["questions"] == 8 for mean in label["means"].values())
-    assert len({cost["questions_seen"] for cost in results["cost"].values()}) == 1, "one budget for all"
+    assert len({cost["questions_seen"] for cost in results["cost"].values()}) == 1, (
+        "one budget for all"
+    )
     assert {row["name"] for row in results["beside"]} == {"student base"}
     home = folder.root / "compare" / "all"
-    assert (home / "table.md").read_text().count("dss") > 3 and not list(home.glob("*/*/best")), "weights are not kept"
+    assert (home / "table.md").read_text().count("dss") > 3 and not list(home.glob("*/*/best")), (
+        "weights are not kept"
+    )
     cells = {path: path.stat().st_mtime_ns for path in home.glob("*/*/cell.json")}
     assert len(cells) == 10
     more = compare(recipe, folder, methods(tmp_path, [*names, "dss_voted"]), seeds=2)
-    assert all(path.stat().st_mtime_ns == made for path, made in cells.items()), "finished cells are not run again"
-    assert more["measured"][0]["means"]["finetune"] == label["means"]["finetune"] and "dss_voted" in more["measured"][0]["means"]
+    assert all(path.stat().st_mtime_ns == made for path, made in cells.items()), (
+        "finished cells are not run again"
+    )
+    assert (
+        more["measured"][0]["means"]["finetune"] == label["means"]["finetune"]
+        and "dss_voted" in more["measured"][0]["means"]
+    )

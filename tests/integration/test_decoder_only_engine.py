@@ -7,19 +7,23 @@ import torch
 from teacher_tiny import write_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qcrd_ray.engines import load_engine
+from qcrd_ray.inference import load_engine
 
 pytestmark = pytest.mark.integration
 
 
 def test_vllm_writes_what_hugging_face_writes(tmp_path, monkeypatch):
-    """Greedy texts against `generate`; n different samples, equal for equal seeds; another model's weights taken in place."""
+    """Greedy texts against `generate`; n different samples, equal for equal seeds; another model's
+    weights taken in place.
+    """
     for name, value in {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }.items():
-        monkeypatch.setenv(name, value)  # the engine sets them for its process, and this one has other tests to run
+        monkeypatch.setenv(
+            name, value
+        )  # the engine sets them for its process, and this one has other tests to run
     first, other = write_llama(tmp_path / "first"), write_llama(tmp_path / "other")
     torch.manual_seed(9)
     model = AutoModelForCausalLM.from_pretrained(other)
@@ -35,11 +39,20 @@ def test_vllm_writes_what_hugging_face_writes(tmp_path, monkeypatch):
         model = AutoModelForCausalLM.from_pretrained(folder).float()
         for prompt, (mine,) in zip(prompts, engine.generate(prompts, max_tokens=12), strict=True):
             ids = tokenizer(prompt, return_tensors="pt").input_ids
-            theirs = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+            theirs = model.generate(ids, max_new_tokens=12, do_sample=False)[
+                0, ids.shape[1] :
+            ].tolist()
             assert mine.text == tokenizer.decode(theirs, skip_special_tokens=True).strip()
-            assert (mine.tokens, mine.finish_reason) == (len(theirs), "stop" if theirs[-1] == tokenizer.eos_token_id else "length")
+            assert (mine.tokens, mine.finish_reason) == (
+                len(theirs),
+                "stop" if theirs[-1] == tokenizer.eos_token_id else "length",
+            )
     ask = {"n": 3, "temperature": 1.0, "max_tokens": 8}
     samples = engine.generate(prompts, seed=5, **ask)
-    assert engine.generate(prompts, seed=5, **ask) == samples != engine.generate(prompts, seed=6, **ask)
+    assert (
+        engine.generate(prompts, seed=5, **ask)
+        == samples
+        != engine.generate(prompts, seed=6, **ask)
+    )
     assert len({generated.text for generated in samples[0]}) > 1
     assert [len(texts) for texts in engine.generate(prompts, n=2, max_tokens=4)] == [2, 2]

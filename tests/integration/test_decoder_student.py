@@ -1,4 +1,6 @@
-"""A decoder-only student on the road: trained by Ray Train and DeepSpeed, measured, exported, loaded without us, served by vLLM."""
+"""A decoder-only student on the road: trained by Ray Train and DeepSpeed, measured, exported,
+loaded without us, served by vLLM.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ import torch
 from training_tiny import tiny_recipe, write_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qcrd_ray.engines import load_engine
 from qcrd_ray.evaluation import evaluate
-from qcrd_ray.student_folder import StudentFolder, export_student
+from qcrd_ray.inference import load_engine
+from qcrd_ray.models.student_folder import StudentFolder, export_student
 from qcrd_ray.training import train
 from qcrd_ray.training.metrics import read_metrics
 
@@ -20,8 +22,9 @@ QUESTION = "Tom has 3 apples and buys 4 more. How many apples has he now?"
 
 @pytest.fixture(scope="module")
 def student(local_ray, tmp_path_factory):
-    """The exported folder of a random Llama that was trained for two rounds, with negatives of its own. Several workers, sharded, are in
-    test_learner."""
+    """The exported folder of a random Llama that was trained for two rounds, with negatives of its
+    own. Several workers, sharded, are in test_learner.
+    """
     recipe = tiny_recipe(
         **{
             "student.scratch.kind": "llama",
@@ -35,7 +38,9 @@ def student(local_ray, tmp_path_factory):
     train(recipe, folder, objective="qcrd")
     rows = read_metrics(folder.training("qcrd"))
     assert rows[-1]["student"]["prediction"] < rows[0]["student"]["prediction"]
-    assert [row["negatives"]["snapshot"] for row in rows] == [0, 0] and all(row["negatives"]["sampled"] for row in rows)
+    assert [row["negatives"]["snapshot"] for row in rows] == [0, 0] and all(
+        row["negatives"]["sampled"] for row in rows
+    )
     results = evaluate(recipe, folder)
     assert {(row["name"], row["head"]) for row in results["rows"]} >= {
         ("student", "label"),
@@ -46,16 +51,28 @@ def student(local_ray, tmp_path_factory):
 
 
 def test_an_exported_decoder_loads_without_us(student):
-    """Its tokenizer's chat template and its generation config say all that is needed; what it writes is what was measured."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+    """Its tokenizer's chat template and its generation config say all that is needed; what it
+    writes is what was measured.
+    """
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(student),
+        AutoTokenizer.from_pretrained(student),
+    )
     message = [{"role": "user", "content": f"predict: {QUESTION}"}]
-    tokens = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    tokens = tokenizer.apply_chat_template(
+        message, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     with torch.no_grad():
         written = model.generate(**tokens)[0, tokens["input_ids"].shape[1] :]
     facts = StudentFolder.open(student).facts
-    ((measured,),) = load_engine(student, max_input_tokens=128).generate([f"predict: {QUESTION}"], max_tokens=facts["max_target_tokens"])
+    ((measured,),) = load_engine(student, max_input_tokens=128).generate(
+        [f"predict: {QUESTION}"], max_tokens=facts["max_target_tokens"]
+    )
     assert tokenizer.decode(written, skip_special_tokens=True).strip() == measured.text
-    assert facts["architecture"] == "decoder-only" and "AutoModelForCausalLM" in (student / "README.md").read_text()
+    assert (
+        facts["architecture"] == "decoder-only"
+        and "AutoModelForCausalLM" in (student / "README.md").read_text()
+    )
 
 
 @pytest.mark.parametrize("engine", ["auto", "transformers"])

@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from qcrd_ray import cluster_checks, doctor
+from qcrd_ray import doctor
+from qcrd_ray.doctor import cluster_checks
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.recipe import Recipe
 
@@ -24,9 +25,16 @@ def recipe(run, **changes):
 
 
 def test_what_a_stage_can_never_have_is_refused_without_waiting_for_it(tmp_path):
-    """Bug guarded: a run that reserves its trainers at the start, and so wakes their nodes while the teacher talks."""
-    with pytest.raises(MissingResource, match=r"training .* asks for 0.001 trainer on one node, and the cluster has 0"):
-        doctor.preflight_cluster(recipe(tmp_path, train={"worker": {"resources": {"trainer": 0.001}}}))
+    """Bug guarded: a run that reserves its trainers at the start, and so wakes their nodes while
+    the teacher talks.
+    """
+    with pytest.raises(
+        MissingResource,
+        match=r"training .* asks for 0.001 trainer on one node, and the cluster has 0",
+    ):
+        doctor.preflight_cluster(
+            recipe(tmp_path, train={"worker": {"resources": {"trainer": 0.001}}})
+        )
     doctor.preflight_cluster(recipe(tmp_path))
 
 
@@ -42,18 +50,30 @@ def test_a_port_that_somebody_else_listens_on_is_named(tmp_path):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(UserError, match=rf"serve\.port: 127\.0\.0\.1:{port} is not free on .*in use"):
+        with pytest.raises(
+            UserError, match=rf"serve\.port: 127\.0\.0\.1:{port} is not free on .*in use"
+        ):
             cluster_checks.check_ports(recipe(tmp_path, serve={"port": port}))
-    assert f"127.0.0.1:{port} is free" in cluster_checks.check_ports(recipe(tmp_path, serve={"port": port}))
+    assert f"127.0.0.1:{port} is free" in cluster_checks.check_ports(
+        recipe(tmp_path, serve={"port": port})
+    )
 
 
 def test_a_node_that_sees_another_folder_is_found(tmp_path):
-    """The part that runs on each node, on the one node there is; several hosts are asked in tests/cluster."""
+    """The part that runs on each node, on the one node there is; several hosts are asked in
+    tests/cluster.
+    """
     nodes = cluster_checks._live_nodes()
     (tmp_path / "probe").write_text("word")
-    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "probe"), "word") == [(nodes[0], True)]
-    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "gone"), "word") == [(nodes[0], False)]
+    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "probe"), "word") == [
+        (nodes[0], True)
+    ]
+    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "gone"), "word") == [
+        (nodes[0], False)
+    ]
     left = nodes[0] | {"NodeID": "ab" * 28}
-    assert cluster_checks._on([left, *nodes], cluster_checks._sees, str(tmp_path / "probe"), "word") == [(nodes[0], True)], (
+    assert cluster_checks._on(
+        [left, *nodes], cluster_checks._sees, str(tmp_path / "probe"), "word"
+    ) == [(nodes[0], True)], (
         "bug guarded: a run that is refused because the autoscaler has let an idle node go meanwhile"
     )

@@ -11,22 +11,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qcrd_ray.engines import load_engine
+from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, RationaleSet
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.evaluation import PREDICTION_SCHEMA, evaluate
 from qcrd_ray.evaluation.pool import run_pool, share_out
-from qcrd_ray.heads import ask
-from qcrd_ray.questions import read_split
+from qcrd_ray.inference import load_engine
+from qcrd_ray.inference.heads import ask
 from qcrd_ray.recipe import EvaluateRecipe, RayRecipe
-from qcrd_ray.records import RATIONALE_SET_SCHEMA, Completion, Outcome, RationaleSet
 from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.questions import read_split
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def run(make_run):
-    """A run with 12 training questions, of which the teacher got 9 right by the first sample and 10 by the vote."""
+    """A run with 12 training questions, of which the teacher got 9 right by the first sample and 10
+    by the vote.
+    """
     recipe, folder = make_run()
     rows = []
     for number, question in enumerate(pq.read_table(folder.questions("train")).to_pylist()):
@@ -44,7 +46,10 @@ def run(make_run):
             ).row()
         )
     (folder.rationales("train") / "rows").mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=RATIONALE_SET_SCHEMA), folder.rationales("train") / "rows" / "0.parquet")
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=RATIONALE_SET_SCHEMA),
+        folder.rationales("train") / "rows" / "0.parquet",
+    )
     return recipe, folder
 
 
@@ -53,7 +58,10 @@ def results(local_ray, run):
     recipe, folder = run
     seen = []
     results = evaluate(recipe, folder, report=lambda *step: seen.append(step))
-    assert seen[0][:2] == (0, 80) and seen[-1][:2] == (80, 80), "10 + 6 questions by five heads, and a progress line that ends at its end"
+    assert seen[0][:2] == (0, 80) and seen[-1][:2] == (
+        80,
+        80,
+    ), "10 + 6 questions by five heads, and a progress line that ends at its end"
     return results
 
 
@@ -78,21 +86,35 @@ def test_every_row_of_the_table_is_there(results, run):
 
 
 def test_predictions_are_each_models_own(results, run):
-    """The weights are swapped in one process: a swap that failed would measure one model under another's name."""
+    """The weights are swapped in one process: a swap that failed would measure one model under
+    another's name.
+    """
     _, folder = run
     table = pq.read_table(folder.evaluation / "predictions.parquet")
     assert table.schema.equals(PREDICTION_SCHEMA)
     rows = table.to_pylist()
-    texts = {question["id"]: question["question"] for question in pq.read_table(folder.questions("test")).to_pylist()}
-    models = {"student base": folder.root / "train" / "start", "finetune": folder.training("finetune") / "best"}
+    texts = {
+        question["id"]: question["question"]
+        for question in pq.read_table(folder.questions("test")).to_pylist()
+    }
+    models = {
+        "student base": folder.root / "train" / "start",
+        "finetune": folder.training("finetune") / "best",
+    }
     models["student"] = folder.training("qcrd") / "best"
     for name, model in models.items():
         engine = load_engine(model, max_input_tokens=64)
         for row in rows:
             if row["name"] == name and row["split"] == "test":
                 prefix = {"label": "predict: ", "rationale": "explain: "}[row["head"]]
-                (expected,) = engine.generate([prefix + texts[row["question_id"]]], max_tokens=12)[0]
-                assert (row["text"], row["finish_reason"], row["tokens"]) == (expected.text, expected.finish_reason, expected.tokens)
+                (expected,) = engine.generate([prefix + texts[row["question_id"]]], max_tokens=12)[
+                    0
+                ]
+                assert (row["text"], row["finish_reason"], row["tokens"]) == (
+                    expected.text,
+                    expected.finish_reason,
+                    expected.tokens,
+                )
                 assert row["right"] == (row["answer"] == row["gold"])
 
 
@@ -102,34 +124,65 @@ def test_a_second_call_asks_only_for_what_has_changed(results, run):
     assert evaluate(recipe, folder, report=lambda *step: seen.append(step)) == results
     assert seen == [(0, 0, "nothing has changed")]
     weights = folder.training("finetune") / "best" / "model.safetensors"
-    save_file({name: tensor + torch.randn_like(tensor) for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    save_file(
+        {name: tensor + torch.randn_like(tensor) for name, tensor in load_file(weights).items()},
+        weights,
+        {"format": "pt"},
+    )
     evaluate(
-        recipe.model_copy(update={"evaluate": EvaluateRecipe(workers=2, batch_size=3)}), folder, report=lambda *step: seen.append(step)
+        recipe.model_copy(update={"evaluate": EvaluateRecipe(workers=2, batch_size=3)}),
+        folder,
+        report=lambda *step: seen.append(step),
     )
     assert seen[-1] == (16, 16, "finetune, label")
-    assert len(list((folder.evaluation / "parts").iterdir())) == 10, "predictions of weights that are gone must go too"
+    assert len(list((folder.evaluation / "parts").iterdir())) == 10, (
+        "predictions of weights that are gone must go too"
+    )
 
 
 def test_a_dead_actor_is_replaced(local_ray, make_run):
-    """Its questions must neither be lost nor counted twice, and the new actor must hold the right weights."""
+    """Its questions must neither be lost nor counted twice, and the new actor must hold the right
+    weights.
+    """
     recipe, folder = make_run()
     questions, _ = read_split(recipe, folder, "test")
     work = share_out(0, folder.training("qcrd") / "best", "label", questions, size=2)
     answers, killed = {}, []
     for done in run_pool(recipe, work):
-        answers |= {question.id: answer for question, answer in zip(done.work.questions, done.answers, strict=True)}
+        answers |= {
+            question.id: answer
+            for question, answer in zip(done.work.questions, done.answers, strict=True)
+        }
         if not killed:
-            (actor,) = [each for each in psutil.Process().children(recursive=True) if "".join(each.cmdline()).startswith("ray::Evaluator")]
+            (actor,) = [
+                each
+                for each in psutil.Process().children(recursive=True)
+                if "".join(each.cmdline()).startswith("ray::Evaluator")
+            ]
             actor.kill()
             actor.wait(10)
             killed.append(actor.pid)
-    engine, task = load_engine(folder.training("qcrd") / "best", max_input_tokens=64), build_task(recipe.task)
-    assert answers == dict(zip([q.id for q in questions], ask(engine, task, questions, head="label", max_tokens=12), strict=True))
+    engine, task = (
+        load_engine(folder.training("qcrd") / "best", max_input_tokens=64),
+        build_task(recipe.task),
+    )
+    assert answers == dict(
+        zip(
+            [q.id for q in questions],
+            ask(engine, task, questions, head="label", max_tokens=12),
+            strict=True,
+        )
+    )
 
 
 def test_what_can_never_be_scheduled_is_named(local_ray, make_run):
     recipe, folder = make_run()
-    greedy = recipe.model_copy(update={"evaluate": EvaluateRecipe(cpus_per_worker=99), "ray": RayRecipe(schedule_timeout_s=5)})
+    greedy = recipe.model_copy(
+        update={
+            "evaluate": EvaluateRecipe(cpus_per_worker=99),
+            "ray": RayRecipe(schedule_timeout_s=5),
+        }
+    )
     with pytest.raises(MissingResource, match="99 CPU"):
         evaluate(greedy, folder)
 

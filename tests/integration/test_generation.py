@@ -1,4 +1,6 @@
-"""The rationales stage on a real local Ray: a recording from end to end, and what faults and kills leave of it."""
+"""The rationales stage on a real local Ray: a recording from end to end, and what faults and kills
+leave of it.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +17,44 @@ import pyarrow.parquet as pq
 import pytest
 from asked_teacher import AskedTeacher
 
-from qcrd_ray.cluster import require
+from qcrd_ray.cluster.resources import require
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.rationales import generate, generate_splits
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run_folder import RunFolder
+from qcrd_ray.run.folder import RunFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 
 
-def make_recipe(root: Path, *, train: dict | None = None, teacher: dict | None = None, k: int = 3, **generation) -> Recipe:
+def make_recipe(
+    root: Path, *, train: dict | None = None, teacher: dict | None = None, k: int = 3, **generation
+) -> Recipe:
     small = {"generate": 5, "seed": 9}
     return Recipe.model_validate(
         {
             "name": "generation",
             "run": str(root),
-            "task": {"kind": "arithmetic" if train and "path" in train else "word_problems", "max_question_chars": 400},
-            "data": {"train": train or {"generate": 60, "seed": 1}, "validation": {"generate": 5}, "test": small}
-            if not (train and "path" in train)
-            else {"train": train, "validation": train, "test": train},
+            "task": {
+                "kind": "arithmetic" if train and "path" in train else "word_problems",
+                "max_question_chars": 400,
+            },
+            "data": (
+                {
+                    "train": train or {"generate": 60, "seed": 1},
+                    "validation": {"generate": 5},
+                    "test": small,
+                }
+                if not (train and "path" in train)
+                else {"train": train, "validation": train, "test": train}
+            ),
             "teacher": teacher or {"source": "recording", "path": "unused.jsonl"},
             "sampling": {"k": k},
-            "generation": {"rows_per_block": 10, "requests_in_flight": 10, "backoff_s": 0.01, **generation},
+            "generation": {
+                "rows_per_block": 10,
+                "requests_in_flight": 10,
+                "backoff_s": 0.01,
+                **generation,
+            },
             "student": {"scratch": {}},
             "ray": {"address": "local", "num_cpus": 8},
         }
@@ -57,18 +75,43 @@ def outcomes(folder: RunFolder, split: str = "train") -> dict[str, str]:
 def committed(root: Path) -> set[str]:
     """The question ids whose rows are on the disk for good."""
     split = RunFolder(root).rationales("train")
-    files = [file for file in (split / "checkpoint").glob("*.parquet") if "pending" not in file.name]
+    files = [
+        file for file in (split / "checkpoint").glob("*.parquet") if "pending" not in file.name
+    ]
     ids = {id for file in files for id in pq.read_table(file)["id"].to_pylist()}
-    return {row["question_id"] for row in pq.read_table(split / "asks.parquet").to_pylist() if row["id"] in ids} if ids else set()
+    return (
+        {
+            row["question_id"]
+            for row in pq.read_table(split / "asks.parquet").to_pylist()
+            if row["id"] in ids
+        }
+        if ids
+        else set()
+    )
 
 
 def test_a_recording_with_every_outcome(tmp_path):
-    """Each of the five ends is reached, all rows are kept with their reasons, and the counts add up to the rows of the file."""
-    questions = [{"id": id, "question": f"{id}: what is 3 + 5?", "answer": "8"} for id in ("right", "tied", "silent", "short", "absent")]
-    train = write_jsonl(tmp_path / "train.jsonl", [*questions, {"id": "long", "question": "x" * 500, "answer": "8"}])
-    said = {"right": ["8", "8", "3"], "tied": ["8", "3", ""], "silent": ["", "", ""], "short": ["8"]}
+    """Each of the five ends is reached, all rows are kept with their reasons, and the counts add up
+    to the rows of the file.
+    """
+    questions = [
+        {"id": id, "question": f"{id}: what is 3 + 5?", "answer": "8"}
+        for id in ("right", "tied", "silent", "short", "absent")
+    ]
+    train = write_jsonl(
+        tmp_path / "train.jsonl", [*questions, {"id": "long", "question": "x" * 500, "answer": "8"}]
+    )
+    said = {
+        "right": ["8", "8", "3"],
+        "tied": ["8", "3", ""],
+        "silent": ["", "", ""],
+        "short": ["8"],
+    }
     completions = [
-        {"id": id, "completion": f"Let us see. So the answer is {answer}." if answer else "I do not know."}
+        {
+            "id": id,
+            "completion": f"Let us see. So the answer is {answer}." if answer else "I do not know.",
+        }
         for id, answers in said.items()
         for answer in answers
     ]
@@ -77,19 +120,38 @@ def test_a_recording_with_every_outcome(tmp_path):
     folder, told = RunFolder(tmp_path / "run"), []
     manifest = generate(recipe, folder, report=lambda *line: told.append(line))
 
-    assert manifest.outcomes == {"accepted": 1, "no_consensus": 1, "unparsed": 1, "failed": 2, "rejected_input": 1}
+    assert manifest.outcomes == {
+        "accepted": 1,
+        "no_consensus": 1,
+        "unparsed": 1,
+        "failed": 2,
+        "rejected_input": 1,
+    }
     assert sum(manifest.outcomes.values()) == manifest.rows == 6
-    assert outcomes(folder) == {"right": "accepted", "tied": "no_consensus", "silent": "unparsed", "short": "failed", "absent": "failed"}
+    assert outcomes(folder) == {
+        "right": "accepted",
+        "tied": "no_consensus",
+        "silent": "unparsed",
+        "short": "failed",
+        "absent": "failed",
+    }
     rows = {row["question_id"]: row for row in folder.read_rationales("train").to_pylist()}
     assert (rows["right"]["vote"], rows["right"]["gold"]) == ("8", "8")
-    assert sorted(completion["role"] for completion in rows["right"]["completions"]) == ["negative", "positive", "positive"]
+    assert sorted(completion["role"] for completion in rows["right"]["completions"]) == [
+        "negative",
+        "positive",
+        "positive",
+    ]
     assert rows["short"]["reason"] == "1 of 3 completions came back"
     assert folder.rejected("train").exists()
     assert told[-1][:2] == (5, 5)
 
     again = generate(recipe, folder)
     assert again.outcomes == manifest.outcomes
-    assert [call["asked"] for call in again.calls] == [5, 2]  # the two that failed, and nothing that was finished
+    assert [call["asked"] for call in again.calls] == [
+        5,
+        2,
+    ]  # the two that failed, and nothing that was finished
 
 
 def test_two_splits_share_one_teacher_and_a_finished_run_does_not_start_it(tmp_path):
@@ -97,7 +159,9 @@ def test_two_splits_share_one_teacher_and_a_finished_run_does_not_start_it(tmp_p
     folder = RunFolder(tmp_path / "run")
     for split, rows in (("train", 60), ("test", 5)):
         assert generate(recipe, folder, split, teacher=teacher).outcomes["accepted"] == rows
-    assert teacher.started == 2  # start() does nothing the second time, but is called where there is something to ask
+    assert (
+        teacher.started == 2
+    )  # start() does nothing the second time, but is called where there is something to ask
     generate(recipe, folder, teacher=teacher)
     assert teacher.started == 2
     assert Counter(Counter(teacher.asked()).values()) == {1: 65}
@@ -113,15 +177,32 @@ def test_an_actor_that_dies_loses_no_row_and_doubles_none(tmp_path):
 
 
 def test_a_killed_driver_is_gone_on_from(tmp_path):
-    """SIGKILL in the middle; the next run asks only what had not reached the disk: at most the blocks that were in the air."""
+    """SIGKILL in the middle; the next run asks only what had not reached the disk: at most the
+    blocks that were in the air.
+    """
     recipe, teacher = make_recipe(tmp_path / "run"), AskedTeacher(tmp_path)
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json(by_alias=True))
-    here = Path(__file__).parent
-    command = [sys.executable, here / "killed_generation.py", tmp_path / "recipe.json", tmp_path, "0.5"]
-    environment = {**os.environ, "PYTHONPATH": f"{here.parent.parent}:{os.environ.get('PYTHONPATH', '')}"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+    here = Path(__file__).parents[1] / "support"
+    command = [
+        sys.executable,
+        here / "killed_generation.py",
+        tmp_path / "recipe.json",
+        tmp_path,
+        "0.5",
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{here.parent.parent}:{os.environ.get('PYTHONPATH', '')}",
+    }
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
         deadline = time.monotonic() + 240
-        while len(committed(tmp_path / "run")) < 20 and driver.poll() is None and time.monotonic() < deadline:
+        while (
+            len(committed(tmp_path / "run")) < 20
+            and driver.poll() is None
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         os.kill(driver.pid, signal.SIGKILL)
     saved = committed(tmp_path / "run")
@@ -137,19 +218,32 @@ def test_a_killed_driver_is_gone_on_from(tmp_path):
 
 
 def test_a_teacher_that_says_nothing_useful_is_told_with_an_example(tmp_path):
-    recipe, teacher = make_recipe(tmp_path / "run"), AskedTeacher(tmp_path, text="Lovely weather today!")
-    with pytest.raises(UserError, match=r"60 unparsed(?s:.*)Lovely weather(?s:.*)task\.instruction"):
+    recipe, teacher = (
+        make_recipe(tmp_path / "run"),
+        AskedTeacher(tmp_path, text="Lovely weather today!"),
+    )
+    with pytest.raises(
+        UserError, match=r"60 unparsed(?s:.*)Lovely weather(?s:.*)task\.instruction"
+    ):
         generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
     assert set(outcomes(RunFolder(tmp_path / "run")).values()) == {"unparsed"}  # paid for, and kept
 
 
 def test_generate_splits_starts_and_stops_the_recipes_own_teacher(tmp_path):
-    recording = [{"id": f"{id}", "completion": "So the answer is 8."} for id in range(4) for _ in range(3)]
-    train = write_jsonl(tmp_path / "train.jsonl", [{"id": id, "question": f"{id}?", "answer": "8"} for id in range(4)])
+    recording = [
+        {"id": f"{id}", "completion": "So the answer is 8."} for id in range(4) for _ in range(3)
+    ]
+    train = write_jsonl(
+        tmp_path / "train.jsonl",
+        [{"id": id, "question": f"{id}?", "answer": "8"} for id in range(4)],
+    )
     teacher = {"source": "recording", "path": write_jsonl(tmp_path / "teacher.jsonl", recording)}
     recipe = make_recipe(tmp_path / "run", train={"path": train}, teacher=teacher)
     manifests = generate_splits(recipe, RunFolder(tmp_path / "run"), ["train", "test"])
-    assert [(manifest.split, manifest.outcomes["accepted"]) for manifest in manifests] == [("train", 4), ("test", 4)]
+    assert [(manifest.split, manifest.outcomes["accepted"]) for manifest in manifests] == [
+        ("train", 4),
+        ("test", 4),
+    ]
 
 
 @pytest.mark.parametrize(

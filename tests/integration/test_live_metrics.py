@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from qcrd_ray.live_metrics import RationaleMetrics, TrainingMetrics
+from qcrd_ray.run.live_metrics import RationaleMetrics, TrainingMetrics
 
 pytestmark = pytest.mark.integration
 WAIT_S = 45  # an agent is handed new values every few seconds
@@ -17,7 +17,9 @@ def exported():
     import ray
 
     (node,) = ray.nodes()
-    with urllib.request.urlopen(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(
+        f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", timeout=10
+    ) as response:
         text = response.read().decode()
     found = {}
     for name, tags, value in re.findall(r"^ray_(qcrd_\w+)\{(.*?)\} (\S+)$", text, re.MULTILINE):
@@ -31,11 +33,18 @@ def test_rows_tokens_losses_and_validation_reach_the_export(local_ray):
     """Bug guarded: names or tags that Ray drops without a word, and totals counted twice."""
     rationales = RationaleMetrics("r1")
     rationales.tell({"accepted": 3, "failed": 1, "rows": 4, "tokens_out": 50, "tokens_in": 20})
-    rationales.tell({"accepted": 5, "failed": 1, "rows": 6, "tokens_out": 80, "tokens_in": 30, "retries": 2})
+    rationales.tell(
+        {"accepted": 5, "failed": 1, "rows": 6, "tokens_out": 80, "tokens_in": 30, "retries": 2}
+    )
     rationales.tell({"accepted": 1, "rows": 1, "tokens_out": 10})  # the tally was restarted
     training = TrainingMetrics("r1", "qcrd")
     training.step(35)
-    training.round({"student": {"loss": 0.5, "l_neg": -0.25, "active_fraction": 0.75}, "validation": {"label": 0.25, "mean": 0.25}})
+    training.round(
+        {
+            "student": {"loss": 0.5, "l_neg": -0.25, "active_fraction": 0.75},
+            "validation": {"label": 0.25, "mean": 0.25},
+        }
+    )
     expected = {
         ("qcrd_rows_total", "r1", "rationales", "accepted"): 6,
         ("qcrd_rows_total", "r1", "rationales", "failed"): 1,

@@ -1,5 +1,7 @@
-"""The page at / in a real headless Chromium: against a student on Ray Serve, and against a small server where a test needs an answer of
-its own choice."""
+"""The page at / in a real headless Chromium: against a student on Ray Serve, and against a small
+server where a test needs an answer of
+its own choice.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,10 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """A function that opens a URL and waits until the page knows its task. Afterwards nothing may have been asked of another origin, and
-    no script may have failed or been stopped by the page's policy."""
+    """A function that opens a URL and waits until the page knows its task. Afterwards nothing may
+    have been asked of another origin, and
+    no script may have failed or been stopped by the page's policy.
+    """
     contexts, requests, complaints, origins = [], [], [], []
 
     def visit(url, *, wait="#example-list button", **options):
@@ -72,7 +76,9 @@ def ask_directly(url, question):
 
 
 def test_a_typed_question_is_answered(visit, student):
-    """What the page shows is what the endpoint says; the words of the rationale are all there, whatever it was cut into."""
+    """What the page shows is what the endpoint says; the words of the rationale are all there,
+    whatever it was cut into.
+    """
     page = visit(student)
     page.fill("#question", QUESTION)
     page.press("#question", "Enter")
@@ -84,7 +90,10 @@ def test_a_typed_question_is_answered(visit, student):
     assert page.locator("meter").get_attribute("value") == str(answer["quality"])
     assert page.inner_text(".scale output") == f"{answer['quality']:.2f}"
     assert re.fullmatch(r"Answered in (\d+ ms|\d+\.\d s)", page.inner_text(".took"))
-    assert page.get_attribute("#result", "aria-live") == "polite" and page.get_attribute("#result", "aria-busy") == "false"
+    assert (
+        page.get_attribute("#result", "aria-live") == "polite"
+        and page.get_attribute("#result", "aria-busy") == "false"
+    )
 
 
 def test_an_example_is_one_click_away(visit, student):
@@ -144,12 +153,17 @@ def test_markup_in_a_question_and_in_an_answer_is_text(visit):
         )
         assert page.locator("#result img, #result script").count() == 0
         assert page.evaluate("window.hit") is None
-        assert page.locator(".steps li").all_inner_texts() == [f"{hostile} It costs $3.50 * 2 = $7.00.", "So 7."]
+        assert page.locator(".steps li").all_inner_texts() == [
+            f"{hostile} It costs $3.50 * 2 = $7.00.",
+            "So 7.",
+        ]
         assert page.inner_text(".sum") == "$3.50 * 2 = $7.00"
 
 
 def test_a_server_that_is_gone(visit):
-    """The error is announced, the question stays, an old answer does not; and the page goes on where the server comes back."""
+    """The error is announced, the question stays, an old answer does not; and the page goes on
+    where the server comes back.
+    """
     with small_server() as (url, _, close):
         page = visit(url)
         page.click("#example-list button >> nth=0")
@@ -157,16 +171,25 @@ def test_a_server_that_is_gone(visit):
         close()
         page.press("#question", "Enter")
         page.wait_for_selector("#error[role=alert] .error")
-        assert "The server does not answer" in page.inner_text("#error") and "qcrd serve" in page.inner_text("#error")
+        assert "The server does not answer" in page.inner_text(
+            "#error"
+        ) and "qcrd serve" in page.inner_text("#error")
         assert page.locator(".result").count() == 0
         assert page.input_value("#question") == "Where does a fox live?"
-        assert page.inner_text("#ask") == "Ask" and page.get_attribute("#ask", "aria-disabled") == "false"
+        assert (
+            page.inner_text("#ask") == "Ask"
+            and page.get_attribute("#ask", "aria-disabled") == "false"
+        )
 
 
 @pytest.mark.parametrize(
     ("status", "answer", "shown"),
     [
-        (503, {"error": {"message": "too many wait", "details": []}}, ["too many wait (503)", "Try again in 3 s."]),
+        (
+            503,
+            {"error": {"message": "too many wait", "details": []}},
+            ["too many wait (503)", "Try again in 3 s."],
+        ),
         (502, "<h1>Bad gateway</h1>", ["could not answer", "<h1>Bad gateway</h1> (502)"]),
         (200, "no JSON", ["the answer is no JSON"]),
     ],
@@ -191,7 +214,9 @@ def test_a_key_is_asked_for_when_the_server_wants_one(visit):
         assert page.is_hidden("#key") and page.inner_text("#error") == "" and not asked
         page.click("#example-list button >> nth=0")
         page.wait_for_selector(".result")
-        assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie, location.href]") == [0, 0, "", url]
+        assert page.evaluate(
+            "[localStorage.length, sessionStorage.length, document.cookie, location.href]"
+        ) == [0, 0, "", url]
     with small_server() as (url, _, _):
         assert visit(url).is_hidden("#key")
 
@@ -206,15 +231,30 @@ def test_choices_can_be_edited(visit):
         page.keyboard.type("lemons")
         page.keyboard.press("Enter")
         page.locator(".asked", has_text="lemons").wait_for()
-        assert [body["choices"] for body in asked] == [["honey", "salt"], ["honey", "vinegar", "lemons"]]
-        assert asked[1] == {"question": "What is sweet?", "choices": ["honey", "vinegar", "lemons"], "rationale": True, "quality": True}
+        assert [body["choices"] for body in asked] == [
+            ["honey", "salt"],
+            ["honey", "vinegar", "lemons"],
+        ]
+        assert asked[1] == {
+            "question": "What is sweet?",
+            "choices": ["honey", "vinegar", "lemons"],
+            "rationale": True,
+            "quality": True,
+        }
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read_by_everybody(visit, scheme):
-    """Contrast, names, headings, 320 pixels without scrolling sideways, and no motion for those who want none."""
+    """Contrast, names, headings, 320 pixels without scrolling sideways, and no motion for those who
+    want none.
+    """
     with small_server() as (url, _, close):
-        page = visit(url, color_scheme=scheme, reduced_motion="reduce", viewport={"width": 320, "height": 640})
+        page = visit(
+            url,
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            viewport={"width": 320, "height": 640},
+        )
         page.click("#example-list button >> nth=0")
         page.wait_for_selector(".result")
         check_reading(page)
@@ -235,7 +275,10 @@ def test_the_checks_catch_what_they_look_for(visit):
     """A check that finds nothing anywhere would pass on every page."""
     with small_server() as (url, _, _):
         page = visit(url)
-        page.evaluate("document.querySelector('h1').style.color = getComputedStyle(document.body).backgroundColor")
+        page.evaluate(
+            "document.querySelector('h1').style.color ="
+            " getComputedStyle(document.body).backgroundColor"
+        )
         assert [found[0] for found in page.evaluate(LOW_CONTRAST)] == ["H1"]
         page.evaluate("document.querySelector('label[for=question]').remove()")
         assert page.evaluate(UNNAMED) == ["question"]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from qcrd_ray.engines import load_engine
 from qcrd_ray.errors import MissingResource
-from qcrd_ray.serving.predicting import Options, Workers, predict, prepare
+from qcrd_ray.inference import load_engine
+from qcrd_ray.prediction.stage import Options, Workers, predict, prepare
 from qcrd_ray.tasks.word_problems import generate
 
 pytestmark = pytest.mark.integration
@@ -37,44 +37,93 @@ def write_questions(file: Path, count: int) -> list[str]:
 def test_every_row_ends_once_and_in_order(local_ray, exported_student, tmp_path):
     questions = write_questions(tmp_path / "in.jsonl", 50)
     options = Options(rationale=True, quality=True, batch_size=8)
-    job = prepare(exported_student, str(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", options=options, rows_per_part=16)
+    job = prepare(
+        exported_student,
+        str(tmp_path / "in.jsonl"),
+        tmp_path / "out.jsonl",
+        options=options,
+        rows_per_part=16,
+    )
     reports = []
-    counts = predict(job, workers=Workers(count=2, cpus=1), report=lambda *told: reports.append(told))
+    counts = predict(
+        job, workers=Workers(count=2, cpus=1), report=lambda *told: reports.append(told)
+    )
     assert (counts.answered, counts.rejected) == (50, 3)
     assert [done for done, _, _ in reports][-1] == 53 and {total for _, total, _ in reports} == {53}
 
     answers = read(tmp_path / "out.jsonl")
     assert [answer["id"] for answer in answers] == [str(i) for i in range(50)]
     assert [answer["row"] for answer in answers] == [*range(1, 11), *range(15, 55)]
-    written = load_engine(exported_student).generate([f"predict: {question}" for question in questions], max_tokens=12)
+    written = load_engine(exported_student).generate(
+        [f"predict: {question}" for question in questions], max_tokens=12
+    )
     assert [answer["text"] for answer in answers] == [text.text for (text,) in written]
-    assert all(answer.keys() == {"row", "id", "label", "text", "rationale", "rationale_answer", "quality"} for answer in answers)
+    assert all(
+        answer.keys() == {"row", "id", "label", "text", "rationale", "rationale_answer", "quality"}
+        for answer in answers
+    )
     assert all(0 <= answer["quality"] <= 1 for answer in answers)
 
     rejected = read(tmp_path / "out.rejected.jsonl")
-    assert [(row["row"], row["id"]) for row in rejected] == [(11, None), (12, "no question"), (14, "7")]
-    assert "no JSON" in rejected[0]["reason"] and "empty" in rejected[1]["reason"] and "over task.max_question" in rejected[2]["reason"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "out.rejected.jsonl"]
+    assert [(row["row"], row["id"]) for row in rejected] == [
+        (11, None),
+        (12, "no question"),
+        (14, "7"),
+    ]
+    assert (
+        "no JSON" in rejected[0]["reason"]
+        and "empty" in rejected[1]["reason"]
+        and "over task.max_question" in rejected[2]["reason"]
+    )
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "in.jsonl",
+        "out.jsonl",
+        "out.rejected.jsonl",
+    ]
 
 
 def test_a_killed_call_goes_on_where_it_stopped(local_ray, exported_student, tmp_path):
-    """The second call must answer the missing parts alone, and leave what a single call would have left."""
+    """The second call must answer the missing parts alone, and leave what a single call would have
+    left.
+    """
     write_questions(tmp_path / "in.jsonl", 800)
     address = ray.get_runtime_context().gcs_address
     names = [exported_student, tmp_path / "in.jsonl", tmp_path / "out.jsonl"]
-    command = [sys.executable, Path(__file__).with_name("predicted_file.py"), address, *names]
+    command = [
+        sys.executable,
+        Path(__file__).parents[1] / "support" / "predicted_file.py",
+        address,
+        *names,
+    ]
     finished: dict[str, int] = {}
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
         deadline = time.monotonic() + 120
         while len(finished) < 3 and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-            finished = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out.jsonl.parts").glob("*.answers.jsonl")}
+            finished = {
+                file.name: file.stat().st_mtime_ns
+                for file in (tmp_path / "out.jsonl.parts").glob("*.answers.jsonl")
+            }
         os.kill(driver.pid, signal.SIGKILL)
     assert 3 <= len(finished) < 51
 
-    job = prepare(exported_student, str(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", options=Options(rationale=True), rows_per_part=16)
+    job = prepare(
+        exported_student,
+        str(tmp_path / "in.jsonl"),
+        tmp_path / "out.jsonl",
+        options=Options(rationale=True),
+        rows_per_part=16,
+    )
     left = {part.number for part in job.parts if not job.output.answers_of(part.number).exists()}
-    assert left and {file.name: file.stat().st_mtime_ns for file in job.output.parts.glob("*.answers.jsonl")}.items() >= finished.items()
+    assert (
+        left
+        and {
+            file.name: file.stat().st_mtime_ns for file in job.output.parts.glob("*.answers.jsonl")
+        }.items()
+        >= finished.items()
+    )
     reports = []
     counts = predict(job, report=lambda *told: reports.append(told))
     assert (counts.answered, counts.rejected) == (800, 3)
@@ -84,6 +133,12 @@ def test_a_killed_call_goes_on_where_it_stopped(local_ray, exported_student, tmp
 
 def test_more_than_the_cluster_has_is_refused(local_ray, exported_student, tmp_path):
     write_questions(tmp_path / "in.jsonl", 40)
-    job = prepare(exported_student, str(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", options=Options(), rows_per_part=4)
+    job = prepare(
+        exported_student,
+        str(tmp_path / "in.jsonl"),
+        tmp_path / "out.jsonl",
+        options=Options(),
+        rows_per_part=4,
+    )
     with pytest.raises(MissingResource, match=r"predicting \(--workers\) asks for 9 CPU"):
         predict(job, workers=Workers(count=9, cpus=1))

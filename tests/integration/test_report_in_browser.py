@@ -1,4 +1,6 @@
-"""The report in a real Chromium: it asks for nothing, says no error, fits a telephone and can be read in light and dark."""
+"""The report in a real Chromium: it asks for nothing, says no error, fits a telephone and can be
+read in light and dark.
+"""
 
 import shutil
 
@@ -32,8 +34,14 @@ CONTRAST = """() => {
   return found;
 }"""
 # Lines and marks are no text: 3 is enough.
-MARKS = CONTRAST.replace("'body *'", "'svg .mark, svg .bar:not(.hollow)'").replace("4.5", "3").replace("style.fill", "style.color")
-MARKS = MARKS.replace("![...node.childNodes].some(c => c.nodeType === 3 && c.textContent.trim()) || ", "")
+MARKS = (
+    CONTRAST.replace("'body *'", "'svg .mark, svg .bar:not(.hollow)'")
+    .replace("4.5", "3")
+    .replace("style.fill", "style.color")
+)
+MARKS = MARKS.replace(
+    "![...node.childNodes].some(c => c.nodeType === 3 && c.textContent.trim()) || ", ""
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +52,8 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
         launched = driver.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         yield launched
         launched.close()
@@ -67,7 +76,10 @@ def test_the_report_can_be_read(browser, page_file, scheme, width):
     assert asked == [page_file.as_uri()], "a report loads nothing"
     assert said == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("[...document.querySelectorAll('figure > svg')].every(each => each.getBoundingClientRect().width > 250)")
+    assert page.evaluate(
+        "[...document.querySelectorAll('figure > svg')].every(each =>"
+        " each.getBoundingClientRect().width > 250)"
+    )
     assert len(page.evaluate(CONTRAST.replace("4.5", "22"))) > 100, "the measure sees the texts"
     assert page.evaluate(CONTRAST) == []
     assert page.evaluate(MARKS) == []
@@ -79,7 +91,10 @@ def test_the_report_says_the_same_without_javascript(browser, page_file):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(page_file.as_uri())
-    assert page.get_by_text("What was asked of whom").is_visible() and page.get_by_text("70.0 %").first.is_visible()
+    assert (
+        page.get_by_text("What was asked of whom").is_visible()
+        and page.get_by_text("70.0 %").first.is_visible()
+    )
     page.locator("nav a", has_text="Examples").click()
     assert page.url.endswith("#examples")
     context.close()

@@ -1,4 +1,6 @@
-"""The served teacher as it is: real Ray Serve, real vLLM on the CPU, a random Llama. One start for all tests; each start is a minute."""
+"""The served teacher as it is: real Ray Serve, real vLLM on the CPU, a random Llama. One start for
+all tests; each start is a minute.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from teacher_tiny import write_llama
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales import generate
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run_folder import RunFolder
+from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.teacher import build_teacher
 
 pytestmark = pytest.mark.integration
@@ -30,11 +32,23 @@ def make_recipe(model: Path, root: Path, *, questions: int, long: bool = False) 
             "name": "served",
             "run": str(root),
             "task": {"kind": "word_problems"} | ({"instruction": "word " * 300} if long else {}),
-            "data": {"train": {"generate": questions, "seed": 1}, "validation": {"generate": 5}, "test": {"generate": 5, "seed": 2}},
-            "teacher": {"source": "serve", "model": str(model), "engine_kwargs": {"max_model_len": 256}},
+            "data": {
+                "train": {"generate": questions, "seed": 1},
+                "validation": {"generate": 5},
+                "test": {"generate": 5, "seed": 2},
+            },
+            "teacher": {
+                "source": "serve",
+                "model": str(model),
+                "engine_kwargs": {"max_model_len": 256},
+            },
             "sampling": {"k": K, "max_tokens": 24, "temperature": 1.0},
             "vote": {"truncated": "vote"},
-            "generation": {"rows_per_block": 16, "requests_in_flight": 16, "questions_per_request": 2},
+            "generation": {
+                "rows_per_block": 16,
+                "requests_in_flight": 16,
+                "questions_per_request": 2,
+            },
             "student": {"scratch": {}},
             "ray": {"address": "local"},
         }
@@ -48,7 +62,9 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(local_ray, model, tmp_path_factory):
-    """A started teacher, which is stopped at the end -- and must then have given back all that it took."""
+    """A started teacher, which is stopped at the end -- and must then have given back all that it
+    took.
+    """
     free = ray.available_resources()["CPU"]
     teacher = build_teacher(make_recipe(model, tmp_path_factory.mktemp("run"), questions=1))
     teacher.check([])
@@ -65,7 +81,11 @@ def teacher(local_ray, model, tmp_path_factory):
 
 def engines() -> list[psutil.Process]:
     """vLLM's engine processes under this test."""
-    return [process for process in psutil.Process().children(recursive=True) if "EngineCore" in " ".join(_command(process))]
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "EngineCore" in " ".join(_command(process))
+    ]
 
 
 def _command(process: psutil.Process) -> list[str]:
@@ -76,14 +96,18 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 def test_k_samples_of_each_question_come_back(teacher, model, tmp_path):
-    """The stock Ray Data processor keeps one sample of n; here all K must be there, with their tokens, and the rows must add up."""
+    """The stock Ray Data processor keeps one sample of n; here all K must be there, with their
+    tokens, and the rows must add up.
+    """
     recipe = make_recipe(model, tmp_path / "run", questions=40)
     manifest = generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
     assert manifest.rows == sum(manifest.outcomes.values()) == 40
     assert manifest.outcomes["failed"] == manifest.outcomes["rejected_input"] == 0
     assert manifest.completions == 40 * K
     rows = RunFolder(tmp_path / "run").read_rationales("train").to_pylist()
-    assert all(len({completion["text"] for completion in row["completions"]}) > 1 for row in rows)  # samples, not copies
+    assert all(
+        len({completion["text"] for completion in row["completions"]}) > 1 for row in rows
+    )  # samples, not copies
     assert all(0 < completion["tokens"] <= 24 for row in rows for completion in row["completions"])
     call = manifest.calls[-1]
     assert call["tokens_out"] == manifest.tokens > 0
@@ -99,7 +123,9 @@ def test_a_prompt_that_the_model_cannot_take_is_rejected_and_not_retried(teacher
 
 
 def test_a_dead_engine_is_replaced_and_every_row_is_answered(teacher, model, tmp_path):
-    """SIGKILL of vLLM's engine inside a living replica, which would else answer with errors for ever (ray#59522)."""
+    """SIGKILL of vLLM's engine inside a living replica, which would else answer with errors for
+    ever (ray#59522).
+    """
     recipe = make_recipe(model, tmp_path / "run", questions=300)
     folder = RunFolder(tmp_path / "run")
     (engine,) = engines()

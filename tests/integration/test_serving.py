@@ -1,4 +1,6 @@
-"""The endpoint as a client meets it: real Ray Serve, real HTTP, a student folder with a discriminator."""
+"""The endpoint as a client meets it: real Ray Serve, real HTTP, a student folder with a
+discriminator.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from qcrd_ray import serving
-from qcrd_ray.engines import load_engine
 from qcrd_ray.errors import UserError
+from qcrd_ray.inference import load_engine
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.serving import endpoint
 
@@ -32,7 +34,9 @@ def url(local_ray, exported_student):
 def call(url, body=None, *, path="/v1/predict", headers=None):
     """(status, parsed body). ``body``: bytes as they are, anything else as JSON; None: a GET."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json", **(headers or {})})
+    request = urllib.request.Request(
+        url + path, data, {"Content-Type": "application/json", **(headers or {})}
+    )
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
@@ -50,7 +54,9 @@ def test_label_rationale_and_quality(url, exported_student):
     status, answer = call(url, {"question": QUESTION, "rationale": True, "quality": True})
     assert status == 200
     engine = load_engine(exported_student)
-    (label,), (rationale,) = engine.generate([f"predict: {QUESTION}", f"explain: {QUESTION}"], max_tokens=12)
+    (label,), (rationale,) = engine.generate(
+        [f"predict: {QUESTION}", f"explain: {QUESTION}"], max_tokens=12
+    )
     assert answer["text"] == label.text
     assert answer["rationale"] and answer["rationale"] in rationale.text
     assert 0.0 <= answer["quality"] <= 1.0
@@ -64,8 +70,14 @@ def test_what_is_not_asked_for_is_not_written(url):
 
 def test_a_list_is_answered_in_its_order(url):
     questions = [f"{QUESTION} {'And then? ' * i}" for i in range(20)]
-    alone = [call(url, {"question": question, "rationale": i % 2 == 0})[1] for i, question in enumerate(questions)]
-    together = call(url, [{"question": question, "rationale": i % 2 == 0} for i, question in enumerate(questions)])
+    alone = [
+        call(url, {"question": question, "rationale": i % 2 == 0})[1]
+        for i, question in enumerate(questions)
+    ]
+    together = call(
+        url,
+        [{"question": question, "rationale": i % 2 == 0} for i, question in enumerate(questions)],
+    )
     assert together == (200, alone)
 
 
@@ -74,7 +86,14 @@ def test_many_clients_at_once_get_their_own_answers(url):
     questions = [f"{QUESTION} {'Really? ' * i}" for i in range(24)]
     alone = [call(url, {"question": question, "rationale": True}) for question in questions]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda question: call(url, {"question": question, "rationale": True}), questions)) == alone
+        assert (
+            list(
+                pool.map(
+                    lambda question: call(url, {"question": question, "rationale": True}), questions
+                )
+            )
+            == alone
+        )
 
 
 @pytest.mark.parametrize(
@@ -97,8 +116,16 @@ def test_many_clients_at_once_get_their_own_answers(url):
         (b'{"question": "half a pair \\ud800"}', 422, "unicode"),
         ({"question": "x" * 30_000}, 422, "at most 20,000"),
         ([], 422, "at least 1 item"),
-        ([{"question": QUESTION}] * 65, 422, "at most 64 items, each sample of a question counted; this asks for 65"),
-        ([{"question": QUESTION}, {"question": " "}], 422, "question 1 of the list: the question is empty"),
+        (
+            [{"question": QUESTION}] * 65,
+            422,
+            "at most 64 items, each sample of a question counted; this asks for 65",
+        ),
+        (
+            [{"question": QUESTION}, {"question": " "}],
+            422,
+            "question 1 of the list: the question is empty",
+        ),
         ({"question": "x" * (MAX_BODY_BYTES + 1)}, 413, "over 1,048,576 bytes"),
     ],
 )
@@ -114,7 +141,10 @@ def test_a_body_that_does_not_say_its_length_is_limited_too(url):
     """Chunked bodies carry no Content-Length: the limit must count what arrives."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type:"
+            b" application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
         for _ in range(MAX_BODY_BYTES // 0x10000 + 1):
             connection.sendall(chunk)
@@ -132,13 +162,20 @@ def test_the_example_command_works(url):
     import subprocess
 
     done = subprocess.run(
-        serving.example(url, ServingRecipe()) + " --silent", shell=True, capture_output=True, text=True, timeout=60, check=True
+        serving.example(url, ServingRecipe()) + " --silent",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert {"label", "rationale"} <= json.loads(done.stdout).keys()
 
 
 def test_a_second_address_is_refused(url, exported_student):
-    """Serve ignores a second address without a word: the URL that start returned would answer nothing."""
+    """Serve ignores a second address without a word: the URL that start returned would answer
+    nothing.
+    """
     with pytest.raises(UserError, match="already listens"):
         serving.start(exported_student, ServingRecipe(port=1))
 
@@ -160,7 +197,8 @@ def test_the_address_is_checked_before_a_run():
             endpoint._check_free("127.0.0.1", other.getsockname()[1])
 
 
-# --------------------------------------------------------------------------------------------- OpenAI's own client, curl, metrics
+# ---------------------------------------------------------------------------------------------
+# OpenAI's own client, curl, metrics
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +210,9 @@ def openai_client(url):
 
 
 def test_the_openai_client_works_unchanged(openai_client, url):
-    chat = openai_client.chat.completions.create(model="student", messages=[{"role": "user", "content": QUESTION}])
+    chat = openai_client.chat.completions.create(
+        model="student", messages=[{"role": "user", "content": QUESTION}]
+    )
     predicted = call(url, {"question": QUESTION, "rationale": True})[1]
     assert predicted["rationale"] in chat.choices[0].message.content
     assert chat.usage.total_tokens == chat.usage.prompt_tokens + chat.usage.completion_tokens
@@ -182,9 +222,18 @@ def test_the_openai_client_works_unchanged(openai_client, url):
 
 
 def test_the_openai_client_streams(openai_client):
-    asked = {"model": "student", "messages": [{"role": "user", "content": QUESTION}], "temperature": 1.0, "seed": 7}
+    asked = {
+        "model": "student",
+        "messages": [{"role": "user", "content": QUESTION}],
+        "temperature": 1.0,
+        "seed": 7,
+    }
     whole = openai_client.chat.completions.create(**asked)
-    chunks = list(openai_client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    chunks = list(
+        openai_client.chat.completions.create(
+            **asked, stream=True, stream_options={"include_usage": True}
+        )
+    )
     text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
     assert text == whole.choices[0].message.content
     assert chunks[-1].usage == whole.usage
@@ -201,9 +250,16 @@ def test_the_openai_client_tells_errors_apart(openai_client):
 
 
 def test_requests_that_arrive_together_are_written_together(url):
-    """Without batching, a busy endpoint answers one by one, and nothing but the batch sizes tells."""
+    """Without batching, a busy endpoint answers one by one, and nothing but the batch sizes
+    tells.
+    """
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: call(url, {"question": QUESTION, "samples": 8, "seed": number}), range(24)))
+        list(
+            pool.map(
+                lambda number: call(url, {"question": QUESTION, "samples": 8, "seed": number}),
+                range(24),
+            )
+        )
     with urllib.request.urlopen(url + "/metrics", timeout=30) as response:
         assert response.headers["Content-Type"].startswith("text/plain")
         text = response.read().decode()

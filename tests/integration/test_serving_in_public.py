@@ -1,4 +1,6 @@
-"""The endpoint on an address that other machines reach: its key, its full queue, a new version, a dead replica. Real Ray Serve and HTTP."""
+"""The endpoint on an address that other machines reach: its key, its full queue, a new version, a
+dead replica. Real Ray Serve and HTTP.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,14 @@ def recipe(key_file):
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))
         port = probe.getsockname()[1]
-    return ServingRecipe(host="0.0.0.0", port=port, api_key_file=str(key_file), replicas=2, max_batch_size=1, max_queued_requests=2)
+    return ServingRecipe(
+        host="0.0.0.0",
+        port=port,
+        api_key_file=str(key_file),
+        replicas=2,
+        max_batch_size=1,
+        max_queued_requests=2,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +65,14 @@ def url(local_ray, exported_student, recipe):
 
 def ask(url, body, *, key=KEY, path="/v1/predict"):
     """(status, headers, body as text) of a POST."""
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    headers = {
+        "Content-Type": "application/json",
+        **({"Authorization": f"Bearer {key}"} if key else {}),
+    }
     try:
-        with urllib.request.urlopen(urllib.request.Request(url + path, json.dumps(body).encode(), headers), timeout=60) as response:
+        with urllib.request.urlopen(
+            urllib.request.Request(url + path, json.dumps(body).encode(), headers), timeout=60
+        ) as response:
             return response.status, response.headers, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read().decode()
@@ -72,7 +86,12 @@ def replica_pids():
 
 
 def curl(*arguments):
-    done = subprocess.run(["curl", "--silent", "--show-error", "--include", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["curl", "--silent", "--show-error", "--include", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -81,25 +100,35 @@ def test_curl_meets_the_door(url, key_file):
     question = ["-H", "Content-Type: application/json", "-d", json.dumps({"question": QUESTION})]
     refused = curl(f"{url}/v1/predict", *question)
     assert refused.startswith("HTTP/1.1 401") and "www-authenticate: Bearer" in refused
-    assert curl(f"{url}/v1/predict", "-H", f"Authorization: Bearer {KEY}", *question).startswith("HTTP/1.1 200")
-    assert curl(f"{url}/v1/predict", "-H", f"Authorization: Bearer {KEY}", "-d", "{}").startswith("HTTP/1.1 415")
+    assert curl(f"{url}/v1/predict", "-H", f"Authorization: Bearer {KEY}", *question).startswith(
+        "HTTP/1.1 200"
+    )
+    assert curl(f"{url}/v1/predict", "-H", f"Authorization: Bearer {KEY}", "-d", "{}").startswith(
+        "HTTP/1.1 415"
+    )
     assert curl(f"{url}/healthz").startswith("HTTP/1.1 200")
 
 
 def test_the_example_command_reads_the_key_from_its_file(url, recipe):
     command = serving.example(url, recipe)
     assert KEY not in command
-    done = subprocess.run(f"{command} --silent", shell=True, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        f"{command} --silent", shell=True, capture_output=True, text=True, timeout=60, check=True
+    )
     assert "label" in json.loads(done.stdout)
 
 
 def test_the_key_is_told_to_nobody(url):
     """Not in what `serve status` shows, not in a process list, not in Serve's logs."""
     assert KEY not in str(serve.status())
-    processes = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    processes = [
+        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
+    ]
     assert not any(KEY.encode() in command for command in processes)
     logs = Path(ray._private.worker._global_node.get_logs_dir_path())
-    assert not [path for path in logs.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert not [
+        path for path in logs.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
+    ]
 
 
 def test_one_scrape_shows_every_replica(url):
@@ -107,7 +136,11 @@ def test_one_scrape_shows_every_replica(url):
     for _ in range(12):
         ask(url, {"question": QUESTION})
     text = curl(f"{url}/metrics", "-H", f"Authorization: Bearer {KEY}")
-    requests = [line for line in text.splitlines() if line.startswith("qcrd_requests_total") and "/v1/predict" in line and '"200"' in line]
+    requests = [
+        line
+        for line in text.splitlines()
+        if line.startswith("qcrd_requests_total") and "/v1/predict" in line and '"200"' in line
+    ]
     assert len({line.partition('replica="')[2].partition('"')[0] for line in requests}) == 2, text
     assert sum(float(line.rpartition(" ")[2]) for line in requests) >= 12
 
@@ -123,19 +156,36 @@ def test_a_full_queue_is_503_and_says_when_to_come_back(url):
 
 
 def test_a_new_version_drops_no_request(url, recipe, make_run):
-    """The old replica must go on answering until the new one is warm, and finish what it has taken."""
-    from qcrd_ray.student_folder import StudentFolder, export_student
+    """The old replica must go on answering until the new one is warm, and finish what it has
+    taken.
+    """
+    from qcrd_ray.models.student_folder import StudentFolder, export_student
 
     made, folder = make_run()
-    shutil.copy(folder.training("finetune") / "best" / "model.safetensors", folder.training("qcrd") / "best")
-    row = {"name": "student", "head": "label", "split": "test", "correct": 1, "total": 2, "unanswered": 0}
-    other = export_student(made, folder, results={"rows": [{**row, "accuracy": 0.5, "low": 0.1, "high": 0.9}], "notes": []})
+    shutil.copy(
+        folder.training("finetune") / "best" / "model.safetensors", folder.training("qcrd") / "best"
+    )
+    row = {
+        "name": "student",
+        "head": "label",
+        "split": "test",
+        "correct": 1,
+        "total": 2,
+        "unanswered": 0,
+    }
+    other = export_student(
+        made,
+        folder,
+        results={"rows": [{**row, "accuracy": 0.5, "low": 0.1, "high": 0.9}], "notes": []},
+    )
     new = f"fp_{StudentFolder.open(other).facts['exported_from'][:12]}"
     answers, done = [], threading.Event()
 
     def hammer():
         while not done.is_set():
-            answers.append(ask(url, {"model": "student", "prompt": QUESTION}, path="/v1/completions"))
+            answers.append(
+                ask(url, {"model": "student", "prompt": QUESTION}, path="/v1/completions")
+            )
 
     with ThreadPoolExecutor(2) as pool:
         hammering = [pool.submit(hammer) for _ in range(2)]
@@ -162,8 +212,13 @@ def test_a_dead_replica_is_replaced(url):
     assert ask(url, {"question": QUESTION})[0] == 200
 
 
-@pytest.mark.parametrize(("expected", "told"), [(False, "other machines could reach 0.0.0.0"), (True, "this node's environment has no")])
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [(False, "other machines could reach 0.0.0.0"), (True, "this node's environment has no")],
+)
 def test_a_replica_without_a_key_does_not_start(url, expected, told):
-    """`serve run` and `serve deploy` know no serve.host, and a key may be set on the head alone: the replica itself must refuse."""
+    """`serve run` and `serve deploy` know no serve.host, and a key may be set on the head alone:
+    the replica itself must refuse.
+    """
     with pytest.raises(UserError, match=told):
         replica_key(ServingRecipe(api_key_env="QCRD_NOT_SET"), expected=expected)

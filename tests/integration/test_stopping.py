@@ -28,9 +28,13 @@ ray: {{address: local}}
 
 @pytest.fixture
 def recipe(tmp_path):
-    questions = [f'{{"id": "{i}", "question": "What is {i} + 1?", "answer": "{i + 1}"}}\n' for i in range(50)]
+    questions = [
+        f'{{"id": "{i}", "question": "What is {i} + 1?", "answer": "{i + 1}"}}\n' for i in range(50)
+    ]
     (tmp_path / "questions.jsonl").write_text("".join(questions))
-    (tmp_path / "teacher.jsonl").write_text("".join(f'{{"id": "{i}", "completion": "The answer is {i + 1}."}}\n' for i in range(50)))
+    (tmp_path / "teacher.jsonl").write_text(
+        "".join(f'{{"id": "{i}", "completion": "The answer is {i + 1}."}}\n' for i in range(50))
+    )
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.format(folder=tmp_path))
     return path
@@ -38,9 +42,13 @@ def recipe(tmp_path):
 
 @pytest.mark.integration
 def test_sigterm_ends_a_stage_in_order(recipe):
-    """Bug guarded: Ray's own handler of SIGTERM, which `ray.init` puts in the place of ours, or typer's, which says nothing."""
+    """Bug guarded: Ray's own handler of SIGTERM, which `ray.init` puts in the place of ours, or
+    typer's, which says nothing.
+    """
     job = [sys.executable, ROOT / "jobs" / "run.py", "generate", recipe]
-    with subprocess.Popen(job, stderr=subprocess.PIPE, text=True, env=os.environ | {"RAY_AUTH_MODE": "disabled"}) as process:
+    with subprocess.Popen(
+        job, stderr=subprocess.PIPE, text=True, env=os.environ | {"RAY_AUTH_MODE": "disabled"}
+    ) as process:
         seen = []
         for line in process.stderr:
             seen.append(line)

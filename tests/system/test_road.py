@@ -1,7 +1,10 @@
-"""The whole road, with every real part in it: real Ray, Serve, vLLM, Ray Data, Ray Train, DeepSpeed and HTTP.
+"""The whole road, with every real part in it: real Ray, Serve, vLLM, Ray Data, Ray Train, DeepSpeed
+and HTTP.
 
-The demo's own recipe with fewer questions and rounds: what is shown is that each stage takes what the one before it left, that the
-counts add up and that the exported folder needs nothing of ours. How good the student gets is the demo's to show (`make demo`).
+The demo's own recipe with fewer questions and rounds: what is shown is that each stage takes what
+the one before it left, that the
+counts add up and that the exported folder needs nothing of ours. How good the student gets is the
+demo's to show (`make demo`).
 """
 
 import json
@@ -42,48 +45,87 @@ def settings(values):
 
 def environment(**more):
     """The test's own Python first on the path, and no Ray of anybody else's."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")}
-    return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_AUTH_MODE": "disabled", **more}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+    }
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "disabled",
+        **more,
+    }
 
 
 def check_run_folder(run, *, asked):
     """What every finished run must have left, whatever it was a run of."""
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     manifest = json.loads((run / "rationales" / "train" / "manifest.json").read_text())
-    assert sum(manifest["outcomes"].values()) == asked, "every row that was read ends in exactly one outcome"
-    rows = [row for file in (run / "rationales" / "train" / "rows").glob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    assert sum(manifest["outcomes"].values()) == asked, (
+        "every row that was read ends in exactly one outcome"
+    )
+    rows = [
+        row
+        for file in (run / "rationales" / "train" / "rows").glob("*.parquet")
+        for row in pq.read_table(file).to_pylist()
+    ]
     answered = [row for row in rows if row["outcome"] == "accepted"]
     assert answered and all(len(row["completions"]) == recipe["sampling"]["k"] for row in answered)
-    metrics = [json.loads(line) for line in (run / "train" / "qcrd" / "metrics.jsonl").read_text().splitlines()]
+    metrics = [
+        json.loads(line)
+        for line in (run / "train" / "qcrd" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert metrics
     results = json.loads((run / "evaluation" / "results.json").read_text())
     for row in results["rows"]:
         assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 and row["total"] > 0, row
-    assert {"ray", "torch", "transformers", "deepspeed"} <= json.loads((run / "versions.json").read_text())[0]["packages"].keys()
+    assert {"ray", "torch", "transformers", "deepspeed"} <= json.loads(
+        (run / "versions.json").read_text()
+    )[0]["packages"].keys()
     page = (run / "report.html").read_text()
-    assert page.count("<svg") > 5 and "Quality scores by source" in page and "best on the validation questions" in page
+    assert (
+        page.count("<svg") > 5
+        and "Quality scores by source" in page
+        and "best on the validation questions" in page
+    )
     return results
 
 
 def check_student_alone(student, question):
-    """The exported folder works with transformers and nothing of ours: the package is not importable where this runs."""
+    """The exported folder works with transformers and nothing of ours: the package is not
+    importable where this runs.
+    """
     script = (
-        "import sys; sys.modules['qcrd_ray'] = None\n"
-        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
-        "folder, question = sys.argv[1:]\n"
-        "model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)\n"
-        "print(tokenizer.decode(model.generate(**tokenizer('predict: ' + question, return_tensors='pt'))[0], skip_special_tokens=True))\n"
+        "import sys; sys.modules['qcrd_ray'] = None\nfrom transformers import"
+        " AutoModelForSeq2SeqLM, AutoTokenizer\nfolder, question = sys.argv[1:]\nmodel, tokenizer ="
+        " AutoModelForSeq2SeqLM.from_pretrained(folder),"
+        " AutoTokenizer.from_pretrained(folder)\nprint(tokenizer.decode(model.generate(**tokenizer('predict:"
+        " ' + question, return_tensors='pt'))[0], skip_special_tokens=True))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(student), question], capture_output=True, text=True, timeout=120, cwd=student)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(student), question],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=student,
+    )
     assert done.returncode == 0, done.stderr
-    for name in ("README.md", "task.json", "generation_config.json", "model.safetensors", "discriminator"):
+    for name in (
+        "README.md",
+        "task.json",
+        "generation_config.json",
+        "model.safetensors",
+        "discriminator",
+    ):
         assert (student / name).exists(), name
 
 
 @pytest.mark.skipif(not DATASETS, reason="QCRD_DATASETS is not set: no recorded SVAMP samples here")
 @pytest.mark.timeout(600)
 def test_the_road_carries_recorded_svamp(tmp_path):
-    """Real text through `qcrd run`; then the same command again, which must find everything done and pay for nothing twice."""
+    """Real text through `qcrd run`; then the same command again, which must find everything done
+    and pay for nothing twice.
+    """
     values = {
         "run": tmp_path / "run",
         "train.rounds": 1,
@@ -94,15 +136,26 @@ def test_the_road_carries_recorded_svamp(tmp_path):
         "student.max_target_tokens": 48,
         "evaluate.baselines": "[]",
     }
-    call = [str(Path(sys.executable).with_name("qcrd")), "run", ROOT / "jobs/recipes/svamp_recorded.yaml", *settings(values)]
-    first = subprocess.run(call, capture_output=True, text=True, timeout=500, env=environment(), cwd=tmp_path)
+    call = [
+        str(Path(sys.executable).with_name("qcrd")),
+        "run",
+        ROOT / "jobs/recipes/svamp_recorded.yaml",
+        *settings(values),
+    ]
+    first = subprocess.run(
+        call, capture_output=True, text=True, timeout=500, env=environment(), cwd=tmp_path
+    )
     assert first.returncode == 0, first.stderr[-3000:]
     results = check_run_folder(tmp_path / "run", asked=120)
     assert {row["name"] for row in results["rows"]} >= {"teacher, one sample", "teacher, voted"}
-    check_student_alone(tmp_path / "run" / "student", "Tom has 3 apples and buys 4. How many has he now?")
+    check_student_alone(
+        tmp_path / "run" / "student", "Tom has 3 apples and buys 4. How many has he now?"
+    )
     weights = (tmp_path / "run" / "student" / "model.safetensors").stat().st_mtime_ns
     start = time.monotonic()
-    again = subprocess.run(call, capture_output=True, text=True, timeout=300, env=environment(), cwd=tmp_path)
+    again = subprocess.run(
+        call, capture_output=True, text=True, timeout=300, env=environment(), cwd=tmp_path
+    )
     assert again.returncode == 0, again.stderr[-3000:]
     assert (tmp_path / "run" / "train/qcrd/best/model.safetensors").exists()
     assert time.monotonic() - start < 120
@@ -111,16 +164,29 @@ def test_the_road_carries_recorded_svamp(tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A Ray cluster of its own, as `ray start` makes one, with the job server that `ray job submit` talks to."""
+    """A Ray cluster of its own, as `ray start` makes one, with the job server that `ray job submit`
+    talks to.
+    """
     scratch = Path(f"/tmp/qcrd-{os.getpid()}")
     log = tmp_path_factory.mktemp("cluster") / "head.log"
-    # All ports are its own: at its default port a job agent of another Ray on this machine, perhaps a dying one, would take the jobs.
+    # All ports are its own: at its default port a job agent of another Ray on this machine, perhaps
+    # a dying one, would take the jobs.
     port, dashboard, client, agent = free_ports(4)
-    call = ["ray", "start", "--head", "--block", "--num-cpus=8", f"--port={port}", f"--dashboard-port={dashboard}"]
+    call = [
+        "ray",
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=8",
+        f"--port={port}",
+        f"--dashboard-port={dashboard}",
+    ]
     call += [f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"]
     call += [f"--temp-dir={scratch}", "--disable-usage-stats", "--include-dashboard=true"]
     with log.open("w") as file:
-        head = subprocess.Popen(call, env=environment(), stdout=file, stderr=file, start_new_session=True)
+        head = subprocess.Popen(
+            call, env=environment(), stdout=file, stderr=file, start_new_session=True
+        )
     try:
         wait_for_jobs_api(f"http://127.0.0.1:{dashboard}", head, log)
         yield f"http://127.0.0.1:{dashboard}"
@@ -141,7 +207,9 @@ def free_ports(count):
 
 
 def wait_for_jobs_api(url, head, log):
-    """Until a job has run: the job server answers some seconds before it has an agent, and a job sent too early may never be answered."""
+    """Until a job has run: the job server answers some seconds before it has an agent, and a job
+    sent too early may never be answered.
+    """
     end = time.monotonic() + 180
     while time.monotonic() < end:
         assert head.poll() is None, log.read_text()
@@ -167,10 +235,30 @@ def wait_for_job(url, job, end):
 
 @pytest.mark.timeout(900)
 def test_the_demo_as_a_submitted_job(cluster, tmp_path):
-    """The README's `ray job submit` line on the demo's recipe, smaller: the real teacher in vLLM, two training workers, one answer."""
+    """The README's `ray job submit` line on the demo's recipe, smaller: the real teacher in vLLM,
+    two training workers, one answer.
+    """
     values = SMALL | {"run": tmp_path / "run", "serve.port": 0, "ray.address": "auto"}
-    call = ["ray", "job", "submit", f"--address={cluster}", "--working-dir", ".", "--", "python", "jobs/run.py", "jobs/recipes/demo.yaml"]
-    done = subprocess.run([*call, *settings(values)], capture_output=True, text=True, timeout=800, env=environment(), cwd=ROOT)
+    call = [
+        "ray",
+        "job",
+        "submit",
+        f"--address={cluster}",
+        "--working-dir",
+        ".",
+        "--",
+        "python",
+        "jobs/run.py",
+        "jobs/recipes/demo.yaml",
+    ]
+    done = subprocess.run(
+        [*call, *settings(values)],
+        capture_output=True,
+        text=True,
+        timeout=800,
+        env=environment(),
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = check_run_folder(tmp_path / "run", asked=48)
     assert {"student base", "finetune", "student"} <= {row["name"] for row in results["rows"]}
@@ -180,8 +268,23 @@ def test_the_demo_as_a_submitted_job(cluster, tmp_path):
 
 @pytest.mark.timeout(300)
 def test_a_relative_run_folder_is_refused_in_a_submitted_job(cluster):
-    """Bug guarded: results written into Ray's temporary copy of the working directory, and gone with it."""
-    call = ["ray", "job", "submit", f"--address={cluster}", "--working-dir", ".", "--", "python", "jobs/run.py", "jobs/recipes/demo.yaml"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=100, env=environment(), cwd=ROOT)
+    """Bug guarded: results written into Ray's temporary copy of the working directory, and gone
+    with it.
+    """
+    call = [
+        "ray",
+        "job",
+        "submit",
+        f"--address={cluster}",
+        "--working-dir",
+        ".",
+        "--",
+        "python",
+        "jobs/run.py",
+        "jobs/recipes/demo.yaml",
+    ]
+    done = subprocess.run(
+        call, capture_output=True, text=True, timeout=100, env=environment(), cwd=ROOT
+    )
     assert done.returncode == 1
     assert "absolute path" in done.stdout + done.stderr and "Traceback" not in done.stdout

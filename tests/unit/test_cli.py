@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from qcrd_ray import __version__, progress
+from qcrd_ray import __version__
 from qcrd_ray.cli import main
-from qcrd_ray.recipe_file import load_recipe
+from qcrd_ray.recipe.file import load_recipe
+from qcrd_ray.run import progress
 
 RECIPE = """
 name: x
@@ -33,7 +34,9 @@ class Answer:
 
 @pytest.fixture
 def qcrd(monkeypatch, capsys):
-    """Call the command in this process, as its console script would: a process of its own costs seconds of imports a call."""
+    """Call the command in this process, as its console script would: a process of its own costs
+    seconds of imports a call.
+    """
 
     def call(*arguments, cwd):
         monkeypatch.chdir(cwd)
@@ -51,10 +54,20 @@ def qcrd(monkeypatch, capsys):
 
 @pytest.fixture
 def recipe(tmp_path):
-    (tmp_path / "questions.jsonl").write_text('{"id": "a", "question": "What is 1 + 1?", "answer": "2"}\n')
-    (tmp_path / "teacher.jsonl").write_text('{"id": "a", "completion": "1 + 1 = 2. The answer is 2."}\n')
+    (tmp_path / "questions.jsonl").write_text(
+        '{"id": "a", "question": "What is 1 + 1?", "answer": "2"}\n'
+    )
+    (tmp_path / "teacher.jsonl").write_text(
+        '{"id": "a", "completion": "1 + 1 = 2. The answer is 2."}\n'
+    )
     path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE.format(run=tmp_path / "run", data=tmp_path / "questions.jsonl", teacher=tmp_path / "teacher.jsonl"))
+    path.write_text(
+        RECIPE.format(
+            run=tmp_path / "run",
+            data=tmp_path / "questions.jsonl",
+            teacher=tmp_path / "teacher.jsonl",
+        )
+    )
     return path
 
 
@@ -69,10 +82,18 @@ def refused(answer, *words):
 def test_version():
     """Through the real console script: it is installed and starts."""
     script = Path(sys.executable).with_name("qcrd")
-    assert subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60).stdout.strip() == f"qcrd {__version__}"
+    assert (
+        subprocess.run(
+            [script, "--version"], capture_output=True, text=True, timeout=60
+        ).stdout.strip()
+        == f"qcrd {__version__}"
+    )
 
 
-@pytest.mark.parametrize("arguments", [["fly"], ["run"], ["run", "a.yaml", "--sett", "x=1"], ["serve", "x", "--port", "99999"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["fly"], ["run"], ["run", "a.yaml", "--sett", "x=1"], ["serve", "x", "--port", "99999"]],
+)
 def test_wrong_usage_exits_2(qcrd, arguments, tmp_path):
     answer = qcrd(*arguments, cwd=tmp_path)
     assert answer.returncode == 2 and "Traceback" not in answer.stderr
@@ -86,11 +107,23 @@ def test_init_writes_a_recipe_that_loads_and_never_overwrites(qcrd, tmp_path):
 
 def test_init_with_every_key_uncommented_still_loads(tmp_path):
     """Bug guarded: a default that is shown in a form that the recipe does not accept."""
-    from qcrd_ray.recipe_template import render
+    from qcrd_ray.recipe.template import render
 
-    keep = ("scratch:", "generate:", "held_out:", "columns:", "rows:")  # alternatives to keys that are set, and empty sections
-    lines = [line for line in render().splitlines() if not line.startswith("# ") or line[2:3].islower() or line.startswith("#   ")]
-    text = "\n".join(line if line.lstrip("# ").startswith(keep) else _uncommented(line) for line in lines)
+    keep = (
+        "scratch:",
+        "generate:",
+        "held_out:",
+        "columns:",
+        "rows:",
+    )  # alternatives to keys that are set, and empty sections
+    lines = [
+        line
+        for line in render().splitlines()
+        if not line.startswith("# ") or line[2:3].islower() or line.startswith("#   ")
+    ]
+    text = "\n".join(
+        line if line.lstrip("# ").startswith(keep) else _uncommented(line) for line in lines
+    )
     (tmp_path / "all.yaml").write_text(text)
     assert load_recipe(tmp_path / "all.yaml").sampling.k == 5
 
@@ -99,7 +132,11 @@ def _uncommented(line):
     indent = len(line) - len(line.lstrip())
     rest = line.lstrip()
     key = rest[2:].split(":")[0]
-    return " " * indent + rest[2:] if rest.startswith("# ") and key.replace("_", "").isalpha() and key.islower() else line
+    return (
+        " " * indent + rest[2:]
+        if rest.startswith("# ") and key.replace("_", "").isalpha() and key.islower()
+        else line
+    )
 
 
 @pytest.mark.parametrize("verb", ["run", "generate", "train", "evaluate"])
@@ -125,11 +162,16 @@ def test_a_wrong_value_is_named_before_anything_starts(qcrd, change, words, reci
 
 
 def test_a_task_of_ones_own_is_found_in_the_current_folder(qcrd, recipe):
-    """A console script's own folder is the first of sys.path, and not the one that it is called from, which Ray's workers do have."""
+    """A console script's own folder is the first of sys.path, and not the one that it is called
+    from, which Ray's workers do have.
+    """
     told = qcrd("run", recipe, "--set", "task.kind=my_task:Mine", cwd=recipe.parent)
     refused(told, "task.kind", "call `qcrd` from its folder")
     (recipe.parent / "my_task.py").write_text("class Yours: ...\n")
-    refused(qcrd("run", recipe, "--set", "task.kind=my_task:Mine", cwd=recipe.parent), "my_task has no class Mine")
+    refused(
+        qcrd("run", recipe, "--set", "task.kind=my_task:Mine", cwd=recipe.parent),
+        "my_task has no class Mine",
+    )
 
 
 def test_serving_something_that_is_no_student_folder(qcrd, tmp_path):
@@ -144,7 +186,10 @@ def test_predict_tells_mistakes_before_it_starts_ray(qcrd, exported_student, tmp
         ([exported_student, "inn.jsonl", "out.jsonl"], "near it: in.jsonl"),
         ([exported_student, "in.jsonl", "there.jsonl"], "nothing is written over it"),
         ([exported_student, "in.jsonl", "out.jsonl"], "--column question=..."),
-        ([exported_student, "in.jsonl", "out.jsonl", "--column", "problem"], "--column problem: say FIELD=NAME"),
+        (
+            [exported_student, "in.jsonl", "out.jsonl", "--column", "problem"],
+            "--column problem: say FIELD=NAME",
+        ),
     ]:
         answer = qcrd("predict", *arguments, cwd=tmp_path)
         assert answer.returncode == 1 and told in answer.stderr.replace("\n", " "), answer

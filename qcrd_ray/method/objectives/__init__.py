@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from qcrd_ray.method.objectives.base import Forward, Objective, ObjectiveConfig, Targets, total_counts
-from qcrd_ray.method.objectives.distilling import Distilling, MutualInformation, SingleTask
-from qcrd_ray.method.objectives.finetune import Finetune
+from qcrd_ray.method.objectives.base import (
+    Forward,
+    Objective,
+    ObjectiveConfig,
+    Targets,
+    total_counts,
+)
+from qcrd_ray.method.objectives.distillation import (
+    Distilling,
+    Finetune,
+    MutualInformation,
+    SingleTask,
+)
 from qcrd_ray.method.objectives.preference import Dpo, OrpoDistill, Redi
 from qcrd_ray.method.objectives.qcrd import Qcrd
 
@@ -25,4 +35,12 @@ def build_objective(config: ObjectiveConfig) -> Objective:
     return OBJECTIVES[config.name](config)
 
 
-__all__ = ["OBJECTIVES", "Forward", "Objective", "ObjectiveConfig", "Targets", "build_objective", "total_counts"]
+__all__ = [
+    "OBJECTIVES",
+    "Forward",
+    "Objective",
+    "ObjectiveConfig",
+    "Targets",
+    "build_objective",
+    "total_counts",
+]

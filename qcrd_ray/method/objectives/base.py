@@ -1,4 +1,5 @@
-"""What a training step minimises, behind one small interface: which candidates a question brings, which are chosen, what is summed.
+"""What a training step minimises, behind one small interface: which candidates a question brings,
+which are chosen, what is summed.
 
 The student's step (``student.StudentStep``) and the stages around it know no objective by name.
 """
@@ -16,20 +17,23 @@ from torch import Tensor
 from qcrd_ray.method.collation import SOURCES, MicroBatch
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.selection import BY_LOSS, Scheme, Selection, select
-from qcrd_ray.method.weighting import Weights
+from qcrd_ray.method.weights import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectiveConfig:
     """The numbers of equations (3), (7) and (8); the defaults are the paper's.
 
-    ``prediction_mean``: L_pred is a mean over the batch's label tokens (as in Distilling Step-by-Step's code) or over its examples.
-    ``weights``: what the discriminator's scores do in the loss (:mod:`qcrd_ray.method.weighting`); "none" is QCRD without a discriminator.
-    ``mi_weight``, ``mi_double_softmax``, ``orpo_lambda``, ``redi_alpha`` and those that start with ``dpo``: of the objectives ``mi``,
-    ``orpo_distill``, ``redi`` and ``dpo`` alone.
-    ``negative_from``: a negative's loss counts all of its tokens ("start"), or only those from the first that no positive of its question
-    shares ("difference"). A negative that is word for word a positive has no difference, and is none then; from the start on it stays one.
-    ``negative_without_positive``: a question that has negatives only gets the negative term too, instead of L_pred alone.
+    ``prediction_mean``: L_pred is a mean over the batch's label tokens (as in Distilling
+    Step-by-Step's code) or over its examples. ``weights``: what the discriminator's scores do in
+    the loss (:mod:`qcrd_ray.method.weights`); "none" is QCRD without a discriminator.
+    ``mi_weight``, ``mi_double_softmax``, ``orpo_lambda``, ``redi_alpha`` and those that start with
+    ``dpo``: of the objectives ``mi``, ``orpo_distill``, ``redi`` and ``dpo`` alone.
+    ``negative_from``: a negative's loss counts all of its tokens ("start"), or only those from the
+    first that no positive of its question shares ("difference"). A negative that is word for word a
+    positive has no difference, and is none then; from the start on it stays one.
+    ``negative_without_positive``: a question that has negatives only gets the negative term too,
+    instead of L_pred alone.
     """
 
     name: str = "qcrd"
@@ -51,14 +55,20 @@ class ObjectiveConfig:
     negative_without_positive: bool = False
 
 
-NEGATIVE_FROM = {f"negative_from_{source}": (f"negative_from_{source}", "negatives") for source in SOURCES}
-"""The metrics that say where the chosen negatives come from; :func:`negative_from` gives their sums."""
+NEGATIVE_FROM = {
+    f"negative_from_{source}": (f"negative_from_{source}", "negatives") for source in SOURCES
+}
+"""The metrics that say where the chosen negatives come from; :func:`negative_from` gives their
+sums.
+"""
 
 
 class Targets(NamedTuple):
-    """Losses of some targets: the sum over each one's tokens, and how many there are. Of any one shape; an absent target has 0 tokens.
+    """Losses of some targets: the sum over each one's tokens, and how many there are. Of any one
+    shape; an absent target has 0 tokens.
 
-    ``peaks`` has one more dimension, the vocabulary (:func:`qcrd_ray.method.losses.token_peaks`), where the objective ``pools``.
+    ``peaks`` has one more dimension, the vocabulary (:func:`qcrd_ray.method.losses.token_peaks`),
+    where the objective ``pools``.
     """
 
     nll: Tensor
@@ -72,9 +82,11 @@ class Targets(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What the student made of a micro-batch: its labels' losses and, where the objective explains, those of the chosen candidates.
+    """What the student made of a micro-batch: its labels' losses and, where the objective explains,
+    those of the chosen candidates.
 
-    ``label`` is ``[labels]``; ``positive`` and ``negative`` are ``[questions, chosen]``, in line with ``chosen``.
+    ``label`` is ``[labels]``; ``positive`` and ``negative`` are ``[questions, chosen]``, in line
+    with ``chosen``.
     """
 
     label: Targets
@@ -84,12 +96,15 @@ class Forward(NamedTuple):
 
 
 class Objective(ABC):
-    """Base of all objectives. A new one says which rationales it reads, how it chooses, and what it sums.
+    """Base of all objectives. A new one says which rationales it reads, how it chooses, and what it
+    sums.
 
-    ``predicts``, ``explains``: which heads it trains; where it explains, its batches carry candidates. ``weighs``: it multiplies by
-    weights, so every candidate must have one. ``contrasts``: it reads negatives, which then have to be sampled. ``refers``: it compares
-    with the student at the start, so every candidate must have its reference. ``pools``: it reads the targets' token peaks. ``means``
-    defines its metrics: name -> (sum, count); :meth:`loss` returns all of these sums.
+    ``predicts``, ``explains``: which heads it trains; where it explains, its batches carry
+    candidates. ``weighs``: it multiplies by weights, so every candidate must have one.
+    ``contrasts``: it reads negatives, which then have to be sampled. ``refers``: it compares with
+    the student at the start, so every candidate must have its reference. ``pools``: it reads the
+    targets' token peaks. ``means`` defines its metrics: name -> (sum, count); :meth:`loss` returns
+    all of these sums.
     """
 
     predicts: ClassVar[bool] = True
@@ -104,7 +119,9 @@ class Objective(ABC):
         self.config = config
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
-        """The (positives, negatives) of a question that enter its loss; both empty: the question has L_pred alone."""
+        """The (positives, negatives) of a question that enter its loss; both empty: the question
+        has L_pred alone.
+        """
         return (), ()
 
     def negatives(self, example: Example) -> tuple[Rationale, ...]:
@@ -112,7 +129,9 @@ class Objective(ABC):
         if self.config.negative_from == "start":
             return example.negatives
         positives = {rationale.tokens for rationale in example.positives}
-        return tuple(rationale for rationale in example.negatives if rationale.tokens not in positives)
+        return tuple(
+            rationale for rationale in example.negatives if rationale.tokens not in positives
+        )
 
     def counts(self, example: Example) -> Counts:
         """What one question adds to the global counts."""
@@ -133,17 +152,31 @@ class Objective(ABC):
         return self.config.selection in BY_LOSS
 
     def select(self, nll: Tensor | None, batch: MicroBatch) -> Selection:
-        """Choose from the candidates, by their mean losses ``[candidates]`` where ``chooses_by_loss``. Called where ``explains``."""
-        return select(nll, batch.positives, batch.negatives, scheme=self.config.selection, draws=batch.draws)
+        """Choose from the candidates, by their mean losses ``[candidates]`` where
+        ``chooses_by_loss``. Called where ``explains``.
+        """
+        return select(
+            nll, batch.positives, batch.negatives, scheme=self.config.selection, draws=batch.draws
+        )
 
     @abstractmethod
-    def loss(self, batch: MicroBatch, forward: Forward, counts: Counts) -> tuple[Tensor, dict[str, Tensor]]:
-        """The micro-batch's part of the global loss (a scalar with gradient), and its sums for the log, by name."""
+    def loss(
+        self, batch: MicroBatch, forward: Forward, counts: Counts
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The micro-batch's part of the global loss (a scalar with gradient), and its sums for the
+        log, by name.
+        """
 
     def metrics(self, sums: Tensor) -> dict[str, float]:
-        """Means for the log from :meth:`vector` s added over micro-batches, ranks and steps. A mean over nothing is left out."""
+        """Means for the log from :meth:`vector` s added over micro-batches, ranks and steps. A mean
+        over nothing is left out.
+        """
         named = dict(zip(self.sums, sums.tolist(), strict=True))
-        return {name: named[top] / named[count] for name, (top, count) in self.means.items() if named[count]}
+        return {
+            name: named[top] / named[count]
+            for name, (top, count) in self.means.items()
+            if named[count]
+        }
 
     @property
     def sums(self) -> tuple[str, ...]:
@@ -162,18 +195,24 @@ class Objective(ABC):
 
 
 def share(values: Tensor, present: Tensor) -> Tensor:
-    """Each question's mean of ``values`` over its chosen candidates, summed over questions: both ``[questions, chosen]``."""
+    """Each question's mean of ``values`` over its chosen candidates, summed over questions: both
+    ``[questions, chosen]``.
+    """
     return (values.float().where(present, 0.0).sum(dim=1) / present.sum(dim=1).clamp(min=1)).sum()
 
 
 def negative_from(batch: MicroBatch, chosen: Tensor) -> dict[str, Tensor]:
-    """How much of the ``chosen`` negatives ``[questions, chosen]`` each source gave, a question counting 1."""
+    """How much of the ``chosen`` negatives ``[questions, chosen]`` each source gave, a question
+    counting 1.
+    """
     sources = batch.sources[chosen]
     return {name: share(sources == place, chosen >= 0) for place, name in enumerate(NEGATIVE_FROM)}
 
 
 def total_counts(objective: Objective, examples: Iterable[Example]) -> Counts:
-    """The counts of a batch. They depend on data alone, so they are known before any forward pass."""
+    """The counts of a batch. They depend on data alone, so they are known before any forward
+    pass.
+    """
     total = Counts()
     for example in examples:
         total = total.plus(objective.counts(example))

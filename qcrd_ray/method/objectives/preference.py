@@ -1,6 +1,8 @@
-"""Other ways to learn from a right and a wrong rationale of one question: pairs instead of the paper's two weighted terms.
+"""Other ways to learn from a right and a wrong rationale of one question: pairs instead of the
+paper's two weighted terms.
 
-Each keeps L_pred and the positive's own loss, and adds a term for the pair: one positive and one negative drawn at random
+Each keeps L_pred and the positive's own loss, and adds a term for the pair: one positive and one
+negative drawn at random
 (``selection``: "sampling"; the other schemes that choose one of each work too).
 """
 
@@ -15,14 +17,23 @@ from torch import Tensor
 from qcrd_ray.method.collation import MicroBatch
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.losses import log_odds, weighted_loss
-from qcrd_ray.method.objectives.base import NEGATIVE_FROM, Forward, Objective, ObjectiveConfig, Targets, negative_from
+from qcrd_ray.method.objectives.base import (
+    NEGATIVE_FROM,
+    Forward,
+    Objective,
+    ObjectiveConfig,
+    Targets,
+    negative_from,
+)
 
 
 class Side(NamedTuple):
-    """The chosen rationale of each question, ``[questions]``. ``nll``: its loss, the mean over its tokens. ``gain``: log p of the whole of
-    it under the student, minus the same under the start (nan where the objective does not refer to the start).
+    """The chosen rationale of each question, ``[questions]``. ``nll``: its loss, the mean over its
+    tokens. ``gain``: log p of the whole of it under the student, minus the same under the start
+    (nan where the objective does not refer to the start).
 
-    Where there is none, a loss of 1 and a gain of 0 stand in, so that nothing infinite is masked away after the fact.
+    Where there is none, a loss of 1 and a gain of 0 stand in, so that nothing infinite is masked
+    away after the fact.
     """
 
     nll: Tensor
@@ -50,7 +61,10 @@ class Preference(Objective):
 
     def __init__(self, config: ObjectiveConfig) -> None:
         if config.selection in ("mean", "weighted_mean"):
-            raise ValueError(f"{config.name} compares one positive with one negative: choose them by sampling, minmax or maxmin")
+            raise ValueError(
+                f"{config.name} compares one positive with one negative: choose them by sampling,"
+                " minmax or maxmin"
+            )
         super().__init__(config)
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
@@ -65,16 +79,25 @@ class Preference(Objective):
     def pair(self, positive: Side, negative: Side) -> Tensor:
         """The term of each pair, ``[questions]``."""
 
-    def loss(self, batch: MicroBatch, forward: Forward, counts: Counts) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, batch: MicroBatch, forward: Forward, counts: Counts
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = forward.chosen
         assert chosen is not None and forward.positive is not None and forward.negative is not None
-        positive, negative = _side(batch, chosen.positive, forward.positive), _side(batch, chosen.negative, forward.negative)
+        positive, negative = (
+            _side(batch, chosen.positive, forward.positive),
+            _side(batch, chosen.negative, forward.negative),
+        )
         pairs = self.pair(positive, negative).where(positive.present & negative.present, 0.0)
         prediction, predictions = self.prediction(batch, forward.label)
         own = positive.nll.where(positive.present, 0.0)
         contrast = (self.positive_weight * own + pairs).sum()
         alphas = (self.config.alpha_pred, self.config.alpha_cl, 0.0)
-        loss = weighted_loss(prediction / max(1, counts.prediction), contrast / max(1, counts.contrast), alphas=alphas)
+        loss = weighted_loss(
+            prediction / max(1, counts.prediction),
+            contrast / max(1, counts.contrast),
+            alphas=alphas,
+        )
         return loss, {
             "prediction": prediction,
             "predictions": predictions,
@@ -96,9 +119,11 @@ def _side(batch: MicroBatch, chosen: Tensor, targets: Targets) -> Side:
 
 
 class OrpoDistill(Preference):
-    """``orpo_distill`` (arXiv 2509.25100): pair = lambda * -log sigmoid(log-odds of the positive - log-odds of the negative).
+    """``orpo_distill`` (arXiv 2509.25100): pair = lambda * -log sigmoid(log-odds of the positive -
+    log-odds of the negative).
 
-    Odds are of the mean token likelihood exp(-l), as in ORPO (Hong et al. 2024, arXiv 2403.07691), whose lambda = 0.1 is the default.
+    Odds are of the mean token likelihood exp(-l), as in ORPO (Hong et al. 2024, arXiv 2403.07691),
+    whose lambda = 0.1 is the default.
     """
 
     def pair(self, positive: Side, negative: Side) -> Tensor:
@@ -106,21 +131,26 @@ class OrpoDistill(Preference):
 
 
 class Redi(Preference):
-    """``redi`` (arXiv 2505.24850): pair = -alpha * l of the negative, alpha = 0.8: its likelihood is pushed down without a bound."""
+    """``redi`` (arXiv 2505.24850): pair = -alpha * l of the negative, alpha = 0.8: its likelihood
+    is pushed down without a bound.
+    """
 
     def pair(self, positive: Side, negative: Side) -> Tensor:
         return -self.config.redi_alpha * negative.nll
 
 
 class Dpo(Preference):
-    """``dpo``: DPO + NLL, with the guard of DPOP. g = log p under the student - log p under the start, sums over a rationale's tokens:
+    """``dpo``: DPO + NLL, with the guard of DPOP. g = log p under the student - log p under the
+    start, sums over a rationale's tokens:
 
         dpo_nll * l^pos - log sigmoid(dpo_beta * (g^pos - g^neg - dpo_guard * relu(-g^pos)))
 
-    DPO is Rafailov et al. 2023 (arXiv 2305.18290). The positive's own loss beside it is Pang et al. 2024 (Iterative Reasoning Preference
-    Optimization, arXiv 2404.19733), whose beta = 0.1 and weight 1 are the defaults; its reference moves with each iteration, ours stays
-    the start. The guard is Pal et al. 2024 (DPO-Positive, arXiv 2402.13228), whose lambda = 50 is the default: DPO asks for a difference
-    alone, and may lower both; the guard takes a positive that falls below its start for a pair that is far from right. 0 is off.
+    DPO is Rafailov et al. 2023 (arXiv 2305.18290). The positive's own loss beside it is Pang et al.
+    2024 (Iterative Reasoning Preference Optimization, arXiv 2404.19733), whose beta = 0.1 and
+    weight 1 are the defaults; its reference moves with each iteration, ours stays
+    the start. The guard is Pal et al. 2024 (DPO-Positive, arXiv 2402.13228), whose lambda = 50 is
+    the default: DPO asks for a difference alone, and may lower both; the guard takes a positive
+    that falls below its start for a pair that is far from right. 0 is off.
     """
 
     refers = True

@@ -12,10 +12,11 @@ from qcrd_ray.method.selection import average
 
 
 class Qcrd(Objective):
-    """L = alpha1 * L_pred + alpha2 * L_cl, by default with one positive and one negative a question; alpha3 * L_D is the discriminator's
-    own step.
+    """L = alpha1 * L_pred + alpha2 * L_cl, by default with one positive and one negative a
+    question; alpha3 * L_D is the discriminator's own step.
 
-    A question without positives has L_pred alone and is not counted in N; one without negatives is, with a negative term of 0.
+    A question without positives has L_pred alone and is not counted in N; one without negatives is,
+    with a negative term of 0.
     """
 
     explains = True
@@ -32,7 +33,13 @@ class Qcrd(Objective):
         **NEGATIVE_FROM,
         "two_sided": ("two_sided", "contrasted"),
         "score_positive": ("positive_score", "positive_candidates"),
-        **{f"score_{source}_negative": (f"{source}_negative_score", f"{source}_negative_candidates") for source in SOURCES},
+        **{
+            f"score_{source}_negative": (
+                f"{source}_negative_score",
+                f"{source}_negative_candidates",
+            )
+            for source in SOURCES
+        },
     }
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
@@ -40,20 +47,32 @@ class Qcrd(Objective):
             return example.positives, self.negatives(example)
         return (), ()
 
-    def loss(self, batch: MicroBatch, forward: Forward, counts: Counts) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, batch: MicroBatch, forward: Forward, counts: Counts
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         config = self.config
         label, chosen, positive, negative = forward
         assert chosen is not None and positive is not None and negative is not None
         is_positive, is_negative = chosen.positive >= 0, chosen.negative >= 0
         has_positive, has_negative = is_positive.any(dim=1), is_negative.any(dim=1)
-        positive_weights, negative_weights = batch.weights[chosen.positive], batch.weights[chosen.negative]
-        l_pos = average(positive_term(positive.mean, positive_weights), positive_weights, is_positive, scheme=config.selection)
+        positive_weights, negative_weights = (
+            batch.weights[chosen.positive],
+            batch.weights[chosen.negative],
+        )
+        l_pos = average(
+            positive_term(positive.mean, positive_weights),
+            positive_weights,
+            is_positive,
+            scheme=config.selection,
+        )
         terms = negative_term(negative.mean, negative_weights, delta=config.delta)
         l_neg = average(terms, negative_weights, is_negative, scheme=config.selection)
         prediction, predictions = self.prediction(batch, label)
         contrast = contrastive_term(l_pos, l_neg, beta=config.beta).sum()
         loss = weighted_loss(
-            prediction / max(1, counts.prediction), contrast / max(1, counts.contrast), alphas=(config.alpha_pred, config.alpha_cl, 0.0)
+            prediction / max(1, counts.prediction),
+            contrast / max(1, counts.contrast),
+            alphas=(config.alpha_pred, config.alpha_cl, 0.0),
         )
         return loss, {
             "prediction": prediction,
@@ -66,7 +85,8 @@ class Qcrd(Objective):
             "l_neg": l_neg.sum(),
             "negatives": has_negative.sum(),
             "negative_nll": share(negative.mean, is_negative),
-            "active": share(negative.mean < config.delta, is_negative),  # their hinge has a gradient
+            # their hinge has a gradient
+            "active": share(negative.mean < config.delta, is_negative),
             **negative_from(batch, chosen.negative),
             "two_sided": (has_positive & has_negative).sum(),
             **_score_sums(batch),
@@ -76,14 +96,27 @@ class Qcrd(Objective):
         """As the base's, and ``loss``: equation (8) without L_D, from the means of the log."""
         means = super().metrics(sums)
         alphas = (self.config.alpha_pred, self.config.alpha_cl, 0.0)
-        return means | {"loss": weighted_loss(means.get("prediction", 0.0), means.get("contrast", 0.0), alphas=alphas)}
+        return means | {
+            "loss": weighted_loss(
+                means.get("prediction", 0.0), means.get("contrast", 0.0), alphas=alphas
+            )
+        }
 
 
 def _score_sums(batch: MicroBatch) -> dict[str, Tensor]:
     """Sums and counts of the scores of all candidates that have one, by what and whose they are."""
-    positive, negative = batch.positives[batch.positives >= 0], batch.negatives[batch.negatives >= 0]
+    positive, negative = (
+        batch.positives[batch.positives >= 0],
+        batch.negatives[batch.negatives >= 0],
+    )
     groups = {"positive": positive}
-    groups |= {f"{source}_negative": negative[batch.sources[negative] == place] for place, source in enumerate(SOURCES)}
+    groups |= {
+        f"{source}_negative": negative[batch.sources[negative] == place]
+        for place, source in enumerate(SOURCES)
+    }
     groups = {name: members[~batch.scores[members].isnan()] for name, members in groups.items()}
     sums = {f"{name}_score": batch.scores[members].sum() for name, members in groups.items()}
-    return sums | {f"{name}_candidates": batch.scores.new_tensor(len(members)) for name, members in groups.items()}
+    return sums | {
+        f"{name}_candidates": batch.scores.new_tensor(len(members))
+        for name, members in groups.items()
+    }

@@ -1,0 +1,219 @@
+"""A cell of the comparison: one method trained with one seed in one process, measured on the test
+splits, its measurements kept.
+
+    compare/data-<key>/            what the methods of one kind train on: start/, data/ (several
+    methods share it) compare/<method>-<key>/<seed>/ metrics.jsonl, predictions.parquet, cell.json
+
+A key hashes the recipe of the method, so a variant that is changed is trained anew and never
+mistaken for what it was. What a cell read
+is in its cell.json: with other rationales or questions it is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from qcrd_ray.comparison.fingerprints import method_key
+from qcrd_ray.comparison.methods import Method
+from qcrd_ray.data.records import Question
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predicted
+from qcrd_ray.inference import load_engine
+from qcrd_ray.inference.heads import ask
+from qcrd_ray.run.files import write_table, write_text
+from qcrd_ray.run.provenance import describe_code
+from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.steps import check_steps
+from qcrd_ray.training.job import TrainingJob
+from qcrd_ray.training.metrics import read_metrics
+from qcrd_ray.training.trainer import summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """``job`` trains ``method`` with seed number ``seed`` into its own folder; ``questions`` are
+    those of each test split.
+
+    ``made_from`` names what each split holds now: the rationales of train, the questions of the
+    others.
+    """
+
+    method: str
+    seed: int
+    job: TrainingJob
+    questions: dict[str, tuple[Question, ...]]
+    made_from: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        return self.job.folder
+
+    @property
+    def result(self) -> Path:
+        """cell.json, which is written last."""
+        return self.folder / "cell.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was run, and on what is there now."""
+        return (
+            self.result.exists()
+            and json.loads(self.result.read_text()).get("made_from") == self.made_from
+        )
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions.parquet"
+
+
+def make_cell(
+    method: Method,
+    job: TrainingJob,
+    root: Path,
+    *,
+    seed: int,
+    questions: dict[str, tuple[Question, ...]],
+    asked: dict[str, str],
+) -> Cell:
+    """The cell of a method's ``job`` for seed number ``seed``; ``asked``: the key of each split's
+    questions.
+    """
+    recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + method.shift})
+    folder = root / f"{method.name}-{method_key(method)}" / f"{seed:03d}"
+    made_from = {"train": job.manifest["source"], **asked}
+    return Cell(
+        method=method.name,
+        seed=seed,
+        job=replace(job, recipe=recipe, folder=folder),
+        questions=questions,
+        made_from=made_from,
+    )
+
+
+class CellTrainer:
+    """An actor that runs one cell after another; what its imports cost is paid once."""
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.code = describe_code()  # what was imported, whatever becomes of the checkout meanwhile
+
+    def run(self, cell: Cell) -> Cell:
+        """Train from the start, measure, write. A cell that was interrupted is run again whole."""
+        from qcrd_ray.training.worker import train_alone
+
+        shutil.rmtree(cell.folder, ignore_errors=True)
+        cell.folder.mkdir(parents=True)
+        began = time.monotonic()
+        train_alone(cell.job)
+        trained = time.monotonic()
+        predictions = list(_predict(cell))
+        write_table(
+            pa.Table.from_pylist([each.row() for each in predictions], schema=PREDICTION_SCHEMA),
+            cell.predictions,
+        )
+        facts = _facts(cell, predictions) | {
+            "code": self.code,
+            "seconds": round(trained - began, 1),
+            "measuring_seconds": round(time.monotonic() - trained, 1),
+        }
+        for leftover in ("snapshots", "negatives", "best", "scores", "tensorboard"):
+            # a hundred students would fill a disk; a seed makes one again
+            shutil.rmtree(cell.folder / leftover, ignore_errors=True)
+        write_text(cell.result, json.dumps(facts, indent=2) + "\n")
+        return cell
+
+
+def _predict(cell: Cell):
+    """Greedy answers of the best student by each head that it has learnt, on every split."""
+    recipe, task = cell.job.recipe, build_task(cell.job.recipe.task)
+    engine = load_engine(
+        cell.folder / "best",
+        batch_size=recipe.evaluate.batch_size,
+        max_input_tokens=recipe.student.max_input_tokens,
+        trust_remote_code=recipe.student.trust_remote_code,
+    )
+    for split, questions in cell.questions.items():
+        for head in cell.job.heads:
+            answers = ask(
+                engine, task, questions, head=head, max_tokens=recipe.student.max_target_tokens
+            )
+            yield from predicted(
+                name=cell.method, head=head, split=split, questions=questions, answers=answers
+            )
+
+
+def _facts(cell: Cell, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """What the table says of a cell besides its answers."""
+    rows, summary = read_metrics(cell.folder), summarise(cell.job)
+    judged = [row["discriminator"] for row in rows if "discriminator" in row]
+    return {
+        "method": cell.method,
+        "seed": cell.seed,
+        "made_from": cell.made_from,
+        "best_round": summary["best_round"],
+        "validation": summary["validation"],
+        "steps": summary["steps"],
+        "questions_seen": summary["questions_seen"],
+        "tokens": sum(row["tokens"] for row in rows),
+        "rationales": {
+            split: judge_rationales(predictions, split=split) for split in cell.questions
+        },
+        "discriminator": (
+            {name: value for name, value in judged[-1].items() if name.startswith("auc")}
+            if judged
+            else {}
+        ),
+        "student": rows[-1]["student"],
+        "negatives": rows[-1].get("negatives", {}),
+    }
+
+
+# MERGED comparison.quality: What can be said of rationales without a judge: parsable, right in each
+# step, as long as they should be, not going round.
+
+_GRAM = 4  # words
+
+
+def judge_rationales(predictions: Sequence[Prediction], *, split: str) -> dict[str, float]:
+    """Means over the rationales of a split; {} where the method writes none.
+
+    ``parsable``: an answer can be read. ``steps_right``: of all "a op b = c" in them, the share
+    that holds (left out where there is none). ``tokens``: the mean length. ``repetition``: 1 -
+    distinct / all runs of four words within a rationale. ``agreement``: the share of questions on
+    which both heads give the same answer (left out where one head is missing).
+    """
+    written = [p for p in predictions if p.split == split and p.head == "rationale"]
+    if not written:
+        return {}
+    steps = [check_steps(p.text or "") for p in written]
+    total = sum(step.total for step in steps)
+    facts = {
+        "parsable": sum(p.answer is not None for p in written) / len(written),
+        "tokens": sum(p.tokens for p in written) / len(written),
+        "repetition": sum(_repetition(p.text or "") for p in written) / len(written),
+    }
+    if total:
+        facts["steps_right"] = sum(step.right for step in steps) / total
+    labels = {
+        p.question_id: p.answer for p in predictions if p.split == split and p.head == "label"
+    }
+    if labels:
+        facts["agreement"] = sum(
+            p.answer is not None and labels[p.question_id] == p.answer for p in written
+        ) / len(written)
+    return facts
+
+
+def _repetition(text: str) -> float:
+    words = text.split()
+    grams = [tuple(words[i : i + _GRAM]) for i in range(len(words) - _GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,131 @@
+"""JSON Lines files as people really write them: every line is kept, a bad one with the reason why
+it is bad.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcrd_ray.errors import UserError
+
+_DATA = (".jsonl", ".csv", ".tsv", ".parquet")
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: its 1-based number, its JSON object (None when it is none, and ``reason`` says why)
+    and its text.
+    """
+
+    number: int
+    data: dict | None
+    reason: str
+    text: str
+
+
+def expand_path(path: str) -> Path:
+    """``path`` with ${VARIABLES} of the environment and ``~`` filled in; a variable that is not set
+    is the user's mistake.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise UserError(
+                f"{path}: the environment variable {match[1]} is not set; set it, or write the"
+                " path out"
+            )
+        return os.environ[match[1]]
+
+    return Path(_VARIABLE.sub(value, path)).expanduser()
+
+
+def read_json_lines(path: str) -> list[Line]:
+    """All lines that are not blank. Raises :class:`UserError` where there is no such file, or
+    nothing in it.
+    """
+    file = find_file(path)
+    lines = list(iter_json_lines(file))
+    if not lines:
+        raise empty(file)
+    return lines
+
+
+def iter_json_lines(file: Path) -> Iterator[Line]:
+    """The lines that are not blank, one at a time."""
+    with file.open("rb") as content:
+        for number, raw in enumerate(content, 1):
+            if raw.strip():
+                yield read_line(number, raw.removesuffix(b"\n"))
+
+
+def find_file(path: str) -> Path:
+    """The file that ``path`` names. Raises :class:`UserError` where it is none."""
+    file = expand_path(path)
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder; name the file in it{_near(file / '*')}")
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file{_near(file)}")
+    return file
+
+
+def empty(file: Path) -> UserError:
+    return UserError(
+        f"{file}: the file is empty; it must hold a question a line, each a JSON object"
+    )
+
+
+def read_line(number: int, raw: bytes) -> Line:
+    """One line of a file, whatever is in it."""
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put in front
+    try:
+        text = raw.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        return Line(
+            number,
+            None,
+            f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start}",
+            raw.decode("utf-8", "replace"),
+        )
+    try:
+        data = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        return Line(number, None, f"no JSON: {error.msg} at column {error.colno}", text)
+    except UnicodeEncodeError:
+        return Line(
+            number,
+            None,
+            "holds half of a surrogate pair (a \\ud800 escape), which is no character",
+            text,
+        )
+    # a number of thousands of digits; brackets nested by the thousand
+    except (ValueError, RecursionError) as error:
+        return Line(number, None, f"JSON that cannot be read: {error}", text)
+    if not isinstance(data, dict):
+        return Line(
+            number,
+            None,
+            f'a JSON {type(data).__name__}, where an object like {{"id": ...}} was expected',
+            text,
+        )
+    return Line(number, data, "", text)
+
+
+def _near(file: Path) -> str:
+    """Names to offer for a file that is not there."""
+    if not file.parent.is_dir():
+        return f" (nor the folder {file.parent})"
+    names = sorted(p.name for p in file.parent.iterdir() if p.is_file())
+    near = (
+        difflib.get_close_matches(file.name, names, n=3, cutoff=0.5)
+        or [n for n in names if n.endswith(_DATA)][:5]
+    )
+    return f"; near it: {', '.join(near)}" if near else ""

@@ -1,0 +1,198 @@
+"""The rows that flow down the road, one schema each.
+
+A :class:`Question` is asked of the teacher, which answers with :class:`Completion` s; parsed and
+voted on they become one :class:`RationaleSet`. A :class:`StudentNegative` is what an older snapshot
+of the student wrote about a question. The Arrow schemas are what the files in a run folder hold: a
+stage reads and writes nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class Outcome(StrEnum):
+    """The one end of every input row; over a run the five counts add up to the rows that were
+    read.
+    """
+
+    ACCEPTED = "accepted"  # a strict plurality of the parsed completions agrees: there is a vote
+    NO_CONSENSUS = "no_consensus"  # parsed, but the best answer is tied
+    UNPARSED = "unparsed"  # no completion held an answer
+    # fewer than K completions came back after the retries; the next run asks again
+    FAILED = "failed"
+    REJECTED_INPUT = "rejected_input"  # the row could not be asked: see its reason
+
+
+class Role(StrEnum):
+    """What a completion is to the vote of its question."""
+
+    POSITIVE = "positive"  # agrees with the vote
+    NEGATIVE = "negative"  # parsed, and disagrees with it: the teacher's minority
+    ABSTAINED = "abstained"  # unparsed or cut off by the token limit: it has no vote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question as a task read it. ``id`` is the user's own and unique within its split."""
+
+    id: str
+    question: str
+    choices: tuple[str, ...] = ()
+    answer: str | None = None
+    rationale: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sample of the teacher, as it was returned (``text``) and as the task parsed it
+    (``rationale``, ``answer``).
+
+    ``thinking`` is what a reasoning model wrote before its answer, between its marks or in a field
+    of its own; it is no part of ``text``.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    tokens: int = 0
+    rationale: str = ""
+    answer: str | None = None
+    role: Role = Role.ABSTAINED
+    reason: str = ""
+    thinking: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RationaleSet:
+    """Everything one question was given: its K completions, the vote over them, and the row's
+    outcome with its reason.
+
+    ``id`` hashes the question and all that was asked of it, so it changes whenever the answer
+    could; ``question_id`` is the user's.
+    """
+
+    id: str
+    question_id: str
+    question: str
+    choices: tuple[str, ...] = ()
+    gold: str | None = None
+    completions: tuple[Completion, ...] = ()
+    outcome: Outcome
+    reason: str = ""
+    vote: str | None = None
+    vote_share: float = 0.0
+    attempts: int = 0
+
+    def row(self) -> dict:
+        """The row as plain Python values, in the order of :data:`RATIONALE_SET_SCHEMA`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentNegative:
+    """A rationale that snapshot ``snapshot`` of the student sampled for a question of round
+    ``round``.
+
+    ``right`` says whether its answer equals the label the student is trained on (None: it held no
+    answer, or there is no label).
+    """
+
+    question_id: str
+    round: int
+    snapshot: int
+    text: str
+    answer: str | None = None
+    right: bool | None = None
+    finish_reason: str = "stop"
+    tokens: int = 0
+
+
+class ScoredAs(StrEnum):
+    """What a scored rationale was to its question in a round of training."""
+
+    TEACHER_POSITIVE = "teacher_positive"  # agrees with the vote
+    TEACHER_MINORITY = "teacher_minority"  # the teacher's, and disagrees with it
+    STUDENT = "student"  # an older snapshot of the student wrote it
+    CORRUPTED = "corrupted"  # a positive with a wrong step
+    EVOLVED = "evolved"  # a positive for the same question with other numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRationale:
+    """A rationale with the score that a round of training gave it. ``right``: of a student's, as in
+    :class:`StudentNegative`.
+    """
+
+    question_id: str
+    question: str
+    scored_as: ScoredAs
+    text: str
+    score: float
+    right: bool | None = None
+
+
+COMPLETION_TYPE = pa.struct(
+    [
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("tokens", pa.int32()),
+        ("rationale", pa.string()),
+        ("answer", pa.string()),
+        ("role", pa.string()),
+        ("reason", pa.string()),
+        ("thinking", pa.string()),  # null in rows written before there was this column
+    ]
+)
+
+QUESTION_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("question", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("answer", pa.string()),
+        ("rationale", pa.string()),
+    ]
+)
+
+RATIONALE_SET_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("gold", pa.string()),
+        ("completions", pa.list_(COMPLETION_TYPE)),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("vote", pa.string()),
+        ("vote_share", pa.float64()),
+        ("attempts", pa.int32()),
+    ]
+)
+
+STUDENT_NEGATIVE_SCHEMA = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("round", pa.int32()),
+        ("snapshot", pa.int32()),
+        ("text", pa.string()),
+        ("answer", pa.string()),
+        ("right", pa.bool_()),
+        ("finish_reason", pa.string()),
+        ("tokens", pa.int32()),
+    ]
+)
+
+SCORED_RATIONALE_SCHEMA = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("scored_as", pa.string()),
+        ("text", pa.string()),
+        ("score", pa.float32()),
+        ("right", pa.bool_()),
+    ]
+)

@@ -1,0 +1,268 @@
+"""Where rows come from: JSON Lines, CSV, Parquet and Hugging Face data sets, each as numbered rows
+of plain values.
+
+A source can be read again from its start and holds no more than a block of rows at a time, so a
+million rows cost no memory here.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.exceptions import DatasetsError
+
+from qcrd_ray.data.json_lines import Line, expand_path, find_file, iter_json_lines
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import Split
+
+BLOCK = 1_000  # rows that are plain Python values at a time
+
+
+class Source(Protocol):
+    """Rows of one file or data set. ``name`` is what errors call it."""
+
+    name: str
+
+    def columns(self) -> list[str]:
+        """The columns that there are."""
+        ...
+
+    def rows(self, columns: Collection[str]) -> Iterator[Line]:
+        """All rows, bad ones with their reason. A source of columns reads ``columns`` alone."""
+        ...
+
+
+def open_source(split: Split) -> Source:
+    """The source that a split names; by a file's ending, and JSON Lines where that is no other.
+    Raises :class:`UserError`: none there.
+    """
+    if split.dataset is not None:
+        return HubSource(split)
+    file = find_file(split.path)
+    return {".csv": CsvSource, ".tsv": CsvSource, ".parquet": ParquetSource}.get(
+        file.suffix.lower(), JsonLinesSource
+    )(file, split.path)
+
+
+class JsonLinesSource:
+    """One JSON object a line, whose columns are whatever keys occur."""
+
+    def __init__(self, file: Path, name: str):
+        self.file, self.name = file, name
+
+    def columns(self) -> list[str]:
+        return present_columns(iter_json_lines(self.file))
+
+    def rows(self, columns: Collection[str]) -> Iterator[Line]:
+        return iter_json_lines(self.file)
+
+
+class CsvSource:
+    """Comma- or tab-separated values with a header; a quoted value may hold commas and line ends.
+    Rows are numbered by their first line.
+    """
+
+    def __init__(self, file: Path, name: str):
+        self.file, self.name = file, name
+        self._separator = "\t" if file.suffix.lower() == ".tsv" else ","
+
+    def columns(self) -> list[str]:
+        with self._open() as content:
+            try:
+                header = next(csv.reader(content, delimiter=self._separator), [])
+            except csv.Error as error:
+                raise UserError(f"{self.name}: its header cannot be read: {error}") from None
+        if not header:
+            raise UserError(
+                f"{self.name}: the file has no header; its first line must name the columns"
+            )
+        if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
+            raise UserError(f"{self.name}: the column {twice[0]!r} is named twice in the header")
+        return header
+
+    def rows(self, columns: Collection[str]) -> Iterator[Line]:
+        header = self.columns()
+        with self._open() as content:
+            reader = csv.reader(content, delimiter=self._separator)
+            next(reader)
+            while True:
+                number = reader.line_num + 1
+                try:
+                    cells = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:  # a quote that never closes
+                    yield Line(number, None, f"no CSV: {error}", "")
+                    continue
+                if cells:
+                    yield self._row(number, header, cells)
+
+    def _row(self, number: int, header: list[str], cells: list[str]) -> Line:
+        text = self._separator.join(cells)
+        # how the bytes that are no UTF-8 come through
+        if any("\udc80" <= character <= "\udcff" for character in text):
+            return Line(
+                number,
+                None,
+                "not UTF-8",
+                text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+            )
+        if len(cells) != len(header):
+            return Line(
+                number,
+                None,
+                f"{len(cells)} cells, where the header names {len(header)} columns",
+                text,
+            )
+        return Line(number, dict(zip(header, cells, strict=True)), "", text)
+
+    def _open(self):
+        return self.file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+class ParquetSource:
+    """A Parquet file; integers of a Hugging Face class label become their names."""
+
+    def __init__(self, file: Path, name: str):
+        self.file, self.name = file, name
+        try:
+            self._schema = pq.read_schema(file)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{name}: no Parquet file: {error}") from None
+
+    def columns(self) -> list[str]:
+        return self._schema.names
+
+    def rows(self, columns: Collection[str]) -> Iterator[Line]:
+        with pq.ParquetFile(self.file) as parquet:
+            batches = parquet.iter_batches(
+                BLOCK, columns=[column for column in self._schema.names if column in columns]
+            )
+            yield from numbered(batches, self._class_names())
+
+    def _class_names(self) -> dict[str, list[str]]:
+        if b"huggingface" not in (self._schema.metadata or {}):
+            return {}
+        import datasets
+
+        return class_names(datasets.Features.from_arrow_schema(self._schema))
+
+
+def present_columns(lines: Iterable[Line]) -> list[str]:
+    """All keys of the rows that could be read, in the order in which they first occur."""
+    return list(dict.fromkeys(key for line in lines for key in line.data or ()))
+
+
+def class_names(features: Any) -> dict[str, list[str]]:
+    """The names behind the integers of each class-label column of ``datasets.Features``."""
+    import datasets
+
+    return {
+        column: feature.names
+        for column, feature in features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+
+
+def numbered(
+    blocks: Iterable[pa.RecordBatch | pa.Table], classes: dict[str, list[str]]
+) -> Iterator[Line]:
+    """The rows of ``blocks``, numbered from 1; a class label of -1 is the hub's way of saying that
+    there is none.
+    """
+    number = 0
+    for block in blocks:
+        for row in block.to_pylist():
+            number += 1
+            for column, names in classes.items():
+                value = row.get(column)
+                if value is not None:
+                    row[column] = names[value] if 0 <= value < len(names) else None
+            yield Line(number, row, "", "")
+
+
+# MERGED tasks.hub: Hugging Face data sets: from the hub, from a folder of data files, or from one
+# that `save_to_disk` wrote. Never code from a data set.
+
+# what `save_to_disk` leaves of several splits, and of one
+_WRITTEN = ("dataset_dict.json", "state.json")
+
+
+class HubSource:
+    """A split of a data set, memory-mapped from the cache of `datasets`; integers of a class label
+    become their names.
+
+    Raises:
+        UserError: in making one: the data set, its configuration, split or revision cannot be had;
+            the hub's own words say why.
+    """
+
+    def __init__(self, split: Split):
+        self.name = " ".join(filter(None, (split.dataset, split.config, split.split)))
+        datasets.disable_progress_bars()  # one progress line: ours
+        try:
+            self._rows = _load(split)
+        except UserError:
+            raise
+        # the hub's errors are OSErrors
+        except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{self.name}: the data set cannot be loaded:"
+                f" {str(error).strip() or type(error).__name__}"
+            ) from error
+
+    def columns(self) -> list[str]:
+        return self._rows.column_names
+
+    def rows(self, columns: Collection[str]) -> Iterator[Line]:
+        wanted = self._rows.select_columns(
+            [column for column in self._rows.column_names if column in columns]
+        )
+        return numbered(wanted.with_format("arrow").iter(BLOCK), class_names(wanted.features))
+
+
+def _load(split: Split) -> datasets.Dataset:
+    folder = expand_path(split.dataset)
+    if folder.is_dir() and split.revision is not None:
+        raise UserError(
+            f"{split.dataset}: a folder has no revisions; leave `revision` out (it is"
+            f" {split.revision!r})"
+        )
+    if any((folder / name).is_file() for name in _WRITTEN) and not split.config:
+        return _of_folder(split, datasets.load_from_disk(str(folder)))
+    if not folder.is_dir() and (
+        split.dataset.startswith((".", "~", "/", "$")) or split.dataset.count("/") > 1
+    ):
+        raise UserError(
+            f"{split.dataset}: there is no such folder; give one, or a hub id (owner/name)"
+        )
+    name = str(folder) if folder.is_dir() else split.dataset
+    loaded = datasets.load_dataset(name, split.config, split=split.split, revision=split.revision)
+    if isinstance(loaded, datasets.DatasetDict):
+        raise UserError(
+            f"{split.dataset}: it has the splits {', '.join(loaded)}: say which with `split`"
+        )
+    return loaded
+
+
+def _of_folder(split: Split, loaded: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset:
+    if isinstance(loaded, datasets.Dataset):
+        if split.split is not None:
+            raise UserError(
+                f"{split.dataset}: the folder holds one split, so leave `split` out (it is"
+                f" {split.split!r})"
+            )
+        return loaded
+    names = split.split.split("+") if split.split else []
+    if not names or not set(names) <= set(loaded):
+        raise UserError(
+            f"{split.dataset}: it has the splits {', '.join(loaded)}: say which with `split`, not"
+            f" {split.split!r}"
+        )
+    return datasets.concatenate_datasets([loaded[name] for name in names])

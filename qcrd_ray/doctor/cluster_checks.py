@@ -1,0 +1,247 @@
+"""What `qcrd doctor` finds out about the cluster it is pointed at: memory, ports, and whether every
+node sees the run folder.
+
+Each check returns a line about what it found, or raises UserError with the mend. All need a
+connected Ray.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, RayError
+from ray.job_submission import JobSubmissionClient
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from transformers import AutoModel
+
+from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.errors import UserError
+from qcrd_ray.method.student import auto_class
+from qcrd_ray.models import pretrained as model_folder
+from qcrd_ray.recipe import Recipe, ServingRecipe, TrainRecipe
+from qcrd_ray.run.folder import resolve
+from qcrd_ray.training.job import judges, objectives_of
+
+GIB = 1 << 30
+STORE_BYTES = 256 << 20  # two of the blocks that Ray Data works in
+ANSWER_S = 120.0  # a node that has just joined unpacks the job's files first
+_SEEN_WITHIN_S = 5.0  # network file systems show a new file elsewhere after a moment
+
+
+def check_memory(recipe: Recipe) -> str:
+    """The object stores hold Ray Data's blocks, and the nodes what training keeps of its models.
+
+    Raises:
+        UserError: an object store is too small.
+        MissingResource: training on CPUs needs more memory than the nodes have.
+    """
+    for node in _live_nodes():
+        if (store := node["Resources"].get("object_store_memory", 0.0)) < STORE_BYTES:
+            raise UserError(
+                f"memory: the object store of {_name(node)} has {store / GIB:.2f} GiB, and Ray Data"
+                f" wants {STORE_BYTES / GIB:.2f}; give it more with `ray start"
+                " --object-store-memory` (and a container's /dev/shm as much)"
+            )
+    if recipe.student.model is None:
+        return "the object stores are large enough, and a student.scratch needs little"
+    student, encoder = count_parameters(recipe)
+    reference = student if any(objective.refers for objective in objectives_of(recipe)) else 0
+    need = training_bytes(
+        recipe.train,
+        student=student,
+        encoder=encoder,
+        reference=reference,
+        frozen=recipe.student.lora is not None,
+    )
+    if not recipe.train.worker.gpus:
+        what = "what training keeps in memory (student.model, train.workers, train.zero_stage)"
+        cluster.possible([{"memory": float(need)}] * recipe.train.workers, what=what)
+    return (
+        f"each training worker keeps {need / GIB:.2f} GiB of weights, gradients and optimizer"
+        f" states ({student:,} parameters)"
+        f" {'on its GPU' if recipe.train.worker.gpus else 'in memory'}, and activations besides"
+    )
+
+
+def count_parameters(recipe: Recipe) -> tuple[int, int]:
+    """Parameters of the recipe's student, and of its discriminator's encoder (0 where it has none),
+    from their configurations alone.
+    """
+    with torch.device("meta"):
+        student = _model(recipe.student.model, recipe.student.trust_remote_code)
+        if not any(judges(recipe, objective) for objective in objectives_of(recipe)):
+            return _size(student), 0
+        judge = _model(recipe.discriminator.model, False) if recipe.discriminator.model else student
+    return _size(student), _size(
+        judge.get_encoder() if judge.config.is_encoder_decoder else judge.base_model
+    )
+
+
+def training_bytes(
+    train: TrainRecipe, *, student: int, encoder: int, reference: int = 0, frozen: bool = False
+) -> int:
+    """What one worker keeps between two steps: AdamW has two float32 moments, bf16 a float32 copy
+    of the weights, and ZeRO shares out the optimizer's states (1), the gradients (2) and the
+    weights (3). The discriminator is float32 and whole on every worker, and so are the weights of a
+    reference. A ``frozen`` student has its weights alone; its adapters weigh little.
+    """
+    weights, gradients, states = (4, 4, 8) if train.precision == "fp32" else (2, 2, 12)
+    gradients, states = (0, 0) if frozen else (gradients, states)
+    shared = [
+        part
+        for stage, part in ((3, weights), (2, gradients), (1, states))
+        if train.zero_stage >= stage
+    ]
+    whole = weights + gradients + states - sum(shared)
+    return (
+        round(student * (whole + sum(shared) / train.workers)) + encoder * 16 + reference * weights
+    )
+
+
+def check_ports(recipe: Recipe) -> str:
+    """The job server answers this node, and the endpoint's port on the head is free or Ray Serve's
+    own.
+    """
+    url = ray._private.worker.get_dashboard_url()
+    if url:
+        try:
+            JobSubmissionClient(f"http://{url}")
+        except (ConnectionError, RuntimeError) as error:
+            raise UserError(
+                f"ports: the job server at {url} does not answer:"
+                f" {str(error).strip().splitlines()[0]}\nOpen that port between the nodes, or start"
+                " the head with --dashboard-host=0.0.0.0."
+            ) from error
+    jobs = (
+        f"the job server answers at {url}"
+        if url
+        else "this Ray has no job server (`ray start --head --include-dashboard=true`)"
+    )
+    return f"{jobs}; {_check_serve_port(recipe.serve)}"
+
+
+def check_shared_folder(recipe: Recipe) -> str:
+    """Every live node sees the run folder of this one: a file written here is read on each. Nodes
+    that join later are not asked.
+
+    Raises:
+        UserError: names the nodes that do not see it, or do not answer.
+    """
+    nodes = _live_nodes()
+    if len(nodes) == 1:
+        return "there is one node"
+    folder = resolve(recipe.run)
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    word = secrets.token_hex(8)
+    probe = nearest / f".seen-by-all-{word}"
+    try:
+        probe.write_text(word)
+        answers = _on(nodes, _sees, str(probe), word)
+    except OSError as error:
+        raise UserError(
+            f"run: cannot write in {nearest}: {error.strerror}; name a folder that you may write in"
+        ) from error
+    finally:
+        probe.unlink(missing_ok=True)
+    if blind := [node for node, sees in answers if not sees]:
+        raise UserError(
+            f"run: {nearest} is another folder on {', '.join(map(_name, blind))} than on the node"
+            " that runs this. Mount one storage under that path on every node (NFS, FSx,"
+            " Filestore), or name a folder that is shared with run (for a URI: with QCRD_WORK)"
+        )
+    return f"{nearest} is the same folder on all {len(answers)} live nodes"
+
+
+def _check_serve_port(serve: ServingRecipe) -> str:
+    try:
+        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+        return "Ray Serve runs already"
+    except ValueError:  # it does not
+        pass
+    head = [node for node in _live_nodes() if "node:__internal_head__" in node["Resources"]]
+    [(_, error)] = _on(head, _bind, serve.host, serve.port)
+    if error:
+        raise UserError(
+            f"serve.port: {serve.host}:{serve.port} is not free on {_name(head[0])} ({error}); give"
+            " another port"
+        )
+    return f"{serve.host}:{serve.port} is free on {_name(head[0])}"
+
+
+def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tuple[dict, Any]]:
+    """``function(*arguments)`` on each node, without taking anything of what it has: each node with
+    its answer. A node that has left meanwhile, as idle ones of an autoscaling cluster do, is left
+    out.
+    """
+    task = ray.remote(num_cpus=0)(function)
+    calls = [
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*arguments)
+        for node in nodes
+    ]
+    answers = []
+    for node, call in zip(nodes, calls, strict=True):
+        try:
+            answers.append((node, ray.get(call, timeout=ANSWER_S)))
+        except (GetTimeoutError, RayError) as error:
+            if node["NodeID"] not in {alive["NodeID"] for alive in _live_nodes()}:
+                continue
+            told = (
+                f"within {ANSWER_S:g} s"
+                if isinstance(error, GetTimeoutError)
+                else f"but with {str(error).splitlines()[0]}"
+            )
+            raise UserError(
+                f"cluster: node {_name(node)} does not answer {told}; look at it with `ray status`,"
+                " or take it out"
+            ) from error
+    return answers
+
+
+def _sees(path: str, word: str) -> bool:
+    deadline = time.monotonic() + _SEEN_WITHIN_S
+    while True:
+        try:
+            return Path(path).read_text() == word
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(0.2)
+
+
+def _bind(host: str, port: int) -> str:
+    """Why nobody can listen there; "" where somebody can."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
+def _live_nodes() -> list[dict]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _name(node: dict) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+def _model(name: str, trust_remote_code: bool) -> torch.nn.Module:
+    config = model_folder.read_config(name, trust_remote_code=trust_remote_code)
+    return (auto_class(config) or AutoModel).from_config(
+        config, trust_remote_code=trust_remote_code
+    )
+
+
+def _size(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

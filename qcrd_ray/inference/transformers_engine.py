@@ -1,0 +1,199 @@
+"""The engine on transformers, for students of both kinds: what samples negatives, validates and
+evaluates.
+
+It has its own decoding loop instead of ``generate``: what it samples for a prompt depends on
+(weights, seed, prompt, sample) alone, not on its neighbours, on the batch size, or on the global
+random state, which it leaves untouched. It is also 1.3 to 1.9 times as fast on small
+encoder-decoders: rows that have ended leave the batch, and a prompt is read once for its n samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from qcrd_ray.inference.base import Generated, encode
+from qcrd_ray.inference.decoding import begin
+from qcrd_ray.method.collation import pad_rows
+from qcrd_ray.models.pretrained import load_model
+
+# ended rows leave the batch once no more than this share of it is still being written
+KEEP_BELOW = 0.8
+
+
+class TransformersEngine:
+    """Greedy decoding and sampling for an encoder-decoder or a decoder-only model; also around a
+    live module that is being trained.
+
+    ``batch_size`` counts texts that are decoded together. Prompts are batched by length, the
+    longest first, and cut to
+    ``max_input_tokens`` (none: what the tokenizer states, if it does).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int = 64,
+        max_input_tokens: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.model, self.tokenizer, self.batch_size, self.trust_remote_code = (
+            model,
+            tokenizer,
+            batch_size,
+            trust_remote_code,
+        )
+        self.max_input_tokens = max_input_tokens
+        self.ends = torch.tensor(end_tokens(model.config, model.generation_config))
+
+    def load_weights(self, folder: str | Path) -> None:
+        """Copy the weights of ``folder`` into the module; device, precision and tokenizer stay."""
+        self.model.load_state_dict(
+            load_model(folder, trust_remote_code=self.trust_remote_code).state_dict()
+        )
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        n: int = 1,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        max_tokens: int,
+        seed: int = 0,
+    ) -> list[list[Generated]]:
+        """See :class:`qcrd_ray.inference.Engine`. Two equal prompts get equal samples; the n
+        samples of one prompt differ.
+        """
+        assert n >= 1 and temperature >= 0 and 0 < top_p <= 1 and max_tokens >= 1, (
+            n,
+            temperature,
+            top_p,
+            max_tokens,
+        )
+        if not prompts:
+            return []
+        encoded = encode(self.tokenizer, prompts, self.max_input_tokens)
+        longest_first = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
+        per_batch = max(1, self.batch_size // n)
+        results: list[list[Generated]] = [[] for _ in prompts]
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            for first in range(0, len(prompts), per_batch):
+                chosen = longest_first[first : first + per_batch]
+                noise = None
+                if temperature > 0:
+                    noise = np.stack(
+                        [
+                            _uniforms(seed, prompts[i], sample, max_tokens)
+                            for i in chosen
+                            for sample in range(n)
+                        ]
+                    )
+                texts = self._decode(
+                    [encoded[i] for i in chosen], n, temperature, top_p, max_tokens, noise
+                )
+                for row, i in enumerate(chosen):
+                    results[i] = texts[row * n : (row + 1) * n]
+        finally:
+            self.model.train(was_training)
+        return results
+
+    @torch.no_grad()  # not inference_mode: a live module's tensors must stay usable for training
+    def _decode(
+        self,
+        inputs: list[list[int]],
+        n: int,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        noise: np.ndarray | None,
+    ) -> list[Generated]:
+        """Decode n texts for each input. noise: uniform numbers in [0, 1), [inputs * n,
+        max_tokens]; none: greedy.
+        """
+        device = self.model.device
+        padded, mask = (
+            tensor.to(device) for tensor in pad_rows(inputs, self.tokenizer.pad_token_id or 0)
+        )
+        writing = begin(self.model, padded, mask, n=n)
+        # [rows] of the output that are still being written
+        alive = torch.arange(len(inputs) * n, device=device)
+        written = torch.zeros(len(alive), max_tokens, dtype=torch.long, device=device)
+        lengths = torch.full((len(alive),), max_tokens, device=device)
+        stopped = torch.zeros(len(alive), dtype=torch.bool, device=device)
+        uniforms = None if noise is None else torch.from_numpy(noise).to(device)
+        ends, token = self.ends.to(device), writing.start
+        for step in range(max_tokens):
+            # [rows, tokens]; without rows that pad the embedding matrix
+            logits = writing.step(token)[:, : len(self.tokenizer)].float()
+            if uniforms is None:
+                token = logits.argmax(-1, keepdim=True)
+            else:
+                token = sample(logits / temperature, top_p=top_p, uniforms=uniforms[alive, step])
+            written[alive, step] = token[:, 0]
+            ended = torch.isin(token[:, 0], ends) & ~stopped[alive]
+            lengths[alive[ended]] = step + 1
+            stopped[alive[ended]] = True
+            keep = (~stopped[alive]).nonzero()[:, 0]
+            if not len(keep):
+                break
+            # dropping ended rows copies the cache: wait until it pays
+            if len(keep) <= KEEP_BELOW * len(alive):
+                alive, token = alive[keep], token[keep]
+                writing.keep(keep)
+        rows = [
+            row[:length] for row, length in zip(written.tolist(), lengths.tolist(), strict=True)
+        ]
+        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        reasons = ("stop" if stop else "length" for stop in stopped.tolist())
+        return [
+            Generated(text.strip(), len(row), reason)
+            for text, row, reason in zip(texts, rows, reasons, strict=True)
+        ]
+
+
+def end_tokens(config: PretrainedConfig, generation: GenerationConfig) -> list[int]:
+    """The tokens that end a text: what the generation config says, else what the model's does."""
+    ends = generation.eos_token_id if generation.eos_token_id is not None else config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
+
+
+def sample(logits: torch.Tensor, *, top_p: float, uniforms: torch.Tensor) -> torch.Tensor:
+    """Draw one token a row by inverting the distribution function. logits [rows, tokens], uniforms
+    [rows] in [0, 1) -> [rows, 1].
+
+    ``top_p`` < 1 keeps the smallest set of most likely tokens whose probabilities reach it (nucleus
+    sampling, Holtzman et al. 2020).
+    """
+    probabilities = logits.double().softmax(-1)
+    if top_p < 1.0:
+        ordered, order = probabilities.sort(-1, descending=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0.0
+        probabilities = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
+    cumulative = probabilities.cumsum(-1)
+    drawn = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
+    return drawn.clamp_(max=logits.shape[-1] - 1)
+
+
+def _uniforms(seed: int, prompt: str, number: int, count: int) -> np.ndarray:
+    """The random numbers of one text, [count], a function of (seed, prompt, number of the sample)
+    alone.
+    """
+    digest = hashlib.blake2b(
+        f"{seed}\0{number}\0{prompt}".encode(errors="surrogatepass"), digest_size=16
+    ).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big"))).random(count)

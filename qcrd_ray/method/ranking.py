@@ -1,0 +1,71 @@
+"""What validation and evaluation count: accuracy with its interval, AUC, and the correlation of
+scores with length. Pure functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from statistics import NormalDist, correlation
+from typing import NamedTuple
+
+
+class Accuracy(NamedTuple):
+    """``low`` and ``high`` are the Wilson interval's ends."""
+
+    correct: int
+    total: int
+    accuracy: float
+    low: float
+    high: float
+
+
+def accuracy(correct: int, total: int, *, confidence: float = 0.95) -> Accuracy:
+    """A proportion with its Wilson score interval (E. B. Wilson, 1927), sound for small totals too.
+    ValueError: nothing was counted.
+    """
+    if not 0 <= correct <= total or total == 0:
+        raise ValueError(f"{correct} right of {total} is no proportion")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = correct / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    # at 0 and 1 rounding would leave the proportion outside
+    return Accuracy(correct, total, share, min(low, share), max(high, share))
+
+
+def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
+    """The chance that a random positive scores above a random negative, ties counting half. None:
+    one of them is empty.
+    """
+    if not positive or not negative:
+        return None
+    ranked = sorted([(score, True) for score in positive] + [(score, False) for score in negative])
+    rank_sum, start = 0.0, 0
+    while start < len(ranked):
+        end = start
+        while end < len(ranked) and ranked[end][0] == ranked[start][0]:
+            end += 1
+        rank_sum += (start + end + 1) / 2 * sum(is_positive for _, is_positive in ranked[start:end])
+        start = end
+    return (rank_sum - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative))
+
+
+def within_question_auc(
+    positive: Sequence[Sequence[float]], negative: Sequence[Sequence[float]]
+) -> float | None:
+    """The mean of each question's own AUC, over questions with both kinds: a judge of the
+    question's difficulty alone scores 0.5.
+    """
+    values = [value for value in map(auc, positive, negative) if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def length_correlation(scores: Sequence[float], lengths: Sequence[int]) -> float | None:
+    """Pearson's correlation of scores with lengths. None: fewer than two, or one of them is
+    constant.
+    """
+    if len(scores) < 2 or min(scores) == max(scores) or min(lengths) == max(lengths):
+        return None
+    return correlation(scores, lengths)

@@ -1,0 +1,143 @@
+"""Texts to token ids, with what was cut counted. Inputs and targets keep what ends them when they
+are cut.
+
+An encoder-decoder's tokenizer closes every text with EOS. A decoder-only student's tokenizer has a
+chat template instead: an input is the template around a user's message, a target what the assistant
+says, closed with EOS. The two are tokenised apart and never together, so
+the seam between them is the same in training and in generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from qcrd_ray.method.examples import Tokens
+
+_MARK = "QUESTION-0f6b"
+
+
+class Tokenised(NamedTuple):
+    """``rows`` in the texts' order; a blank text is an empty row. ``truncated``: how many were
+    cut.
+    """
+
+    rows: list[Tokens]
+    truncated: int
+
+
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int
+) -> Tokenised:
+    """Token ids of each target, at most ``max_tokens`` with the closing EOS, which is added where
+    the tokenizer adds none.
+
+    A text of nothing but white space gives (): as a target it must be refused, not trained on as a
+    bare EOS.
+    """
+    if not texts:
+        return Tokenised([], 0)
+    rows, truncated = [], 0
+    all_ids = tokenizer(list(texts), add_special_tokens=not tokenizer.chat_template, verbose=False)[
+        "input_ids"
+    ]
+    for text, ids in zip(texts, all_ids, strict=True):
+        if not text.strip():
+            rows.append(())
+            continue
+        body = ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+        truncated += len(body) >= max_tokens
+        rows.append((*body[: max_tokens - 1], tokenizer.eos_token_id))
+    return Tokenised(rows, truncated)
+
+
+def tokenise_inputs(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int
+) -> Tokenised:
+    """Token ids of each input: like a target, or in the tokenizer's chat template, of which a cut
+    takes nothing.
+
+    ValueError: the template does not show a message as it is, or leaves no room for one.
+    """
+    if not texts or not tokenizer.chat_template:
+        return tokenise(tokenizer, texts, max_tokens=max_tokens)
+    before, after = chat_frame(tokenizer)
+    rows = _plain_ids(tokenizer, [before + text + after for text in texts])
+    long = [i for i, row in enumerate(rows) if len(row) > max_tokens]
+    if long:
+        first, last, *bodies = _plain_ids(tokenizer, [before, after, *(texts[i] for i in long)])
+        room = max_tokens - len(first) - len(last)
+        if room < 1:
+            raise ValueError(
+                f"the tokenizer's chat template alone takes {max_tokens - room} tokens of the"
+                f" {max_tokens} that an input may have"
+            )
+        for i, body in zip(long, bodies, strict=True):
+            rows[i] = [*first, *body[:room], *last]
+    return Tokenised([tuple(row) for row in rows], len(long))
+
+
+def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What the tokenizer's chat template puts before a user's message, and after it up to where the
+    assistant begins to write.
+    """
+    shown = tokenizer.apply_chat_template(
+        [{"role": "user", "content": _MARK}], add_generation_prompt=True, tokenize=False
+    )
+    if shown.count(_MARK) != 1:
+        raise ValueError(
+            "the tokenizer's chat template does not show a user's message once and as it is"
+        )
+    before, _, after = shown.partition(_MARK)
+    return before, after
+
+
+def tokenise_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    rationales: Sequence[str],
+    *,
+    max_tokens: int,
+) -> Tokenised:
+    """(question, rationale) pairs for the discriminator, in the tokenizer's own form of a pair; the
+    longer side is cut first.
+
+    Where that form does not mark the end of a text, as with most decoder-only models, each of the
+    two is closed with EOS.
+    """
+    if not questions:
+        return Tokenised([], 0)
+    if not {tokenizer.eos_token_id, tokenizer.sep_token_id} & {*tokenizer("a", "b")["input_ids"]}:
+        return _closed_pairs(tokenizer, questions, rationales, max_tokens=max_tokens)
+    rows = tokenizer(list(questions), list(rationales), verbose=False)["input_ids"]
+    long = [i for i, row in enumerate(rows) if len(row) > max_tokens]
+    for i in long:
+        rows[i] = tokenizer(
+            questions[i], rationales[i], truncation="longest_first", max_length=max_tokens
+        )["input_ids"]
+    return Tokenised([tuple(row) for row in rows], len(long))
+
+
+def _closed_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    rationales: Sequence[str],
+    *,
+    max_tokens: int,
+) -> Tokenised:
+    end, room = tokenizer.eos_token_id, max_tokens - 2
+    rows, truncated = [], 0
+    for question, rationale in zip(
+        _plain_ids(tokenizer, questions), _plain_ids(tokenizer, rationales), strict=True
+    ):
+        truncated += len(question) + len(rationale) > room
+        of_question = min(len(question), max(room - len(rationale), (room + 1) // 2))
+        rows.append((*question[:of_question], end, *rationale[: room - of_question], end))
+    return Tokenised(rows, truncated)
+
+
+def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Without the special tokens that the tokenizer would put around each text by itself."""
+    return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]

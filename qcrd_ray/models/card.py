@@ -1,0 +1,237 @@
+"""The README.md of a student folder: how to use the student, what it was made from, how good it is,
+and what it is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from qcrd_ray import __version__
+from qcrd_ray.method.objectives import OBJECTIVES
+from qcrd_ray.recipe import Recipe, RecordedTeacher, Split, StudentRecipe
+from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.results import markdown_table
+
+USE = {
+    "encoder-decoder": (
+        """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+question = {question}
+for prefix in ({predict!r}, {explain!r}):  # the label alone, or the reasoning that ends in it
+    tokens = tokenizer(prefix + question, return_tensors="pt")
+    print(tokenizer.decode(model.generate(**tokens)[0], skip_special_tokens=True))"""
+    ),
+    "decoder-only": (
+        """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+question = {question}
+for prefix in ({predict!r}, {explain!r}):  # the label alone, or the reasoning that ends in it
+    message = [{{"role": "user", "content": prefix + question}}]
+    tokens = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    written = model.generate(**tokens)[0, tokens["input_ids"].shape[1] :]
+    print(tokenizer.decode(written, skip_special_tokens=True))"""
+    ),
+}
+
+CARD = """---
+library_name: transformers
+pipeline_tag: {pipeline}
+tags: [rationale-distillation, qcrd]
+---
+
+# {name}
+
+A small {architecture} model that answers questions of one kind ({kind}). It was distilled from a larger model's rationales by qcrd_ray
+{version} with the objective `{objective}`{paper}.
+
+## How to use it
+
+Nothing but transformers is needed. In this folder:
+
+```python
+{use}
+```
+
+The answer in an explanation follows the phrase `{closing}`. `task.json` says how questions are written and read, and `qcrd serve` on this
+folder serves it over HTTP.{module}{discriminator}
+
+## Results
+
+Share of right answers in percent, with Wilson's 95 % interval. What cannot be read as an answer counts as wrong. The checkpoint was
+chosen on the validation split; the test splits were used for nothing but this table.
+
+{table}
+{notes}
+## Data
+
+{data}
+
+## Settings
+
+| setting | value |
+| --- | --- |
+{settings}
+
+## Limits
+
+- It has learnt one kind of question. On any other it will answer all the same, and be wrong.
+- Its reasoning may be wrong where its answer is right, and the other way round: the table measures answers alone.
+- It inherits what its teacher got wrong or preferred; the vote removes only what the teacher itself disagreed about.
+- Inputs beyond {max_input_tokens} tokens are cut, answers end after {max_target_tokens}.
+
+## Licence
+
+This card grants none. The weights derive from the student's base, from the teacher's texts and from the training questions: the licences
+and terms of use of all three apply.
+"""
+
+
+def render_card(
+    recipe: Recipe, folder: RunFolder, *, results: Mapping, task: Mapping, discriminator: bool
+) -> str:
+    """The card's text. ``results`` are the evaluation's, ``task`` is the content of task.json."""
+    notes = "".join(f"\nNote: {note}.\n" for note in results.get("notes", ()))
+    module, own, _ = recipe.task.kind.partition(":")
+    return CARD.format(
+        name=recipe.name,
+        kind=recipe.task.kind,
+        architecture=task["architecture"],
+        pipeline=(
+            "text2text-generation"
+            if task["architecture"] == "encoder-decoder"
+            else "text-generation"
+        ),
+        version=__version__,
+        objective=recipe.objective.name,
+        paper=(
+            " (Quality-guided Contrastive Rationale Distillation, arXiv 2405.13014)"
+            if recipe.objective.name == "qcrd"
+            else ""
+        ),
+        use=use_it(task),
+        closing=recipe.task.closing,
+        module=(
+            f" Its kind of question is defined by the module `{module}`, which that needs."
+            if own
+            else ""
+        ),
+        discriminator=(
+            " `discriminator/` holds the model that scored rationales in training."
+            if discriminator
+            else ""
+        ),
+        table=markdown_table(results),
+        notes=notes,
+        data=_data(recipe, folder),
+        settings="\n".join(
+            f"| {name} | {value} |" for name, value in _settings(recipe, folder).items()
+        ),
+        max_input_tokens=recipe.student.max_input_tokens,
+        max_target_tokens=recipe.student.max_target_tokens,
+    )
+
+
+def use_it(task: Mapping) -> str:
+    """The lines of Python that ask a student, with the example of its task.json."""
+    return USE[task["architecture"]].format(
+        question=repr(task["example"]["input"]),
+        predict=task["predict_prefix"],
+        explain=task["explain_prefix"],
+    )
+
+
+def _data(recipe: Recipe, folder: RunFolder) -> str:
+    lines = [
+        f"- {name}: {_source(split, recipe.task.kind)}"
+        for name, split in recipe.data
+        if isinstance(split, Split)
+    ]
+    manifest = folder.rationales("train") / "manifest.json"
+    if manifest.exists():
+        counts = json.loads(manifest.read_text())
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts["outcomes"].items())
+        roles = ", ".join(f"{count} {role}" for role, count in counts["roles"].items())
+        lines.append(
+            f"- rationales: {counts['rows']} training questions ended as {outcomes}; their samples"
+            f" as {roles}"
+        )
+    return "\n".join(lines)
+
+
+def _source(split: Split, kind: str) -> str:
+    """Where a split is from, without the folders of the machine that it was read on."""
+    if split.origin is None:
+        return (
+            f"{split.generate} generated {kind} questions (kind {split.kind or 'seen'}, seed"
+            f" {split.seed})"
+        )
+    rows = f", rows {split.rows[0]} to {split.rows[1]}" if split.rows else ""
+    return f"`{split.origin}`{rows}" + (
+        f", shuffled with seed {split.shuffle}" if split.shuffle is not None else ""
+    )
+
+
+def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
+    train, objective, negatives = recipe.train, recipe.objective, recipe.negatives
+    teacher = (
+        "a recording"
+        if isinstance(recipe.teacher, RecordedTeacher)
+        else _model(recipe.teacher.model)
+    )
+    settings: dict[str, object] = {
+        "teacher": (
+            f"{teacher}, {recipe.sampling.k} samples a question at temperature"
+            f" {recipe.sampling.temperature:g}"
+        ),
+        "student base": _base(recipe.student),
+        "weights trained": (
+            f"adapters of rank {recipe.student.lora.rank}, merged" if recipe.student.lora else "all"
+        ),
+        "labels": objective.labels,
+        "rounds": f"{train.rounds} of {train.round.size} {train.round.unit}",
+        "batch size, learning rate": (
+            f"{train.batch_size}, {train.learning_rate:g} ({train.schedule})"
+        ),
+        "precision, seed": f"{train.precision}, {recipe.seed}",
+    }
+    if objective.name == "qcrd":
+        settings["alpha_pred, alpha_cl, beta, delta"] = ", ".join(
+            f"{value:g}"
+            for value in (objective.alpha_pred, objective.alpha_cl, objective.beta, objective.delta)
+        )
+        settings["selection, weights"] = f"{objective.selection}, {objective.weights}"
+    if OBJECTIVES[objective.name].contrasts:
+        settings["student negatives"] = (
+            f"lag {recipe.lag} rounds, temperature {negatives.temperature:g}"
+            if negatives.student
+            else "none"
+        )
+        if negatives.corrupted or negatives.evolved:
+            settings["negatives made of positives, a question"] = (
+                f"{negatives.corrupted} corrupted, {negatives.evolved} evolved"
+            )
+    result = json.loads((folder.training(objective.name) / "result.json").read_text())
+    settings["checkpoint"] = (
+        f"round {result['best_round']} of {result['rounds']}, the best on validation by"
+        f" {result['chosen_by']}"
+    )
+    return settings
+
+
+def _base(student: StudentRecipe) -> str:
+    return (
+        _model(student.model)
+        if student.model
+        else f"a random {student.scratch.kind} (`student.scratch`)"
+    )
+
+
+def _model(name: str) -> str:
+    """A hub id, or the last part of a folder's path."""
+    return (
+        f"`{Path(name).name if Path(name).is_absolute() or name.startswith(('.', '~')) else name}`"
+    )

@@ -1,0 +1,157 @@
+"""The files that a large file's answers are written to.
+
+<out>                  the answers, in the input's order; where it is, the work is done
+<out>.rejected.jsonl   the rows that could not be answered, with their line and reason; only where
+                       there are any
+<out>.parts/           while the work goes on: plan.json, and two such files for each finished part
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcrd_ray.data.json_lines import Line, empty, read_line
+from qcrd_ray.errors import UserError
+from qcrd_ray.run.files import write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Every row of the input that is not blank is in one of the two."""
+
+    answered: int
+    rejected: int
+
+
+class Output:
+    """The files of one output; making one touches nothing on the disk."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser().absolute()
+        self.rejected = self.path.with_name(
+            f"{self.path.name.removesuffix('.jsonl')}.rejected.jsonl"
+        )
+        self.parts = self.path.with_name(f"{self.path.name}.parts")
+        self.plan = self.parts / "plan.json"
+
+    def answers_of(self, number: int) -> Path:
+        """Written last: where it exists, the part is finished."""
+        return self.parts / f"{number:06d}.answers.jsonl"
+
+    def rejected_of(self, number: int) -> Path:
+        return self.parts / f"{number:06d}.rejected.jsonl"
+
+    def check_free(self) -> None:
+        """Nothing that is there is written over; what an earlier call has begun is gone on with.
+        Raises UserError.
+        """
+        if not self.path.parent.is_dir():
+            raise UserError(f"{self.path}: there is no folder {self.path.parent}")
+        for file in (self.path, *([] if self.plan.exists() else [self.rejected, self.parts])):
+            if file.exists():
+                raise UserError(
+                    f"{file} exists, and nothing is written over it: name another output, or move"
+                    " it away"
+                )
+
+    def begin(self, plan: dict) -> None:
+        """Begin, or go on with what was begun with the same plan. Raises UserError where it was
+        begun with another.
+        """
+        if not self.plan.exists():
+            write_text(self.plan, json.dumps(plan, indent=2) + "\n")
+            return
+        begun = json.loads(self.plan.read_text(encoding="utf-8"))
+        if changed := [key for key in plan if plan[key] != begun.get(key)]:
+            raise UserError(
+                f"{self.parts} was begun with another {' and another '.join(changed)}: call it as"
+                " it was begun, name another output, or delete that folder"
+            )
+
+    def join(self, parts: Sequence[Part]) -> Counts:
+        """The finished parts as two files; the answers last."""
+        joined_rejected, joined_answers = self.parts / "rejected", self.parts / "answers"
+        rejected = _concatenate([self.rejected_of(part.number) for part in parts], joined_rejected)
+        answered = _concatenate([self.answers_of(part.number) for part in parts], joined_answers)
+        rows = sum(part.rows for part in parts)
+        assert answered + rejected == rows, (
+            f"{answered} answered and {rejected} rejected are not the {rows} rows that were read"
+        )
+        if rejected:
+            joined_rejected.replace(self.rejected)
+        joined_answers.replace(self.path)
+        shutil.rmtree(self.parts)
+        return Counts(answered=answered, rejected=rejected)
+
+
+def _concatenate(files: Sequence[Path], target: Path) -> int:
+    """The number of lines."""
+    lines = 0
+    with target.open("wb") as joined:
+        for file in files:
+            content = file.read_bytes()
+            lines += content.count(b"\n")
+            joined.write(content)
+    return lines
+
+
+# MERGED serving.file_parts: A JSON Lines file in parts by byte range: each can be read, answered
+# and written alone, on any node that sees the file.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Bytes ``start`` up to ``end`` of a file: whole lines, of which ``rows`` are not blank. The
+    first is its line ``first_line``.
+    """
+
+    number: int
+    start: int
+    end: int
+    first_line: int
+    rows: int
+
+
+def cut(file: Path, *, rows: int) -> tuple[list[Part], str]:
+    """The parts of ``file``, of ``rows`` rows each, and the hash of its content; read once and
+    never held whole.
+
+    Raises:
+        UserError: there is nothing in it.
+    """
+    digest = hashlib.sha256()
+    parts: list[Part] = []
+    start = end = taken = 0
+    first_line = 1
+    with file.open("rb") as content:
+        for number, raw in enumerate(content, 1):
+            digest.update(raw)
+            end += len(raw)
+            taken += bool(raw.strip())
+            if taken == rows:
+                parts.append(
+                    Part(number=len(parts), start=start, end=end, first_line=first_line, rows=taken)
+                )
+                start, first_line, taken = end, number + 1, 0
+    if taken:
+        parts.append(
+            Part(number=len(parts), start=start, end=end, first_line=first_line, rows=taken)
+        )
+    if not parts:
+        raise empty(file)
+    return parts, digest.hexdigest()
+
+
+def read_part(file: Path, part: Part) -> Iterator[Line]:
+    """The lines of a part that are not blank."""
+    with file.open("rb") as content:
+        content.seek(part.start)
+        lines = content.read(part.end - part.start).split(b"\n")
+    for number, raw in enumerate(lines, part.first_line):
+        if raw.strip():
+            yield read_line(number, raw)

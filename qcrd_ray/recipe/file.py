@@ -1,0 +1,241 @@
+"""Recipes as YAML files: read with overrides, checked with errors that say where, and written out
+again.
+
+Every mistake is reported with its line, its dotted key and what was expected; all of a file's
+mistakes together. Environment variables
+are not filled in here: only the paths of ``data`` and of a recorded teacher are, when they are
+opened.
+
+A recipe may begin with ``extends: other.yaml``, a path from its own folder: it is then that recipe
+with its own keys laid over it, section by section. A list, a value or null replaces what stood
+there; so does a section of another ``source``. What is written out is one recipe.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe.validation_errors import Keys, explain, with_empty_sections
+
+# 1e-4: a number in YAML 1.2, a text to PyYAML
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe tags only: no Python objects."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what :class:`_Loader` reads back."""
+
+
+def _text(dumper: yaml.Dumper, text: str) -> yaml.Node:
+    """Quote the line ends of Unicode, which PyYAML writes as they are and reads back as blanks."""
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style='"' if re.search("[\x85\u2028\u2029]", text) else None
+    )
+
+
+_Dumper.add_representer(str, _text)
+for _yaml in (_Loader, _Dumper):
+    _yaml.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, over those that it extends, after overrides such as
+    ``train.rounds=4`` (the value is YAML).
+
+    Raises: :class:`UserError` naming file and line (or the override), the key, and what was
+    expected.
+    """
+    tree, where = _read_tree(Path(path))
+    for override in overrides:
+        _override(tree, where, override)
+    tree = with_empty_sections(tree)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(explain(error, tree, where, str(path))) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The whole recipe as YAML, defaults included; :func:`load_recipe` reads it back to the same
+    recipe.
+    """
+    return yaml.dump(
+        recipe.model_dump(mode="json", by_alias=True),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=120,
+    )
+
+
+def _read_tree(path: Path, extended_by: tuple[Path, ...] = ()) -> tuple[dict, Keys]:
+    """The keys of a file over those of the recipe that it extends, and where each of them
+    stands.
+    """
+    tree, where = _parse(_read(path), str(path))
+    if not isinstance(tree, dict):
+        raise UserError(
+            f"{path}: a recipe is a mapping of keys (name, run, task, data ...), not {_kind(tree)}"
+        )
+    if "extends" not in tree:
+        return tree, where
+    extended, place = tree.pop("extends"), where.pop(("extends",))
+    if not isinstance(extended, str) or not extended.strip():
+        raise UserError(
+            f"{place}: extends: expected the path of a recipe, from the folder of this one, not"
+            f" {_kind(extended)}"
+        )
+    other, chain = path.parent / Path(extended).expanduser(), (*extended_by, path)
+    if other.resolve() in [each.resolve() for each in chain]:
+        raise UserError(
+            f"{place}: extends: {' -> '.join(each.name for each in (*chain, other))} goes in a"
+            " circle"
+        )
+    if not other.is_file():
+        raise UserError(f"{place}: extends: there is no recipe {other}")
+    base, base_where = _read_tree(other, chain)
+    return _laid_over(base, base_where, tree, where), base_where
+
+
+def _laid_over(base: dict, base_where: Keys, tree: dict, where: Keys, path: tuple = ()) -> dict:
+    """``base`` with the keys of ``tree`` over it, section by section; their places go to
+    ``base_where``, which is changed in place.
+    """
+    merged = dict(base)  # two keys of a YAML file may be one object
+    for key, value in tree.items():
+        at, below = (*path, key), base.get(key)
+        if (
+            isinstance(value, dict)
+            and isinstance(below, dict)
+            and value.get("source") in (None, below.get("source"))
+        ):
+            merged[key] = _laid_over(below, base_where, value, where, at)
+            inner = (at,)
+        else:
+            merged[key] = value
+            for old in [each for each in base_where if each[: len(at)] == at]:
+                del base_where[old]
+            inner = [each for each in where if each[: len(at)] == at]
+        base_where.update({each: where[each] for each in inner if each in where})
+    return merged
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        what = (
+            "is a folder, not a recipe"
+            if path.is_dir()
+            else "there is no such recipe; `qcrd init` writes one to start from"
+        )
+        raise UserError(f"{path}: {what}")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not UTF-8: byte 0x{error.object[error.start]:02x} at position {error.start}"
+        ) from None
+    if not text.strip():
+        raise UserError(f"{path}: the recipe is empty; `qcrd init` writes one to start from")
+    return text
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{"train": {"rounds": 4}} -> {"train.rounds": 4}."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    return {
+        key: value
+        for name, branch in tree.items()
+        for key, value in flatten(branch, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def within(key: str, parts: Sequence[str]) -> bool:
+    """Whether a dotted key of a recipe is one of ``parts``, or lies under one: train.rounds is
+    within train.
+    """
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def _parse(text: str, name: str) -> tuple[Any, Keys]:
+    """The YAML document as plain values, and where each of its keys stands ("file:line" by
+    path).
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        where: Keys = {}
+        if node is not None:
+            _locate(node, (), name, where, set())
+        return (None if node is None else loader.construct_document(node)), where
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise UserError(
+            f"{name}:{mark.line + 1}: not YAML that a recipe may hold: {error.problem}"
+        ) from None
+    except (yaml.YAMLError, ValueError) as error:  # a control character; a date like 2024-13-45
+        raise UserError(f"{name}: not YAML that a recipe may hold: {error}") from None
+    finally:
+        loader.dispose()
+
+
+def _locate(node: yaml.Node, path: tuple, name: str, where: Keys, above: set[int]) -> None:
+    """Note the line of every key below ``node``, and refuse a key that is given twice or a node
+    that holds itself.
+    """
+    if id(node) in above:
+        raise UserError(
+            f"{name}:{node.start_mark.line + 1}: {'.'.join(map(str, path))} holds itself"
+        )
+    above = above | {id(node)}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = f"{name}:{key.start_mark.line + 1}"
+            at = (*path, key.value if isinstance(key, yaml.ScalarNode) else str(key.value))
+            if at in where:
+                raise UserError(
+                    f"{here}: {'.'.join(map(str, at))} is given twice, first at {where[at]};"
+                    " keep one"
+                )
+            where[at] = here
+            _locate(value, at, name, where, above)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            where[(*path, index)] = f"{name}:{item.start_mark.line + 1}"
+            _locate(item, (*path, index), name, where, above)
+
+
+def _override(tree: dict, where: Keys, override: str) -> None:
+    """Set one dotted key of the tree, which is changed in place."""
+    key, equals, value = override.partition("=")
+    path = tuple(key.strip().split("."))
+    name = f"--set {override}"
+    if not equals or not all(path):
+        raise UserError(f"{name}: expected key=value, e.g. --set train.rounds=4")
+    parsed, _ = _parse(value, name)
+    for depth, part in enumerate(path[:-1], 1):
+        if tree.get(part) is None:
+            tree[part] = {}
+        tree = tree[part]
+        if not isinstance(tree, dict):
+            raise UserError(f"{name}: {'.'.join(path[:depth])} holds {_kind(tree)}, not keys")
+        where.setdefault(path[:depth], name)
+    tree[path[-1]] = parsed
+    for old in [at for at in where if at[: len(path)] == path]:
+        del where[old]
+    where[path] = name
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else "a list" if isinstance(value, list) else f"{value!r}"

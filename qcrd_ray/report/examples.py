@@ -1,0 +1,193 @@
+"""Examples to read: rationales at both ends of the discriminator's scale, and questions on which
+student and baseline differ.
+
+Chosen by score or drawn with the run's seed, so that a report made again shows the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from qcrd_ray.data.records import ScoredAs, ScoredRationale
+from qcrd_ray.method.batching import keyed_random
+from qcrd_ray.report.accuracy import Answer, Measured
+from qcrd_ray.report.html import Markup, join, missing, pair, section, tag, verdict
+from qcrd_ray.report.learning import Training
+from qcrd_ray.run.folder import RunFolder
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A question that one of two models got right, with both answers."""
+
+    split: str
+    question_id: str
+    question: str
+    first: Answer
+    second: Answer
+
+
+def extremes(training: Training) -> tuple[int, list[ScoredRationale], list[ScoredRationale]] | None:
+    """(round from 1, best scored, worst scored) of the last round that kept scores, no question
+    twice on one side; None: none did.
+    """
+    if not training.scores:
+        return None
+    last = max(training.scores)
+    ranked = sorted(
+        training.scores[last], key=lambda scored: (-scored.score, scored.question_id, scored.text)
+    )
+    return last + 1, _first_of_each(ranked), _first_of_each(ranked[::-1])
+
+
+def differences(
+    folder: RunFolder,
+    measured: Measured,
+    *,
+    first: tuple[str, str],
+    second: tuple[str, str],
+    seed: int,
+) -> tuple[list[Difference], list[Difference]]:
+    """Up to :data:`SHOWN` questions that ``first`` gets and ``second`` does not, and as many the
+    other way round, over all splits.
+    """
+    only_first, only_second = [], []
+    for split in measured.splits:
+        one, other = (
+            measured.answers.get((*first, split), {}),
+            measured.answers.get((*second, split), {}),
+        )
+        texts = _questions(folder, split)
+        for id in one.keys() & other.keys():
+            if one[id].right != other[id].right:
+                found = Difference(
+                    split=split,
+                    question_id=id,
+                    question=texts.get(id, ""),
+                    first=one[id],
+                    second=other[id],
+                )
+                (only_first if one[id].right else only_second).append(found)
+    return _draw(only_first, seed), _draw(only_second, seed)
+
+
+def _first_of_each(ranked: list[ScoredRationale]) -> list[ScoredRationale]:
+    """The first rationale of each question, of the first few questions."""
+    kept: dict[str, ScoredRationale] = {}
+    for scored in ranked:
+        if len(kept) == SHOWN:
+            break
+        kept.setdefault(scored.question_id, scored)
+    return list(kept.values())
+
+
+def _draw(found: list[Difference], seed: int) -> list[Difference]:
+    ordered = sorted(found, key=lambda each: (each.split, each.question_id))
+    return keyed_random(seed, "report examples").sample(ordered, min(SHOWN, len(ordered)))
+
+
+def _questions(folder: RunFolder, split: str) -> dict[str, str]:
+    """Question texts by id, with the choices in a line of their own."""
+    path = folder.questions(split)
+    if not path.exists():
+        return {}
+    rows = pq.read_table(path, columns=["id", "question", "choices"]).to_pylist()
+    return {
+        row["id"]: "\n".join(
+            [row["question"], *([" | ".join(row["choices"])] if row["choices"] else [])]
+        )
+        for row in rows
+    }
+
+
+# MERGED report.sections.examples: Examples to read. Everything here was written by users and
+# models, and is shown as text.
+
+_WHO = {
+    ScoredAs.TEACHER_POSITIVE: "teacher, agrees with the vote",
+    ScoredAs.TEACHER_MINORITY: "teacher, disagrees with the vote",
+    ScoredAs.STUDENT: "an older student",
+    ScoredAs.CORRUPTED: "the teacher, with a wrong step made",
+    ScoredAs.EVOLVED: "the teacher, with other numbers put in",
+}
+
+
+def examples_section(
+    scored: tuple[int, list[ScoredRationale], list[ScoredRationale]] | None,
+    differing: tuple[str, str, list[Difference], list[Difference]] | None,
+) -> Markup:
+    """``differing``: two models, the questions that the first gets and the second does not, and the
+    reverse; None: no baseline.
+    """
+    parts = []
+    if scored is None:
+        parts.append(
+            missing(
+                "No single scores were kept, so there are no best and worst rationales to show."
+            )
+        )
+    else:
+        round, best, worst = scored
+        parts.append(
+            pair(
+                _ranked(f"Best scored rationales, round {round}", best),
+                _ranked(f"Worst scored rationales, round {round}", worst),
+            )
+        )
+    if differing is None:
+        parts.append(
+            missing(
+                "No baseline has been measured beside the student, so there is nothing to hold"
+                " against it."
+            )
+        )
+    else:
+        first, second, only_first, only_second = differing
+        left = _differing(f"{first}: right, {second}: wrong", only_first, (first, second))
+        right = _differing(f"{second}: right, {first}: wrong", only_second, (first, second))
+        parts.append(pair(left, right))
+    return section("examples", "Examples", *parts)
+
+
+def _ranked(title: str, scored: Sequence[ScoredRationale]) -> Markup:
+    return tag("div", tag("h3", title), *(_scored(each) for each in scored))
+
+
+def _scored(each: ScoredRationale) -> Markup:
+    head = tag(
+        "p",
+        tag("span", f"s = {each.score:.3f}", class_="badge"),
+        verdict(each.right),
+        tag("span", _WHO[each.scored_as], class_="muted"),
+    )
+    return tag(
+        "div", head, tag("p", each.question), tag("p", each.text, class_="said"), class_="card"
+    )
+
+
+def _differing(title: str, found: Sequence[Difference], names: tuple[str, str]) -> Markup:
+    cards = [
+        tag(
+            "div",
+            tag("p", each.question),
+            tag("p", f"{each.split}; the answer is {each.first.gold}", class_="muted"),
+            _answer(names[0], each.first),
+            _answer(names[1], each.second),
+            class_="card",
+        )
+        for each in found
+    ]
+    return tag("div", tag("h3", title), *(cards or [tag("p", "No such question.", class_="muted")]))
+
+
+def _answer(who: str, answer: Answer) -> Markup:
+    said = answer.text if answer.text is not None else answer.answer or ""
+    return join(
+        tag("p", verdict(answer.right), tag("span", who, class_="muted")),
+        tag("p", said, class_="said"),
+    )

@@ -1,0 +1,146 @@
+"""One progress line for a whole run: stage, share done, rate and time left. On the driver only.
+
+A terminal sees a bar that redraws itself; a log file (a submitted job, a pipe) sees a plain line
+every few seconds, so that neither is flooded and both always show how far the run is.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+# (done, total, note); a stage calls it on the driver as often as it likes
+Report = Callable[[int, int, str], None]
+
+console = Console(stderr=True)
+
+
+def silent(done: int, total: int, note: str = "") -> None:
+    """The Report of a stage that is run without anybody watching."""
+
+
+class Stages:
+    """Shows one stage after another, and remembers how long each took (``seconds``)."""
+
+    def __init__(self, *, every_s: float = 10.0):
+        self.seconds: dict[str, float] = {}
+        self._every_s = every_s
+
+    @contextmanager
+    def stage(self, name: str):
+        """`with stages.stage("rationales") as report:` -- report(done, total, note) moves the
+        line.
+        """
+        start = time.monotonic()
+        show = self._bar(name) if console.is_terminal else self._lines(name)
+        with show as report:
+            yield report
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+    @contextmanager
+    def _bar(self, name: str):
+        columns = (
+            TextColumn("[bold]{task.description:<11}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[pace]}"),
+            TextColumn("[dim]{task.fields[note]}"),
+        )
+        pace = Pace()
+        with Progress(*columns, console=console, refresh_per_second=4) as progress:
+            task = progress.add_task(name, total=None, note="starting", pace="")
+
+            def report(done: int, total: int, note: str = "") -> None:
+                pace.see(done, total, time.monotonic())
+                progress.update(
+                    task, completed=done, total=total or None, note=note, pace=pace.text()
+                )
+
+            yield report
+
+    @contextmanager
+    def _lines(self, name: str):
+        start = time.monotonic()
+        last = [float("-inf"), ""]
+        pace = Pace()
+
+        def report(done: int, total: int, note: str = "") -> None:
+            now = time.monotonic()
+            pace.see(done, total, now)
+            if now - last[0] < self._every_s and not 0 < total <= done:
+                return
+            line = plain_line(name, done, total, now - start, pace.text(), note)
+            if line != last[1]:
+                print(line, file=sys.stderr, flush=True)
+                last[:] = [now, line]
+
+        report(0, 0, "starting")
+        yield report
+
+
+class Pace:
+    """How fast a stage goes. It counts from the first work done while somebody looks: neither what
+    an earlier run had finished, nor the time that models and workers take to start, says how fast
+    the rest will go.
+    """
+
+    def __init__(self):
+        self._total, self._done, self._now = 0, 0, 0.0
+        self._from: tuple[int, float] | None = None  # done, and when
+
+    def see(self, done: int, total: int, now: float) -> None:
+        """Take in a report. Another total, or less done than before, is another piece of work."""
+        if total != self._total or done < self._done:
+            self._from = None
+        elif self._from is None and done > self._done:
+            self._from = (done, now)
+        self._total, self._done, self._now = total, done, now
+
+    @property
+    def rate(self) -> float | None:
+        """Per second; None where it is not known yet."""
+        if self._from is None or self._done == self._from[0]:
+            return None
+        return (self._done - self._from[0]) / (self._now - self._from[1])
+
+    def text(self) -> str:
+        """ "3.3/s eta 1:30", or "" where nothing can be said."""
+        if self.rate is None:
+            return ""
+        left = self._total - self._done
+        return (
+            f"{rate_text(self.rate)} eta {clock(left / self.rate)}"
+            if left
+            else rate_text(self.rate)
+        )
+
+
+def rate_text(per_second: float) -> str:
+    """33/s, 3.3/s, 12/min, 5.0/h: the unit in which the number is easy to read."""
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        if per_second * seconds >= 1 or unit == "h":
+            break
+    count = per_second * seconds
+    return f"{count:,.0f}/{unit}" if count >= 10 else f"{count:.1f}/{unit}"
+
+
+def plain_line(name: str, done: int, total: int, elapsed: float, pace: str, note: str) -> str:
+    """One line of a log: "qcrd 120/400 30% 0:41 2.9/s eta 1:36 round 4"."""
+    parts = [f"{name:<11}"]
+    if total:
+        parts.append(f"{done}/{total} {100 * done // total}%")
+    parts.append(clock(elapsed))
+    return " ".join(part for part in (*parts, pace, note) if part).rstrip()
+
+
+def clock(seconds: float) -> str:
+    """95 -> "1:35", 3725 -> "1:02:05"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

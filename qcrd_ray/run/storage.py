@@ -1,0 +1,339 @@
+"""A run folder on object storage. Arrow, safetensors and DeepSpeed map, append to and rename files,
+which object stores cannot: so the stages work in a folder on a disk, and what the URI holds is kept
+in step with it.
+
+Opening fetches what is there; pushes follow every stage, every minute meanwhile, and the end, also
+after an error. A push sends changed files in the order in which they were written and JSON files
+last, since every stage writes its manifest or result last: half a push never looks like a finished
+stage. Whoever opens a URI leaves a new token there. By it a later run on the same machine knows
+that nobody else worked on the URI meanwhile, and keeps its own folder, and a run that was overtaken
+stops instead of mixing its files in.
+
+What starts with a dot is no part of a run folder (half-written files have such names) and is not
+mirrored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from qcrd_ray.errors import UserError
+
+PUSH_EVERY_S = 60.0
+WORK = "QCRD_WORK"
+TOKEN = ".token"  # at the URI: who opened it last
+# in the work folder: the token, and the size and time of each file as it was last pushed
+STATE = ".mirror.json"
+# stores in which a file appears when all of it has arrived
+_WHOLE_OR_NOTHING = ("s3", "gcs", "abfs")
+_SECRETS = ("key", "token", "secret", "password")
+
+Stamp = tuple[int, int]  # bytes, modification time in ns
+
+log = logging.getLogger(__name__)
+
+
+def is_uri(run: str) -> bool:
+    return "://" in run
+
+
+def shown(uri: str) -> str:
+    """The URI without what only the store's client needs."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+def without_credentials(text: str) -> str:
+    """A text without the user, password and query of the URIs in it, for what is handed round."""
+    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", re.sub(r"://[^/@\s]*@", "://", text))
+
+
+def work_folder(uri: str) -> Path:
+    """Where the run folder of a URI lies on a disk: below $QCRD_WORK, which several nodes must see
+    under one path, or the user's cache.
+    """
+    base = Path(os.environ.get(WORK) or "~/.cache/qcrd_ray").expanduser().absolute()
+    return base / hashlib.sha256(shown(uri).rstrip("/").encode()).hexdigest()[:16]
+
+
+class Overtaken(UserError):
+    """Another run has opened the URI."""
+
+
+class Mirror:
+    """A URI and the folder that is kept in step with it. Making one opens no connection but for
+    finding an S3 bucket's region.
+
+    Raises:
+        UserError: in every method: the store is unknown, out of reach, or refuses; or another run
+            has taken the URI over.
+    """
+
+    def __init__(self, uri: str, folder: Path):
+        self.name = shown(uri)
+        self._uri = uri
+        self.folder = folder
+        parts = urlsplit(uri)
+        if parts.username is not None or any(
+            word in name.lower() for name, _ in parse_qsl(parts.query) for word in _SECRETS
+        ):
+            raise UserError(
+                f"run: {self.name} is given with a key, which would be written into the run folder;"
+                " give it by the environment"
+            )
+        with self._telling("open"):
+            self._store, path = fs.FileSystem.from_uri(uri)
+        self._path = path.rstrip("/")
+        self._token: str | None = None
+        self._pushed: dict[str, Stamp] = {}
+        self._pushing = threading.Lock()
+
+    def check(self) -> None:
+        """The store answers and, where that leaves no folder behind, can be written."""
+        self.read("recipe.yaml")
+        if self._store.type_name in _WHOLE_OR_NOTHING:
+            probe = f".writable-{uuid.uuid4().hex}"
+            self._write(probe, b"")
+            self._delete(probe)
+
+    def listing(self) -> list[str]:
+        """Relative names of the files at the URI."""
+        with self._telling("list"):
+            found = self._store.get_file_info(
+                fs.FileSelector(self._path, recursive=True, allow_not_found=True)
+            )
+        names = (
+            info.path.removeprefix(self._path).lstrip("/")
+            for info in found
+            if info.type == fs.FileType.File
+        )
+        return sorted(name for name in names if not _hidden(name))
+
+    def read(self, name: str) -> bytes | None:
+        """A small file at the URI, None where there is none."""
+        with self._telling("read"):
+            try:
+                with self._store.open_input_stream(f"{self._path}/{name}") as stream:
+                    return stream.read()
+            except FileNotFoundError:
+                return None
+
+    def open(self) -> None:
+        """Make the work folder what the URI holds, and take the URI over.
+
+        A work folder that this URI has not left behind is kept: it is what a run on this machine
+        had not pushed when it was killed.
+        """
+        state = self._read_state()
+        there = self.read(TOKEN)
+        if there is None or there.decode() != state["token"]:
+            self._fetch()
+        else:
+            # By the store's own list, as a push that was cut short noted nothing: what it sent is
+            # sent, or deleted, again.
+            self._pushed = {
+                name: tuple(state["pushed"].get(name, (-1, -1))) for name in self.listing()
+            }
+        self._token = uuid.uuid4().hex
+        self._write(TOKEN, self._token.encode())
+        self._write_state()
+
+    def push(self) -> None:
+        """Bring the URI into step with the folder."""
+        with self._pushing:
+            if (there := self.read(TOKEN)) is None or there.decode() != self._token:
+                raise Overtaken(
+                    f"run: another run has opened {self.name} since; this one leaves it alone. Its"
+                    f" files lie in {self.folder}"
+                )
+            files = _stamps(self.folder)
+            gone = self._pushed.keys() - files.keys()
+            for name in filter(_is_json, gone):  # before anything that they speak of changes
+                self._delete(name)
+            changed = [name for name, stamp in files.items() if self._pushed.get(name) != stamp]
+            for name in sorted(changed, key=lambda name: (_is_json(name), files[name][1])):
+                self._upload(name, files[name])
+            for name in itertools.filterfalse(_is_json, gone):
+                self._delete(name)
+            self._write_state()
+
+    @contextmanager
+    def in_step(self, *, every_s: float = PUSH_EVERY_S) -> Iterator[None]:
+        """Push every ``every_s`` seconds while the block runs, and at its end, also where it
+        raises.
+        """
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(every_s):
+                self._push_or_warn()
+
+        watcher = threading.Thread(target=watch, name="mirror", daemon=True)
+        watcher.start()
+        try:
+            yield
+        except BaseException:
+            over.set()
+            watcher.join()
+            self._push_or_warn()  # whatever comes of it, the block's own error is the one to tell
+            raise
+        over.set()
+        watcher.join()
+        self.push()
+
+    def try_push(self) -> None:
+        """:meth:`push`, but for a store that is out of reach for now: a later push makes up for it.
+        Raises Overtaken.
+        """
+        try:
+            self.push()
+        except Overtaken:
+            raise
+        except UserError as error:
+            log.warning("%s; trying again later", error)
+
+    def _push_or_warn(self) -> None:
+        try:
+            self.push()
+        except UserError as error:
+            log.warning("%s", error)
+
+    def _fetch(self) -> None:
+        if (
+            self.folder.exists()
+            and any(self.folder.iterdir())
+            and not (self.folder / STATE).exists()
+        ):
+            raise UserError(
+                f"run: {self.folder}, the work folder of {self.name}, holds something else; name"
+                f" another place with ${WORK}"
+            )
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True)
+        self._pushed = {}
+        self._write_state()  # without a token: a fetch that is cut short is begun again
+        for name in self.listing():
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with self._telling("read"):
+                fs.copy_files(
+                    f"{self._path}/{name}",
+                    str(file),
+                    source_filesystem=self._store,
+                    destination_filesystem=fs.LocalFileSystem(),
+                )
+        self._pushed = _stamps(self.folder)
+
+    def _upload(self, name: str, stamp: Stamp) -> None:
+        """Send a file. JSON that has changed since it was listed waits for the next push: it may
+        speak of files that are not there yet.
+        """
+        source = self.folder / name
+        try:
+            if _is_json(name):
+                content = source.read_bytes()
+                if _stamp(source) != stamp:
+                    return
+                self._write(name, content)
+            else:
+                local = fs.LocalFileSystem()
+                self._put(
+                    name, lambda landing: fs.copy_files(str(source), landing, local, self._store)
+                )
+        except (FileNotFoundError, UserError):
+            if source.exists():
+                raise
+            return  # gone since it was listed: the next push deletes it
+        self._pushed[name] = stamp
+
+    def _write(self, name: str, content: bytes) -> None:
+        def send(landing: str) -> None:
+            with self._store.open_output_stream(landing) as stream:
+                stream.write(content)
+
+        self._put(name, send)
+
+    def _put(self, name: str, send: Callable[[str], None]) -> None:
+        """``send`` to a place from which the file appears whole: stores with folders get it under
+        another name first.
+        """
+        target = f"{self._path}/{name}"
+        with self._telling("write"):
+            if self._store.type_name in _WHOLE_OR_NOTHING:
+                send(target)
+                return
+            parent, _, last = target.rpartition("/")
+            self._store.create_dir(parent, recursive=True)
+            send(f"{parent}/.{last}.part")
+            self._store.move(f"{parent}/.{last}.part", target)
+
+    def _delete(self, name: str) -> None:
+        with self._telling("delete in"):
+            try:
+                self._store.delete_file(f"{self._path}/{name}")
+            except FileNotFoundError:
+                log.debug("%s is gone from %s already", name, self.name)
+        self._pushed.pop(name, None)
+
+    def _read_state(self) -> dict:
+        file = self.folder / STATE
+        return json.loads(file.read_text()) if file.exists() else {"token": None, "pushed": {}}
+
+    def _write_state(self) -> None:
+        temporary = self.folder / f"{STATE}.new"
+        temporary.write_text(json.dumps({"token": self._token, "pushed": self._pushed}))
+        temporary.replace(self.folder / STATE)
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """The store's errors are the user's to mend: credentials, a bucket's name, the network."""
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            told = " ".join(str(error).replace(self._uri, self.name).split())[:400]
+            raise UserError(f"run: cannot {what} {self.name}: {told}") from error
+
+
+def _stamps(folder: Path) -> dict[str, Stamp]:
+    stamps = {}
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(root) / name
+            # A file may be deleted, or renamed, while we look.
+            with suppress(FileNotFoundError):
+                if not name.startswith("."):
+                    stamps[path.relative_to(folder).as_posix()] = _stamp(path)
+    return stamps
+
+
+def _stamp(path: Path) -> Stamp:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _is_json(name: str) -> bool:
+    """Manifests and results are JSON: what they say of other files must be true wherever they
+    stand.
+    """
+    return name.endswith(".json")
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))

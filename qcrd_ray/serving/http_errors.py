@@ -1,0 +1,142 @@
+"""How the endpoint says no: one form for all routes, which is also the one that OpenAI's clients
+read.
+
+    {"error": {"message": ..., "type": ..., "param": ..., "code": ..., "details": [{"where": ...,
+    "expected": ...}]}}
+
+The message says what was expected. What was sent is never echoed: it may hold what no answer can
+carry.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger("ray.serve")
+
+_TYPES = {
+    401: "authentication_error",
+    500: "server_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+RETRY_AFTER_S = 1
+
+
+class Detail(BaseModel):
+    """One thing that was wrong."""
+
+    where: str
+    expected: str
+
+
+class ErrorFacts(BaseModel):
+    """What went wrong, for people (`message`, `details`) and for programs (`type`, `param`,
+    `code`).
+    """
+
+    message: str
+    type: str = "invalid_request_error"
+    param: str | None = Field(None, description="the field that is wrong")
+    code: str | None = None
+    details: list[Detail] = []
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: ErrorFacts
+
+
+class Refusal(Exception):
+    """An answer that is no success, raised where it is noticed."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.param, self.code, self.headers = status, param, code, headers
+
+    def response(self) -> JSONResponse:
+        return _respond(
+            self.status, str(self), param=self.param, code=self.code, headers=self.headers
+        )
+
+
+def install(app: FastAPI, *, bad_request_under: Sequence[str]) -> None:
+    """Have ``app`` answer every error in the one form. Wrong input is 422, and 400 below the paths
+    ``bad_request_under``.
+    """
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, error: Refusal) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        details = [
+            Detail(where=_where(mistake["loc"]), expected=mistake["msg"])
+            for mistake in error.errors()
+        ]
+        # a web page can post anything else to a loopback unasked
+        if "json" not in request.headers.get("content-type", ""):
+            return _respond(
+                415,
+                "the body must be sent with the header 'Content-Type: application/json'",
+                details=details,
+            )
+        status = 400 if request.url.path in bad_request_under else 422
+        first = details[0]
+        where = first.where.removeprefix("body.")
+        message = f"the request is not what was expected: {where}: {first.expected}"
+        return _respond(status, message, param=where.split(".")[0], details=details)
+
+    @app.exception_handler(HTTPException)
+    async def declined(request: Request, error: HTTPException) -> JSONResponse:
+        return _respond(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return _respond(500, "the student failed to answer; this is not the request's fault")
+
+
+def _where(path: Sequence[str | int]) -> str:
+    """The keys that lead to a mistake, without pydantic's names of union members
+    (`constrained-str`) between them.
+    """
+    return ".".join(str(part) for part in path if isinstance(part, int) or part.isidentifier())
+
+
+def _respond(
+    status: int,
+    message: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    details: Sequence[Detail] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    facts = ErrorFacts(
+        message=message,
+        type=_TYPES.get(status, "invalid_request_error"),
+        param=param,
+        code=code,
+        details=list(details),
+    )
+    return JSONResponse(
+        ErrorBody(error=facts).model_dump(), status_code=status, headers=dict(headers or {})
+    )

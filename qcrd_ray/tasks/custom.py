@@ -1,0 +1,85 @@
+"""A task of the user's own, `task.kind: package.module:Class`: imported from there and nowhere
+else, and held against :class:`Task`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from types import ModuleType
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import TaskRecipe
+from qcrd_ray.tasks.base import Task
+
+METHODS = {
+    name: inspect.signature(method)
+    for name, method in vars(Task).items()
+    if inspect.isfunction(method) and name[0] != "_"
+}
+
+
+def own_task(recipe: TaskRecipe) -> Task:
+    """The task that ``recipe.kind`` names, made from the recipe.
+
+    Raises:
+        UserError: there is no such module or class, or the class is no task; it says which method
+            is missing or takes something else.
+    """
+    name, _, class_name = recipe.kind.partition(":")
+    module = _import(name, recipe.kind)
+    made = getattr(module, class_name, None)
+    if not inspect.isclass(made):
+        classes = [each for each, value in vars(module).items() if inspect.isclass(value)]
+        near = difflib.get_close_matches(class_name, classes, n=1, cutoff=0.5)
+        raise UserError(
+            f"task.kind: {name} has no class {class_name}"
+            + (f"; did you mean {name}:{near[0]}?" if near else "")
+        )
+    for method, expected in METHODS.items():
+        _check_method(made, method, expected, recipe.kind)
+    if not _takes(made, 1):
+        raise UserError(
+            f"task.kind: {recipe.kind} is made with one argument, the recipe's task section; it"
+            f" takes {inspect.signature(made)}"
+        )
+    return made(recipe)
+
+
+def _import(name: str, kind: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name and not name.startswith(f"{error.name}."):
+            raise UserError(
+                f"task.kind: the module {name} of {kind} needs {error.name}, which is not installed"
+            ) from error
+        raise UserError(
+            f"task.kind: {kind} needs the module {name}, and there is no {error.name} here: call"
+            " `qcrd` from its folder, or install it, on every node of a cluster (`ray job submit"
+            " --working-dir` brings the folder along)"
+        ) from error
+
+
+def _check_method(made: type, method: str, expected: inspect.Signature, kind: str) -> None:
+    arguments = ", ".join(list(expected.parameters)[1:])
+    found = getattr(made, method, None)
+    if not callable(found):
+        raise UserError(
+            f"task.kind: {kind} is no task: it has no method {method}({arguments}); see"
+            " qcrd_ray/tasks/base.py"
+        )
+    if not _takes(found, len(expected.parameters)):
+        raise UserError(
+            f"task.kind: {kind}: {method} is called as {method}({arguments}), and takes"
+            f" {inspect.signature(found)}"
+        )
+
+
+def _takes(function: object, count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,289 @@
+"""A teacher that Ray Serve hosts: started for a run, asked through its deployment handle, deleted
+when the run has asked everything.
+
+No HTTP proxy stands between: the askers hold a handle, and a run needs no port (serving the student
+later may choose its own).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import starmap
+from pathlib import Path
+
+import ray
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.serve.exceptions import RayServeException
+
+from qcrd_ray.cluster.resources import Bundle, require, tie
+from qcrd_ray.data.records import Completion, Question
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import Recipe, ServeTeacher
+from qcrd_ray.run.folder import resolve
+from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.tasks.base import Task
+from qcrd_ray.teacher.base import Answer, Ask, Prompt, Refusal, TeacherError
+from qcrd_ray.teacher.model import resolve_model, uses_chat
+from qcrd_ray.teacher.replica import MODEL_ID, TeacherReplica
+
+POLL_S = 0.5
+# Engine options that change what the model says; the others (parallelism, memory) only change how
+# fast.
+_DECISIVE = (
+    "dtype",
+    "quantization",
+    "revision",
+    "tokenizer",
+    "tokenizer_revision",
+    "hf_overrides",
+    "max_model_len",
+)
+
+
+class ServedTeacher:
+    """vLLM replicas behind a Ray Serve deployment handle; see
+    :class:`qcrd_ray.teacher.base.Teacher`.
+    """
+
+    def __init__(self, recipe: Recipe):
+        self._recipe = recipe.teacher
+        self._seed = recipe.seed
+        self._schedule_timeout_s = recipe.ray.schedule_timeout_s
+        self._sampling = {
+            **recipe.sampling.model_dump(exclude={"k"}),
+            "stop": list(recipe.sampling.stop),
+            "n": recipe.sampling.k,
+        }
+        # Two runs on one cluster must not meet in one application.
+        self._app = f"qcrd-teacher-{recipe.name}-{hashlib.sha256(str(resolve(recipe.run)).encode()).hexdigest()[:8]}"
+        # found out by check() on the driver; the copies that travel to the askers know it
+        self._chat: bool | None = None
+        self._started = False
+        self._started_serve = False
+
+    def identity(self) -> dict:
+        engine = {
+            name: value for name, value in self._recipe.engine_kwargs.items() if name in _DECISIVE
+        }
+        return {"source": "serve", "model": self._recipe.model, "engine": engine}
+
+    def prompt(self, task: Task, question: Question) -> Prompt:
+        assert self._chat is not None, "check() comes before prompt()"
+        return task.teacher_messages(question) if self._chat else task.teacher_prompt(question)
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """The model's config and tokenizer can be read and fit each other. Raises UserError."""
+        self._chat = uses_chat(self._recipe)
+
+    def start(self, report: Report = silent) -> None:
+        """Deploy and wait until a replica answers.
+
+        Raises:
+            MissingResource: the cluster cannot hold a replica.
+            UserError: vLLM cannot host the model, or not within `teacher.ready_timeout_s`.
+        """
+        if self._started:
+            return
+        report(0, 0, "the teacher waits for its resources")
+        replicas = max(self._recipe.min_replicas, 1)
+        what = "the teacher (teacher.min_replicas, cpus_per_replica, accelerator)"
+        require(
+            replica_bundles(self._recipe) * replicas, what=what, timeout_s=self._schedule_timeout_s
+        )
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        self._started_serve = not _serve_runs()
+        self._started = True  # from here on there is something to stop
+        serve.start(proxy_location="Disabled")
+        target = serve.RunTarget(
+            deployment(self._recipe, seed=self._seed), name=self._app, route_prefix=None
+        )
+        serve.run_many([target], wait_for_applications_running=False)
+        self._wait_until_ready(report)
+
+    def stop(self) -> None:
+        """Delete the application, wait until it is gone, and take Serve down too where only this
+        teacher needed it.
+        """
+        if not self._started:
+            return
+        self._started = False
+        if not _serve_runs():  # interrupted before it came up
+            return
+        serve.delete(self._app)
+        if self._started_serve and not serve.status().applications:
+            serve.shutdown()
+
+    async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
+        prompts = [ask.prompt for ask in asks]
+        try:
+            answers = await self._handle.ask.remote(prompts, self._sampling)
+        except RayTaskError as error:
+            if isinstance(error.cause, Refusal):
+                raise Refusal(str(error.cause)) from error
+            raise TeacherError(f"{type(error.cause).__name__}: {error.cause}") from error
+        except (RayError, RayServeException) as error:
+            raise TeacherError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        counts = [len(answer["samples"]) for answer in answers]
+        if counts != [self._sampling["n"]] * len(asks):
+            raise TeacherError(
+                f"asked for {self._sampling['n']} samples of each of {len(asks)} questions, got"
+                f" {counts}"
+            )
+        return [
+            Answer(tuple(starmap(_completion, answer["samples"])), answer["prompt_tokens"])
+            for answer in answers
+        ]
+
+    @cached_property
+    def _handle(self):
+        return serve.get_app_handle(self._app)
+
+    def _wait_until_ready(self, report: Report) -> None:
+        start = time.monotonic()
+        while (status := serve.status().applications[self._app]).status != "RUNNING":
+            waited = time.monotonic() - start
+            report(0, 0, f"the teacher starts, {waited:.0f} s")
+            reason = (
+                "\n".join(deployment.message for deployment in status.deployments.values())
+                or status.message
+            )
+            if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise UserError(
+                    f"teacher: vLLM could not host {self._recipe.model}:\n{_tail(reason)}\n{_LOGS}"
+                )
+            if waited > self._recipe.ready_timeout_s:
+                told = f" ({_tail(reason)})" if reason else ""
+                raise UserError(
+                    f"teacher: not ready after {waited:.0f} s (teacher.ready_timeout_s){told}."
+                    f" {_LOGS}"
+                )
+            time.sleep(POLL_S)
+
+
+_LOGS = (
+    "The replica's log lies in Ray's session folder: /tmp/ray/session_latest/logs/serve/ on its"
+    " node."
+)
+
+
+def accelerator_of(recipe: ServeTeacher) -> str:
+    """`cpu` or `gpu`; `auto` is whatever the connected cluster has."""
+    if recipe.accelerator == "auto":
+        return "gpu" if ray.cluster_resources().get("GPU") else "cpu"
+    return "cpu" if recipe.accelerator == "cpu" else "gpu"
+
+
+def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
+    """What one replica takes: a bundle per device, the first with the replica's own CPUs and
+    resources, the others tied to the same
+    group of nodes. Needs a connected Ray where the accelerator is `auto`.
+    """
+    own = {"CPU": recipe.cpus_per_replica, **recipe.resources_per_replica}
+    if accelerator_of(recipe) == "cpu":
+        return [own]
+    device = {"GPU": 1.0}
+    if recipe.accelerator not in ("auto", "gpu"):
+        device[f"accelerator_type:{recipe.accelerator}"] = 0.001
+    devices = recipe.engine_kwargs.get("tensor_parallel_size", 1) * recipe.engine_kwargs.get(
+        "pipeline_parallel_size", 1
+    )
+    return [{**device, **own}, *[{**device, **tie(recipe.resources_per_replica)}] * (devices - 1)]
+
+
+def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
+    """The Serve application: replicas that leave when their engine dies, scaled between
+    min_replicas and max_replicas.
+    """
+    environment = {"VLLM_NO_USAGE_STATS": "1"}
+    model = resolve_model(recipe.model)
+    llm_config = {
+        "model_loading_config": {"model_id": MODEL_ID, "model_source": model},
+        "engine_kwargs": {
+            "seed": seed,
+            "trust_remote_code": recipe.trust_remote_code,
+            **recipe.engine_kwargs,
+        },
+        "accelerator_config": {"kind": accelerator_of(recipe)},
+        "log_engine_metrics": False,
+    }
+    if Path(model).is_dir():
+        llm_config["callback_config"] = {"callback_class": "qcrd_ray.teacher.serve.NoDownload"}
+    if accelerator_of(recipe) == "cpu":
+        # vLLM's own binding of threads to cores halves its speed where others use the machine too;
+        # compiling costs 25 s of start.
+        threads = str(max(1, int(recipe.cpus_per_replica)))
+        environment |= {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": threads,
+        }
+        llm_config["engine_kwargs"] = {"enforce_eager": True, **llm_config["engine_kwargs"]}
+    elif recipe.accelerator not in ("auto", "gpu"):
+        llm_config["accelerator_type"] = recipe.accelerator
+    runtime_env = {"env_vars": environment | recipe.env}
+    replica = serve.deployment(TeacherReplica).options(
+        name="teacher",
+        max_ongoing_requests=recipe.max_ongoing_requests,
+        autoscaling_config={
+            "min_replicas": recipe.min_replicas,
+            "max_replicas": recipe.max_replicas,
+            "target_ongoing_requests": max(1.0, 0.75 * recipe.max_ongoing_requests),
+        },
+        placement_group_bundles=[_without_zeros(bundle) for bundle in replica_bundles(recipe)],
+        placement_group_strategy="PACK",
+        ray_actor_options={
+            "num_cpus": recipe.cpus_per_replica,
+            "resources": recipe.resources_per_replica,
+            "runtime_env": runtime_env,
+        },
+        # a model that cannot be hosted will not be at the twentieth try
+        max_constructor_retry_count=2,
+        health_check_period_s=5.0,
+        health_check_timeout_s=60.0,  # a busy engine is no dead one
+        graceful_shutdown_wait_loop_s=0.5,
+        graceful_shutdown_timeout_s=5.0,
+    )
+    return replica.bind({**llm_config, "runtime_env": runtime_env})
+
+
+def _serve_runs() -> bool:
+    try:
+        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    except ValueError:
+        return False
+    return True
+
+
+def _completion(text: str, finish_reason: str | None, tokens: int, thinking: str) -> Completion:
+    return Completion(
+        text=text, finish_reason=finish_reason or "stop", tokens=tokens, thinking=thinking
+    )
+
+
+def _without_zeros(bundle: Bundle) -> Bundle:
+    return {name: amount for name, amount in bundle.items() if amount}
+
+
+def _tail(text: str, lines: int = 6) -> str:
+    """The last lines of a traceback: what went wrong, without the way there."""
+    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-lines:])
+
+
+# MERGED teacher.no_download: A hook of Ray's LLM server for models that lie in a folder already.
+# Imported in a teacher's replica only.
+
+
+class NoDownload(CallbackBase):
+    """Skips the step that downloads the model: it runs in a process of its own on each node, which
+    imports vLLM before it finds that
+    there is nothing to download -- ten seconds of a start on a quiet machine.
+    """
+
+    async def on_before_node_init(self) -> None:
+        self.ctx.run_init_node = False

@@ -1,0 +1,217 @@
+"""Student negatives, off the critical path: samplers write them while training goes on, the trainer
+reads them when their round comes.
+
+A sampler is a long-lived Ray actor that swaps weights in place. Files are all that passes between
+it and the trainer: it waits for a snapshot to appear and leaves
+``negatives/<round>.part-<i>-of-<n>.parquet``. A sampler that dies is restarted by Ray and goes on
+at the first part that is missing; a resumed training reads the parts again instead of asking for
+them again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from qcrd_ray.data.records import STUDENT_NEGATIVE_SCHEMA, StudentNegative
+from qcrd_ray.errors import UserError
+from qcrd_ray.inference import Engine, load_engine
+from qcrd_ray.method.batching import keyed_seed
+from qcrd_ray.method.negatives import snapshot_for
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.run.files import write_text
+from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.base import EXPLAIN
+from qcrd_ray.training.checkpoints import Ring
+from qcrd_ray.training.dataset import Row, TrainingSet, round_questions, rounds_of
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+
+
+def round_snapshot(recipe: Recipe, round: int) -> int | None:
+    """The snapshot that writes the negatives of a round; None: the round has none."""
+    if not recipe.negatives.student:
+        return None
+    return snapshot_for(round, lag=recipe.lag, before_lag=recipe.negatives.before_lag)
+
+
+class NegativesFolder:
+    """The files of all rounds, each in as many parts as there are samplers."""
+
+    def __init__(self, folder: Path, *, parts: int):
+        self.folder, self.parts = folder, parts
+        self.failure = folder / "failed.txt"
+
+    def part(self, round: int, part: int) -> Path:
+        return self.folder / f"{round:05d}.part-{part}-of-{self.parts}.parquet"
+
+    def missing(self, round: int) -> list[Path]:
+        return [path for part in range(self.parts) if not (path := self.part(round, part)).exists()]
+
+    def write(self, round: int, part: int, rows: list[StudentNegative]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.part(round, part)
+        writing = path.with_name(f".{path.name}.writing")
+        pq.write_table(
+            pa.Table.from_pylist([asdict(row) for row in rows], schema=STUDENT_NEGATIVE_SCHEMA),
+            writing,
+        )
+        writing.replace(path)
+
+    def read(self, round: int) -> list[StudentNegative]:
+        parts = (pq.read_table(self.part(round, part)).to_pylist() for part in range(self.parts))
+        return [StudentNegative(**row) for rows in parts for row in rows]
+
+    def wait(self, round: int, *, snapshot: int, timeout_s: float) -> float:
+        """Return once all parts of a round are there; gives the seconds that were waited.
+
+        Raises:
+            UserError: they did not come within ``timeout_s``.
+            RuntimeError: a sampler failed; its traceback is in the message.
+        """
+        start = time.monotonic()
+        while missing := self.missing(round):
+            if self.failure.exists():
+                raise RuntimeError(
+                    f"a sampler of student negatives failed:\n{self.failure.read_text()}"
+                )
+            if time.monotonic() - start > timeout_s:
+                names = ", ".join(path.name for path in missing)
+                raise UserError(
+                    f"the student negatives of round {round} (from snapshot {snapshot}) did not"
+                    f" come within {timeout_s:g} s: {names} missing in {self.folder}. Give"
+                    " negatives.samplers or negatives.cpus_per_sampler more, or raise"
+                    " negatives.wait_timeout_s."
+                )
+            time.sleep(_POLL_S)
+        return time.monotonic() - start
+
+
+class Sampler:
+    """Writes one or all of the ``recipe.negatives.samplers`` parts of every round's negatives. One
+    engine serves all rounds: it takes the weights of each snapshot in place.
+
+    ``folder`` is train/<objective>, ``data`` the prepared training set.
+    """
+
+    def __init__(self, *, recipe: Recipe, folder: Path, data: Path):
+        self.recipe, self.data = recipe, data
+        self.files = NegativesFolder(folder / "negatives", parts=recipe.negatives.samplers)
+        self._ring = Ring(folder / "snapshots", keep=recipe.lag + 1)
+        self._training_set: TrainingSet | None = None
+        self._engine: Engine | None = None
+        self._loaded: Path | None = None  # the snapshot whose weights the engine has
+
+    def run(self, part: int) -> None:
+        """Write one part of every round, each as soon as its snapshot exists."""
+        try:
+            for round in range(self.recipe.train.rounds):
+                self.round(round, part)
+        except Exception:
+            # the trainer that waits for us reads it
+            write_text(self.files.failure, f"sampler {part}:\n{traceback.format_exc()}")
+            raise
+
+    def round(self, round: int, part: int) -> None:
+        """Write one part of a round, waiting for its snapshot; does nothing where the part exists,
+        or the round has no negatives.
+        """
+        snapshot = round_snapshot(self.recipe, round)
+        if snapshot is None or self.files.part(round, part).exists():
+            return
+        while not self._ring.exists(snapshot):
+            time.sleep(_POLL_S)
+        self._training_set = self._training_set or TrainingSet(self.data)
+        rounds = rounds_of(self.recipe, len(self._training_set))
+        mine = round_questions(self.recipe, rounds, round)[part :: self.recipe.negatives.samplers]
+        rows = list(self._training_set.read(mine).values()) if mine else []
+        engine = self._engine_of(self._ring.path(snapshot))
+        self.files.write(
+            round, part, list(self._sample(engine, rows, round=round, snapshot=snapshot))
+        )
+
+    def _engine_of(self, snapshot: Path) -> Engine:
+        """The engine, with the weights of ``snapshot``."""
+        if self._engine is None:
+            self._engine = load_engine(
+                snapshot,
+                batch_size=self.recipe.negatives.batch_size,
+                max_input_tokens=self.recipe.student.max_input_tokens,
+                trust_remote_code=self.recipe.student.trust_remote_code,
+            )
+        elif snapshot != self._loaded:
+            self._engine.load_weights(snapshot)
+        self._loaded = snapshot
+        return self._engine
+
+    def _sample(
+        self, engine: Engine, rows: list[Row], *, round: int, snapshot: int
+    ) -> Iterator[StudentNegative]:
+        settings, task = self.recipe.negatives, build_task(self.recipe.task)
+        written = engine.generate(
+            [EXPLAIN + row.input for row in rows],
+            n=settings.per_question,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_tokens=self.recipe.student.max_target_tokens,
+            seed=keyed_seed(self.recipe.seed, "negatives", round),
+        )
+        for row, samples in zip(rows, written, strict=True):
+            for sample in samples:
+                answer = task.parse(sample.text, row.question).answer
+                yield StudentNegative(
+                    question_id=row.question.id,
+                    round=round,
+                    snapshot=snapshot,
+                    text=sample.text,
+                    answer=answer,
+                    right=None if answer is None or row.answer is None else answer == row.answer,
+                    finish_reason=sample.finish_reason,
+                    tokens=sample.tokens,
+                )
+
+
+def start_samplers(sampler: Sampler) -> list[ray.actor.ActorHandle]:
+    """Start the recipe's samplers; each works until its rounds are done. Kill them when the
+    training ends.
+    """
+    settings = sampler.recipe.negatives
+    sampler.files.failure.unlink(missing_ok=True)
+    actor = ray.remote(_SamplerActor).options(
+        num_cpus=settings.cpus_per_sampler,
+        num_gpus=settings.gpus_per_sampler,
+        resources=settings.resources_per_sampler,
+        max_restarts=-1,
+        max_task_retries=-1,
+        runtime_env={
+            "env_vars": {
+                "OMP_NUM_THREADS": str(max(1, int(settings.cpus_per_sampler))),
+                "TOKENIZERS_PARALLELISM": "false",
+            }
+        },
+    )
+    actors = [actor.remote(sampler) for _ in range(settings.samplers)]
+    for part, handle in enumerate(actors):
+        handle.run.remote(part)
+    return actors
+
+
+class _SamplerActor:
+    def __init__(self, sampler: Sampler):
+        self.sampler = sampler
+
+    def run(self, part: int) -> None:
+        import torch
+
+        torch.set_num_threads(max(1, int(self.sampler.recipe.negatives.cpus_per_sampler)))
+        self.sampler.run(part)

@@ -1,0 +1,172 @@
+"""Resource sums: each recipe for a cluster has a place on each cluster file's groups, and each
+stage brings up its own groups alone.
+
+Ray's own autoscalers are asked (version 1 and 2; KubeRay's is version 2 behind Ray's own reading of
+the manifest), so this is also
+what the files say of custom resources: all of them honour these.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from node_groups import brought_up, cluster_spec, holders, read_groups
+
+from qcrd_ray import doctor, serving
+from qcrd_ray.recipe import Recipe, ServingRecipe
+from qcrd_ray.recipe.file import load_recipe
+
+ROOT = Path(__file__).resolve().parents[3]
+ROAD = (
+    "aws.yaml",
+    "gcp.yaml",
+    "kuberay/raycluster.yaml",
+    "kuberay/rayjob.yaml",
+)  # clusters that a whole run goes to
+STAGES = {
+    "generate": {"teacher", "data"},
+    "train": {"trainer"},
+    "evaluate": {"trainer"},
+    "serve": {"data"},
+}
+
+
+RECIPES = {
+    path.name: load_recipe(path) for path in sorted((ROOT / "jobs" / "recipes").glob("*.yaml"))
+}
+FOR_CLUSTERS = [name for name, recipe in RECIPES.items() if recipe.ray.address == "auto"]
+
+
+def groups_of(name: str):
+    return read_groups(yaml.safe_load((ROOT / "clusters" / name).read_text()))
+
+
+def at_most(recipe: Recipe) -> Recipe:
+    """The recipe at its largest: as many replicas as autoscaling may add."""
+    teacher = recipe.teacher.model_copy(update={"min_replicas": recipe.teacher.max_replicas})
+    serve = recipe.serve.model_copy(
+        update={"replicas": recipe.serve.max_replicas or recipe.serve.replicas}
+    )
+    return recipe.model_copy(update={"teacher": teacher, "serve": serve})
+
+
+def test_there_is_a_recipe_for_clusters():
+    assert "svamp_cluster.yaml" in FOR_CLUSTERS
+
+
+@pytest.mark.parametrize("autoscaler", ["v1", "v2"])
+@pytest.mark.parametrize("cluster", ROAD)
+@pytest.mark.parametrize("recipe", FOR_CLUSTERS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_brings_up_its_own_groups_and_finds_room(recipe, cluster, stage, autoscaler):
+    """Bugs guarded: a stage that waits for ever, and a trainer's GPU that idles while the teacher
+    talks.
+    """
+    _, bundles = doctor.demands(at_most(RECIPES[recipe]), stage)
+    started, homeless = brought_up(groups_of(cluster), bundles, autoscaler=autoscaler)
+    assert homeless == 0
+    assert set(started) == STAGES[stage]
+
+
+@pytest.mark.parametrize("cluster", ROAD)
+@pytest.mark.parametrize("recipe", FOR_CLUSTERS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_but_its_own_group_can_hold_a_process(recipe, cluster, stage):
+    """Bug guarded: a process without its tie, which works until its own group is full and then
+    brings up another's node.
+    """
+    _, bundles = doctor.demands(RECIPES[recipe], stage)
+    for bundle in bundles:
+        held = holders(groups_of(cluster), bundle)
+        assert len(held) == 1 and held <= STAGES[stage], (bundle, held)
+
+
+@pytest.mark.parametrize("autoscaler", ["v1", "v2"])
+@pytest.mark.parametrize("cluster", ROAD)
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in FOR_CLUSTERS])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_recipe_for_one_machine_finds_room_too_and_wakes_no_gpu(
+    recipe, cluster, stage, autoscaler
+):
+    """The demo is the first thing that is tried on a new cluster, with --set ray.address=auto."""
+    _, bundles = doctor.demands(RECIPES[recipe], stage)
+    started, homeless = brought_up(groups_of(cluster), bundles, autoscaler=autoscaler)
+    assert homeless == 0 and set(started) <= {"data"}
+
+
+def test_a_process_without_a_tie_is_seen():
+    """The check above can fail: untied, a replica of the teacher fits the trainers' nodes as
+    well.
+    """
+    recipe = RECIPES["svamp_cluster.yaml"]
+    untied = recipe.model_copy(
+        update={"teacher": recipe.teacher.model_copy(update={"resources_per_replica": {}})}
+    )
+    _, bundles = doctor.demands(untied, "generate")
+    assert holders(groups_of("aws.yaml"), bundles[0]) == {"teacher", "trainer"}
+
+
+@pytest.mark.parametrize("autoscaler", ["v1", "v2"])
+def test_more_than_a_group_may_have_is_seen(autoscaler):
+    recipe = RECIPES["svamp_cluster.yaml"]
+    many = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 9})})
+    _, homeless = brought_up(
+        groups_of("aws.yaml"), doctor.demands(many, "train")[1], autoscaler=autoscaler
+    )
+    assert homeless == 9 + 1 - 4
+
+
+@pytest.mark.parametrize("cluster", ROAD)
+def test_groups_come_from_nothing_and_go_soon(cluster):
+    groups = groups_of(cluster)
+    assert {group["min_workers"] for group in groups.groups.values()} == {0}
+    assert sum(group["max_workers"] for group in groups.groups.values()) <= groups.max_workers
+    assert groups.idle_timeout_s <= 180
+    assert groups.head["CPU"] >= 1 and not groups.head.get(
+        "GPU"
+    )  # Ray Data's own small tasks, which cannot be tied, go there
+
+
+@pytest.mark.parametrize("name", [*ROAD[2:], "kuberay/rayservice.yaml"])
+def test_a_pod_has_what_its_group_promises(name):
+    """Bug guarded: Ray counts a group's `resources` and Kubernetes the container's, and a GPU in
+    one alone is no GPU.
+    """
+    spec = cluster_spec(yaml.safe_load((ROOT / "clusters" / name).read_text()))
+    for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert int(group["resources"]["CPU"]) <= int(limits["cpu"])
+        assert int(group["resources"].get("GPU", 0)) == limits.get("nvidia.com/gpu", 0)
+
+
+@pytest.mark.parametrize("autoscaler", ["v1", "v2"])
+@pytest.mark.parametrize(
+    ("config", "cluster", "group"),
+    [("student.yaml", cluster, "data") for cluster in ROAD[:3]]
+    + [("kuberay/rayservice.yaml", "kuberay/rayservice.yaml", "student")],
+)
+def test_the_students_endpoint_has_room(config, cluster, group, autoscaler):
+    deployed = yaml.safe_load((ROOT / "clusters" / config).read_text())
+    if "kind" in deployed:
+        deployed = yaml.safe_load(deployed["spec"]["serveConfigV2"])
+    args = deployed["applications"][0]["args"]
+    recipe = ServingRecipe.model_validate(
+        {name: value for name, value in args.items() if name != "student"}
+    )
+    largest = recipe.model_copy(update={"replicas": recipe.max_replicas})
+    started, homeless = brought_up(
+        groups_of(cluster), serving.bundles(largest), autoscaler=autoscaler
+    )
+    assert set(started) == {group} and homeless == 0
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_demo_asks_the_local_file_for_nothing_that_its_machines_do_not_count(stage):
+    """Ray's local provider counts CPUs, GPUs and memory alone: a tie to a group would bring up no
+    machine for ever.
+    """
+    _, bundles = doctor.demands(RECIPES["demo.yaml"], stage)
+    assert {name for bundle in bundles for name, amount in bundle.items() if amount} == {"CPU"}
+    assert max(bundle["CPU"] for bundle in bundles) <= 1

@@ -1,0 +1,189 @@
+"""The exported folder: it needs nothing of ours, says how it is used, and never takes another
+student's place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.inference import load_engine
+from qcrd_ray.models.student_folder import StudentFolder, export_student
+
+RESULTS = {
+    "rows": [
+        {
+            "name": "student",
+            "head": "rationale",
+            "split": "test",
+            "correct": 8,
+            "total": 10,
+            "accuracy": 0.8,
+            "low": 0.49,
+            "high": 0.94,
+            "unanswered": 1,
+        }
+    ],
+    "notes": ["a note on what is missing"],
+}
+
+
+@pytest.fixture
+def run(make_run):
+    return make_run()
+
+
+@pytest.mark.parametrize(
+    ("kind", "longest"), [("exported_student", 64), ("exported_decoder", 64 + 12)]
+)
+def test_it_loads_with_transformers_and_nothing_of_ours(kind, longest, request):
+    """The lines of the card are run as they stand, where the package cannot be imported, and write
+    what our engine writes: a plain tokenizer gives `generate` an argument that it refuses, and a
+    decoder-only student wants its question framed as in training.
+    """
+    student = request.getfixturevalue(kind)
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (student / "README.md").read_text(), flags=re.DOTALL
+    )
+    script = f"import sys; sys.modules['qcrd_ray'] = None\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=student, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    opened, engine = StudentFolder.open(student), load_engine(student, max_input_tokens=1_000)
+    prompts = [
+        opened.facts[f"{head}_prefix"] + opened.facts["example"]["input"]
+        for head in ("predict", "explain")
+    ]
+    written = [text.text for (text,) in engine.generate(prompts, max_tokens=12)]
+    assert [line.strip() for line in done.stdout.strip("\n").split("\n")] == written
+    assert engine.model.generation_config.max_new_tokens == 12
+    assert not engine.model.generation_config.do_sample
+    assert AutoTokenizer.from_pretrained(student).model_max_length == longest
+
+
+def test_weights_are_those_of_the_best_checkpoint(run):
+    recipe, folder = run
+    student = export_student(recipe, folder, results=RESULTS)
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(student).state_dict()
+    for name, weight in (
+        AutoModelForSeq2SeqLM.from_pretrained(folder.training("qcrd") / "best").state_dict().items()
+    ):
+        assert torch.equal(weight, theirs[name]), name
+
+
+def test_the_card_names_the_module_of_a_task_of_ones_own(run):
+    recipe, folder = run
+    own = recipe.model_copy(
+        update={"task": recipe.task.model_copy(update={"kind": "own_task:YesNo"})}
+    )
+    student = export_student(own, folder, results=RESULTS)
+    assert "defined by the module `own_task`" in (student / "README.md").read_text()
+    assert StudentFolder.open(student).facts["kind"] == "own_task:YesNo"
+
+
+def test_the_card_says_what_it_is_made_of(run):
+    recipe, folder = run
+    card = (export_student(recipe, folder, results=RESULTS) / "README.md").read_text()
+    assert "| test | student | rationale | 80.0 | 49.0 - 94.0 | 8/10 | 1 |" in card
+    assert "Note: a note on what is missing." in card
+    assert "12 generated word_problems questions (kind seen, seed 1)" in card
+    assert "round 1 of 2, the best on validation by mean" in card
+    assert "## Licence" in card and "{" not in card.replace("{answer}", "").split("## Results")[1]
+    assert "/private" not in card and str(folder.root) not in card, (
+        "a card is published; the paths of the machine are not"
+    )
+
+
+def test_the_folder_alone_rebuilds_the_task(exported_student):
+    opened = StudentFolder.open(exported_student)
+    assert opened.task.recipe.kind == "word_problems"
+    assert opened.discriminator == exported_student / "discriminator"
+    assert opened.facts["predict_prefix"] == "predict: "
+    assert opened.facts["example"]["question"]
+
+
+def test_a_finetuned_student_has_no_discriminator(run):
+    recipe, folder = run
+    recipe = recipe.model_copy(
+        update={"objective": recipe.objective.model_copy(update={"name": "finetune"})}
+    )
+    student = export_student(recipe, folder, results=RESULTS)
+    assert StudentFolder.open(student).discriminator is None
+    assert "arXiv" not in (student / "README.md").read_text()
+
+
+def test_exporting_again_renews_the_card(run):
+    recipe, folder = run
+    export_student(recipe, folder, results=RESULTS)
+    again = export_student(recipe, folder, results={**RESULTS, "notes": ["measured anew"]})
+    assert "measured anew" in (again / "README.md").read_text()
+    assert sorted(path.name for path in folder.root.iterdir() if path.name.startswith(".")) == []
+
+
+def test_another_student_is_never_written_over(run):
+    """A second training into the same run folder must not make a published student disappear."""
+    recipe, folder = run
+    student = export_student(recipe, folder, results=RESULTS)
+    before = (student / "model.safetensors").read_bytes()
+    shutil.copy(
+        folder.training("finetune") / "best" / "model.safetensors", folder.training("qcrd") / "best"
+    )
+    with pytest.raises(UserError, match="holds another student"):
+        export_student(recipe, folder, results=RESULTS)
+    assert (student / "model.safetensors").read_bytes() == before
+
+
+def test_a_folder_of_the_user_is_never_written_over(run):
+    recipe, folder = run
+    folder.student.mkdir()
+    (folder.student / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="move it away"):
+        export_student(recipe, folder, results=RESULTS)
+    assert (folder.student / "thesis.txt").read_text() == "mine"
+
+
+def test_a_killed_export_leaves_nothing_half_done(run, monkeypatch):
+    recipe, folder = run
+    monkeypatch.setattr("qcrd_ray.models.student_folder.render_card", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_student(recipe, folder, results=RESULTS)
+    assert not folder.student.exists()
+    monkeypatch.undo()
+    assert export_student(recipe, folder, results=RESULTS).is_dir()
+
+
+def test_nothing_trained_yet(run):
+    recipe, folder = run
+    shutil.rmtree(folder.training("qcrd") / "best")
+    with pytest.raises(UserError, match="run `qcrd train` first"):
+        export_student(recipe, folder, results=RESULTS)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda path: shutil.rmtree(path), "no such folder"),
+        (lambda path: (path / "task.json").unlink(), r"holds no task\.json"),
+        (lambda path: (path / "task.json").write_text("{"), "is damaged"),
+        (lambda path: (path / "task.json").write_text("[]"), "is damaged"),
+        (
+            lambda path: (path / "task.json").write_text(json.dumps({"task": {"kind": "poetry"}})),
+            "is damaged",
+        ),
+        (lambda path: (path / "tokenizer.json").unlink(), "tokenizer"),
+    ],
+)
+def test_what_is_no_student_folder_is_told(exported_student, tmp_path, damage, told):
+    copy = shutil.copytree(exported_student, tmp_path / "student")
+    damage(copy)
+    with pytest.raises(UserError, match=told):
+        StudentFolder.open(copy)

@@ -1,0 +1,199 @@
+"""What a report says, counted by hand on a folder of known numbers
+(tests/support/report_tiny.py).
+"""
+
+import pytest
+from report_tiny import add_rows, add_training, begin, whole_run
+
+from qcrd_ray.data.records import Outcome, Role, ScoredAs
+from qcrd_ray.evaluation.predictions import mcnemar, pair
+from qcrd_ray.recipe.file import load_recipe
+from qcrd_ray.report.accuracy import Measured, agreements, comparisons, opponents, read_measured
+from qcrd_ray.report.effort import stage_seconds, work
+from qcrd_ray.report.examples import differences, extremes
+from qcrd_ray.report.learning import percentiles, read_training, score_boxes
+from qcrd_ray.report.rationales import bins, read_rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return whole_run(tmp_path_factory.mktemp("report") / "run")
+
+
+def rows_of(folder):
+    return read_rows(load_recipe(folder.recipe), folder, "train")
+
+
+def test_the_funnel_adds_up(folder):
+    rows = rows_of(folder)
+    assert rows.read == 22 and rows.pending == 3
+    assert sum(rows.outcomes.values()) + rows.pending == rows.read
+    assert rows.outcomes[Outcome.REJECTED_INPUT] == 6, (
+        "five could not be read, one was refused by the teacher"
+    )
+    assert rows.steps == [
+        ("read", 22),
+        ("asked", 13),
+        ("answered", 11),
+        ("parsed", 10),
+        ("voted", 6),
+    ]
+    assert rows.outcomes[Outcome.ACCEPTED] == 6
+    assert (
+        rows.roles == {Role.POSITIVE: 12, Role.NEGATIVE: 6, Role.ABSTAINED: 15}
+        and rows.tokens == 330
+    )
+
+
+def test_a_file_that_a_killed_run_was_writing_is_not_read(tmp_path):
+    """Bug guarded: a report on a folder whose generation was killed died of half a Parquet file."""
+    folder = begin(tmp_path / "run")
+    add_rows(folder)
+    home = folder.rationales("train")
+    (home / "rows" / "b-0.parquet").write_bytes(b"PAR1 half a file")
+    (home / "checkpoint").mkdir()
+    (home / "checkpoint" / "b.pending.parquet").touch()
+    assert rows_of(folder).pending == 3
+
+
+def test_votes_by_share(folder):
+    found = bins(rows_of(folder).votes)
+    assert [(round(each.high, 1), each.right, each.wrong) for each in found] == [
+        (0.6, 1, 2),
+        (0.7, 0, 0),
+        (0.8, 0, 0),
+        (0.9, 0, 0),
+        (1.0, 3, 0),
+    ]
+    assert found[0].measured.total == 3 and found[0].measured.low < 1 / 3 < found[0].measured.high
+    assert found[1].measured is None
+
+
+def test_a_share_on_a_bin_s_edge_belongs_below_it():
+    """Bug guarded: 3/5 is 0.6 and 0.1 * 6 is not."""
+    assert [round(bins([(share, None)])[0].high, 1) for share in (0.2, 0.1 * 3, 0.6, 0.7, 1.0)] == [
+        0.2,
+        0.3,
+        0.6,
+        0.7,
+        1.0,
+    ]
+    assert bins([]) == []
+
+
+def test_curves_count_rounds_from_one_and_leave_out_what_is_not_there(folder):
+    own = read_training(folder, "qcrd")
+    assert own.curve("student", "prediction") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+    assert own.curve("student", "nothing") == [] and own.curve("nothing", "at", "all") == []
+    assert read_training(folder, "another") is None
+
+
+def test_score_boxes_are_the_teacher_s_last_and_the_student_s_by_round(folder):
+    boxes = score_boxes(read_training(folder, "qcrd").scores)
+    assert [(box.scored_as, box.round, box.count) for box in boxes] == [
+        (ScoredAs.TEACHER_POSITIVE, None, 3),
+        (ScoredAs.TEACHER_MINORITY, None, 3),
+        (ScoredAs.STUDENT, 1, 3),
+        (ScoredAs.STUDENT, 2, 3),
+        (ScoredAs.STUDENT, 3, 3),
+    ]
+    assert boxes[0].percentiles[2] == pytest.approx(0.7), "the median of 1.0, 0.7 and 0.4"
+
+
+def test_many_rounds_give_few_boxes_and_the_last_is_among_them(tmp_path):
+    folder = begin(tmp_path / "run")
+    add_training(folder, rounds=31)
+    rounds = [box.round for box in score_boxes(read_training(folder, "qcrd").scores) if box.round]
+    assert len(rounds) <= 12 and rounds[-1] == 31 and rounds == sorted(rounds)
+
+
+def test_percentiles():
+    assert percentiles([4.0]) == (4.0,) * 5
+    assert percentiles(list(range(101))) == (5, 25, 50, 75, 95)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p"),
+    [
+        (0, 0, 1.0),
+        (5, 0, 0.0625),
+        (0, 5, 0.0625),
+        (1, 1, 1.0),
+        (10, 2, 0.03857421875),
+        (600, 600, 1.0),
+    ],
+)
+def test_mcnemar_s_exact_test(only_first, only_second, p):
+    assert mcnemar(only_first, only_second) == pytest.approx(p)
+
+
+def test_pairs_are_counted_and_must_be_of_the_same_questions():
+    assert pair(
+        {"a": True, "b": True, "c": False, "d": False},
+        {"d": False, "c": True, "b": False, "a": True},
+    )[:4] == (1, 1, 1, 1)
+    with pytest.raises(ValueError, match="2 questions"):
+        pair({"a": True}, {"b": True})
+
+
+def test_models_are_compared_on_the_same_questions(folder):
+    found = {(each.first, each.second): each.counts for each in comparisons(read_measured(folder))}
+    counts = found[("student", "rationale"), ("finetune", "label")]
+    assert counts[:4] == (2, 5, 2, 1)
+    assert (
+        ("student", "rationale"),
+        ("student base", "rationale"),
+    ) not in found, "the base was not measured"
+
+
+def test_every_baseline_is_an_opponent_by_the_same_head_or_the_only_one_it_has():
+    rows = [
+        {"name": name, "head": head}
+        for name, head in (("finetune", "label"), ("dss", "label"), ("dss", "rationale"))
+    ]
+    rows += [{"name": "student", "head": head} for head in ("label", "rationale")] + [
+        {"name": "teacher, voted", "head": "vote"}
+    ]
+    found = opponents(Measured(results={"rows": rows}, answers={}))
+    assert found == [
+        (("student", "label"), ("finetune", "label")),
+        (("student", "rationale"), ("finetune", "label")),
+        (("student", "label"), ("dss", "label")),
+        (("student", "rationale"), ("dss", "rationale")),
+        (("student", "rationale"), ("student", "label")),
+    ]
+
+
+def test_agreement_of_the_heads(folder):
+    (found,) = agreements(read_measured(folder))
+    assert (
+        found.total,
+        found.alike,
+        found.alike_right,
+        found.only_rationale_right,
+        found.only_label_right,
+    ) == (10, 6, 3, 4, 0)
+
+
+def test_examples_of_both_ends_of_the_scale(folder):
+    round, best, worst = extremes(read_training(folder, "qcrd"))
+    assert round == 3
+    assert [scored.question_id for scored in best] == ["q0", "q1", "q2", "q3", "q4"]
+    assert [scored.question_id for scored in worst] == ["q8", "q7", "q6", "q5", "q4"]
+
+
+def test_differing_questions_are_drawn_alike_every_time(folder):
+    measured = read_measured(folder)
+    ask = {"first": ("student", "rationale"), "second": ("finetune", "label")}
+    first, second = differences(folder, measured, seed=0, **ask)
+    assert {each.question_id for each in first} == {f"t{i}" for i in range(5)}
+    assert {each.question_id for each in second} == {"t7", "t8"}
+    assert differences(folder, measured, seed=0, **ask) == (first, second)
+
+
+def test_time_and_tokens(folder):
+    assert stage_seconds(folder) == {"rationales": 30.0, "qcrd": 90.0}
+    done = {(each.stage, each.part): each for each in work(folder, [read_training(folder, "qcrd")])}
+    asking = done["rationales", "asking train"]
+    assert (asking.seconds, asking.tokens_in, asking.tokens_out) == (4.0, 200, 120), "two calls"
+    assert (done["qcrd", "student"].seconds, done["qcrd", "student"].tokens_in) == (6.0, 300)

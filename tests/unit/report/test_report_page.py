@@ -1,0 +1,185 @@
+"""The page as a whole: nothing foreign becomes markup, and what is not there is said."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+from report_tiny import EVIL, add_evaluation, add_rows, add_training, begin, whole_run
+
+from qcrd_ray.data.records import ScoredAs, ScoredRationale
+from qcrd_ray.errors import UserError
+from qcrd_ray.method.examples import Source
+from qcrd_ray.report import write_report
+from qcrd_ray.report.learning import Training, learning_section
+from qcrd_ray.report.page import render
+from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.provenance import describe_call
+
+
+class Elements(HTMLParser):
+    """Names of elements, their attributes, the ids, and whether every element is closed in its
+    place.
+    """
+
+    def __init__(self, text):
+        super().__init__()
+        self.names, self.attributes, self.ids, self.open = set(), set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.names.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.names.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return render(whole_run(tmp_path_factory.mktemp("report") / "run"))
+
+
+def test_no_text_of_a_user_or_a_model_becomes_markup(whole):
+    """Bug guarded: a rationale or a question with `<script>` in it, run in the browser of whoever
+    opens the report.
+    """
+    found = Elements(whole)
+    assert not found.names & {"script", "img", "iframe", "link", "object"}
+    assert not any(name.startswith("on") for name in found.attributes)
+    assert whole.count("&lt;script&gt;") > 20, "the texts are there, as text"
+    assert EVIL not in whole
+
+
+def test_the_page_is_well_formed_and_its_links_have_targets(whole):
+    found = Elements(whole)
+    assert found.open == [] and len(found.ids) == len(set(found.ids))
+    assert {"asked", "rows", "learning", "accuracy", "examples", "effort", "recipe"} <= set(
+        found.ids
+    )
+
+
+def test_the_page_asks_for_nothing_outside_it(whole):
+    assert (
+        "http://" not in whole.replace("http://www.w3.org/2000/svg", "")
+        and "url(" not in whole
+        and "@import" not in whole
+    )
+    assert "default-src &#x27;none&#x27;" in whole
+
+
+def test_the_page_says_the_numbers(whole):
+    for text in (
+        "70.0 %",
+        "7 of 10",
+        ">22<",
+        "6 rejected",
+        "3 not yet",
+        "27.3 %",
+        "the best on the validation questions",
+        "round 2 of 3",
+    ):
+        assert text in whole, text
+
+
+def test_an_empty_run_says_what_is_missing(tmp_path):
+    page = render(begin(tmp_path / "run"))
+    for said in (
+        "has not been asked yet",
+        "No training has finished a round",
+        "Nothing has been measured",
+        "no time by stage",
+    ):
+        assert said in page, said
+    assert "<svg" not in page, "nothing is drawn where there is nothing"
+
+
+def test_a_run_that_only_generated(tmp_path):
+    folder = begin(tmp_path / "run")
+    add_rows(folder)
+    page = render(folder)
+    assert "questions read" in page and "3 rows of train have not been finished yet" in page
+    assert "No training has finished a round" in page
+
+
+def test_a_training_under_way_and_a_run_without_a_baseline_or_scores(tmp_path):
+    folder = begin(tmp_path / "run", **{"evaluate.baselines": []})
+    add_rows(folder)
+    add_training(folder, finished=False, scores=False)
+    add_evaluation(folder, baseline=False)
+    page = render(folder)
+    assert "Not finished yet: qcrd" in page and "kept no single scores" in page
+    assert "There is no baseline here" in page and "nothing to hold against it" in page
+    assert "Loss by round" in page
+
+
+def test_a_baseline_as_the_run_s_own_objective(tmp_path):
+    folder = begin(tmp_path / "run", **{"objective.name": "finetune"})
+    add_training(folder, "finetune")
+    page = render(folder)
+    assert (
+        "Loss by round" in page and "active" not in page.split("Learning")[2].split("Accuracy")[0]
+    )
+
+
+def test_secrets_of_the_recipe_are_not_shown(tmp_path):
+    """Bug guarded: a page made to be handed round, with the replicas' environment or a store's
+    credentials in its recipe.
+    """
+    serve = {"source": "serve", "model": "demo", "env": {"HF_TOKEN": "hf_secret"}}
+    run = "s3://me:hunter2@bucket/run?secret_key=k3y"
+    folder = begin(tmp_path / "run", teacher=serve, run=run)
+    folder.versions.write_text(
+        json.dumps([{**describe_call(0), "command": ["qcrd", "--set", f"run={run}"]}])
+    )
+    page = render(folder)
+    assert "hf_secret" not in page and "HF_TOKEN" in page
+    assert "hunter2" not in page and "k3y" not in page and "s3://bucket/run" in page
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no recipe\.yaml"):
+        write_report(RunFolder(tmp_path))
+
+
+def test_every_source_of_negatives_is_shown_and_none_that_gave_none():
+    """A report that shows the student's negatives alone would hide where a variant's gain comes
+    from.
+    """
+    student = {f"negative_from_{source}": 0.25 for source in Source} | {
+        "positive_gain": 1.5,
+        "negative_gain": -2.0,
+        "pair": 0.5,
+    }
+    given = {
+        "from_teacher": 1_200,
+        "from_student": 0,
+        "from_corrupted": 30,
+        "from_evolved": 30,
+        "student_positives": 0,
+    }
+    rows = [
+        {"round": number, "step": number, "student": student, "negatives": given}
+        for number in range(2)
+    ]
+    scores = {
+        1: [
+            ScoredRationale(question_id="q", question="?", scored_as=kind, text="t", score=0.5)
+            for kind in ScoredAs
+            if kind != ScoredAs.EVOLVED
+        ]
+    }
+    page = str(
+        learning_section(
+            [Training(objective="dpo", rounds=rows, result=None, scores=scores)], "dpo"
+        )
+    )
+    assert "there were to choose from: 1,200 teacher, 30 corrupted, 30 evolved." in page
+    assert "Log-likelihood gained since the start" in page and "pair term" in page
+    assert "corrupted positives" in page and "evolved positives" not in page

@@ -1,0 +1,132 @@
+"""The run folder: never overwritten silently, never half written, refused early when it cannot be
+used.
+"""
+
+import json
+import os
+
+import pytest
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe.file import flatten
+from qcrd_ray.run.files import write_text
+from qcrd_ray.run.folder import RunFolder, resolve
+from qcrd_ray.run.provenance import describe_call
+
+
+def recipe(run, **changes):
+    tree = {
+        "name": "x",
+        "run": str(run),
+        "task": {"kind": "word_problems"},
+        "data": {
+            split: {"generate": 3, "seed": seed}
+            for seed, split in enumerate(("train", "validation", "test"))
+        },
+        "teacher": {"source": "serve", "model": "demo"},
+        "student": {"model": "demo"},
+    }
+    return Recipe.model_validate(tree | changes)
+
+
+def test_a_new_folder_holds_recipe_and_versions(tmp_path):
+    folder = RunFolder.open(recipe(tmp_path / "a" / "b"))
+    calls = json.loads(folder.versions.read_text())
+    assert folder.recipe.exists()
+    assert calls[0]["seed"] == 0 and calls[0]["packages"]["ray"]
+
+
+def test_the_same_recipe_goes_on_and_each_call_is_kept(tmp_path):
+    RunFolder.open(recipe(tmp_path / "run"))
+    folder = RunFolder.open(recipe(tmp_path / "run"))
+    assert len(json.loads(folder.versions.read_text())) == 2
+
+
+def test_another_recipe_is_refused_and_the_changed_key_named(tmp_path):
+    RunFolder.open(recipe(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"seed: 0 there, 7 now"):
+        RunFolder.open(recipe(tmp_path / "run", seed=7))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ray": {"num_cpus": 3}},
+        {"serve": {"port": 1234}},
+        {"generation": {"attempts": 9}},
+        {
+            "evaluate": {"resources_per_worker": {"trainer": 0.001}}
+        },  # another cluster calls its groups otherwise
+    ],
+)
+def test_what_only_moves_work_about_may_change(tmp_path, change):
+    RunFolder.open(recipe(tmp_path / "run"))
+    assert RunFolder.open(recipe(tmp_path / "run", **change)).root == tmp_path / "run"
+
+
+def test_a_folder_of_something_else_is_not_taken_over(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="is no run folder"):
+        RunFolder.open(recipe(tmp_path))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_rationales_of_another_run_may_lie_there_already(tmp_path):
+    """They are paid for, and depend on no student; what is asked of the teacher decides which of
+    them are still right.
+    """
+    (tmp_path / "rationales" / "train" / "rows").mkdir(parents=True)
+    assert RunFolder.open(recipe(tmp_path)).recipe.exists()
+
+
+def test_a_file_in_the_way_is_an_unwritable_folder(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot write in"):
+        RunFolder.open(recipe(tmp_path / "file" / "run"))
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/version"), reason="needs /proc, which nobody can write in"
+)
+def test_an_unwritable_place_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot write in /proc"):
+        RunFolder.check(recipe("/proc/qcrd/run"))
+
+
+def test_check_makes_nothing(tmp_path):
+    RunFolder.check(recipe(tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_uri_is_no_folder_named_s3(monkeypatch, tmp_path):
+    monkeypatch.setenv("QCRD_WORK", str(tmp_path))
+    assert resolve("s3://bucket/run").parent == tmp_path
+
+
+def test_a_relative_folder_is_refused_inside_a_submitted_job(monkeypatch):
+    """Bug guarded: Ray deletes the job's working directory, and the results with it."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(UserError, match="absolute path"):
+        resolve("runs/x")
+    assert str(resolve("/data/runs/x")) == "/data/runs/x"
+
+
+def test_secrets_of_the_environment_stay_out_of_versions(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    assert "sk-very-secret" not in json.dumps(describe_call(0))
+
+
+def test_write_text_leaves_no_temporary_file(tmp_path):
+    write_text(tmp_path / "deep" / "a.json", "{}")
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["a.json"]
+
+
+def test_flatten_keeps_empty_sections():
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+
+
+def test_the_listing_shows_folders_with_their_size(tmp_path):
+    folder = RunFolder.open(recipe(tmp_path / "run"))
+    write_text(folder.rationales("train") / "manifest.json", "12345")
+    assert ("rationales/train/", 5) in folder.listing()

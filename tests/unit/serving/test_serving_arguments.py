@@ -1,0 +1,47 @@
+"""The builder's arguments: texts from a command line work, and every mistake names its key."""
+
+from __future__ import annotations
+
+import pytest
+
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import ServingRecipe
+from qcrd_ray.serving.arguments import read_arguments
+
+
+def test_texts_are_read_as_values(exported_student):
+    """`serve run module:build replicas=2` passes "2", which the strict recipe would refuse."""
+    texts = {
+        "student": str(exported_student),
+        "replicas": "2",
+        "batch_wait_s": "0.1",
+        "max_replicas": "null",
+        "api_key_env": "123",
+    }
+    folder, recipe = read_arguments({**texts, "resources_per_replica": '{"node": 1}'})
+    assert folder.path == exported_student
+    assert recipe == ServingRecipe(
+        replicas=2, batch_wait_s=0.1, api_key_env="123", resources_per_replica={"node": 1.0}
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ({}, "student: is missing"),
+        ({"student": None}, "student: is missing"),
+        ({"student": "/nowhere"}, "/nowhere: there is no such folder"),
+        ({"replica": 2}, "replica: there is no such key; expected student, .*replicas"),
+        ({"host": "0.0.0.0"}, r"host: .*http_options\.host"),
+        ({"port": 80}, r"port: .*http_options\.port"),
+        ({"replicas": "two"}, "replicas: .*integer, not 'two'"),
+        ({"replicas": 0}, "replicas: .*greater than or equal to 1, not 0"),
+        ({"replicas": "["}, r"replicas: '\[' is no value"),
+        ({"replicas": 3, "max_replicas": 2}, r"max_replicas \(2\) is below replicas \(3\)"),
+        ({"engine": "onnx"}, "engine: .*'auto'"),
+    ],
+)
+def test_a_mistake_names_its_key(exported_student, args, told):
+    known = {} if "student" in args or not args else {"student": str(exported_student)}
+    with pytest.raises(UserError, match=told):
+        read_arguments({**known, **args})

@@ -1,0 +1,126 @@
+"""Parsers on what language models really wrote: 33,000 recorded completions (see the data sets'
+README for where they come from).
+
+The bounds are the figures of an independent parser: at most two points below its accuracy, and at
+most two points above its share of unparsed text. Where ours abstains more (multiple choice), the
+text names several choices at once, which is no answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from qcrd_ray.recipe import Split, TaskRecipe
+from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.reading import read_questions
+
+DATA = os.environ.get("QCRD_DATASETS", "")
+HERE = bool(DATA) and Path(DATA, "svamp").is_dir()
+pytestmark = pytest.mark.skipif(
+    not HERE, reason="QCRD_DATASETS names no folder of recorded completions"
+)
+
+
+def questions(kind: str, *files: str):
+    task = build_task(TaskRecipe(kind=kind))
+    read = [
+        read_questions(
+            Split(path=f"{DATA}/{f}"), task=task, columns={}, kind=kind, max_chars=20_000
+        )
+        for f in files
+    ]
+    assert not [
+        rejected for _, several in read for rejected in several
+    ]  # 146 rows of CQA repeat a choice, and are good questions
+    return task, {q.id: q for several, _ in read for q in several}
+
+
+def parsed(kind: str, recording: str, *files: str):
+    """All (question, parsed completion) of a recording."""
+    task, by_id = questions(kind, *files)
+    with open(f"{DATA}/{recording}", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    return [(by_id[row["id"]], task.parse(row["completion"], by_id[row["id"]])) for row in rows]
+
+
+def majority_right(results) -> float:
+    """The share of questions whose most frequent answer (the first of several) is gold."""
+    votes, gold = defaultdict(list), {}
+    for question, read in results:
+        gold[question.id] = question.answer
+        votes[question.id] += [read.answer] if read.answer is not None else []
+    return sum(
+        Counter(votes[id]).most_common(1)[0][0] == answer
+        for id, answer in gold.items()
+        if votes[id]
+    ) / len(gold)
+
+
+def rates(results) -> tuple[float, float]:
+    """Shares of right and of unparsed completions."""
+    right = sum(read.answer == question.answer for question, read in results) / len(results)
+    unparsed = sum(read.answer is None for _, read in results) / len(results)
+    return right, unparsed
+
+
+@pytest.mark.parametrize(
+    ("kind", "recording", "files", "right", "unparsed"),
+    [
+        ("arithmetic", "svamp/teacher.jsonl", ("svamp/train.jsonl",), 0.715, 0.002),
+        (
+            "multiple_choice",
+            "cqa/teacher.jsonl",
+            ("cqa/train.jsonl", "cqa/dev.jsonl"),
+            0.762,
+            0.018,
+        ),
+        ("multiple_choice", "cqa/teacher.five_models.jsonl", ("cqa/dev.jsonl",), 0.736, 0.007),
+        (
+            "nli",
+            "esnli/teacher.jsonl",
+            ("esnli/train.jsonl", "esnli/dev.jsonl", "esnli/test.jsonl"),
+            0.712,
+            0.011,
+        ),
+    ],
+)
+def test_recorded_completions(kind, recording, files, right, unparsed):
+    results = parsed(kind, recording, *files)
+    got_right, got_unparsed = rates(results)
+    assert (
+        right - 0.02 <= got_right <= right + 0.03
+    )  # far above would mean that the rules favour gold
+    assert got_unparsed <= unparsed + 0.02
+    if recording.startswith("svamp"):
+        assert (
+            majority_right(results) >= 0.885
+        )  # the issue asks for 0.87; an independent parser reaches 0.886, a last-number rule 0.859
+    if "five" in recording:
+        assert majority_right(results) >= 0.784
+    assert all(bool(read.answer is None) == bool(read.reason) for _, read in results)
+    # Nothing of an invented question is left in a rationale.
+    invented = re.compile(r"^(?:Q|Question|Premise|Hypothesis): |Answer Choices:", re.MULTILINE)
+    assert not [read.rationale for _, read in results if invented.search(read.rationale)]
+
+
+def test_gsm8k_solutions_parse_to_their_answers():
+    """Without the `#### answer` line, from the last sentence alone; with it, all of them."""
+    task, by_id = questions("arithmetic", "gsm8k/train.jsonl")
+    alone = [task.parse(q.rationale, q).answer == q.answer for q in by_id.values()]
+    assert sum(alone) / len(alone) >= 0.985
+    for q in by_id.values():
+        whole = task.parse(f"{q.rationale}\n#### {q.answer}", q)
+        assert (
+            whole.answer == q.answer
+            and "<<" not in whole.rationale
+            and "####" not in whole.rationale
+        )
+        assert (
+            task.parse(task.explanation(whole.rationale, whole.answer), q) == whole
+        )  # as the student's text is read

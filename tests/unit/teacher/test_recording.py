@@ -1,0 +1,147 @@
+"""The recording as teacher: which K of the recorded completions are taken, and what a bad file is
+told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from qcrd_ray.data.records import Question
+from qcrd_ray.errors import UserError
+from qcrd_ray.recipe import RecordedTeacher, SamplingRecipe
+from qcrd_ray.teacher import Ask
+from qcrd_ray.teacher.recording import Recording
+
+
+def write(path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def recording(path: str, *, k: int = 5, seed: int = 0, **columns) -> Recording:
+    return Recording(
+        RecordedTeacher(source="recording", path=path, columns=columns),
+        SamplingRecipe(k=k),
+        seed=seed,
+    )
+
+
+def texts(teacher: Recording, *ids: str) -> list[list[str]]:
+    asks = [Ask(Question(id=id, question="?"), "?") for id in ids]
+    return [
+        [completion.text for completion in answer.completions]
+        for answer in asyncio.run(teacher.complete(asks))
+    ]
+
+
+@pytest.fixture
+def ten(tmp_path) -> str:
+    """Two questions, ten completions each, the right ones first: as SVAMP's recording is sorted."""
+    return write(
+        tmp_path / "ten.jsonl",
+        [{"id": id, "completion": f"{id}{i}"} for id in "ab" for i in range(10)],
+    )
+
+
+def test_k_of_them_are_chosen_and_not_the_first_k(ten):
+    """The SVAMP recording is sorted by correctness: the first five would make the teacher look
+    perfect.
+    """
+    chosen = [texts(recording(ten, seed=seed), "a")[0] for seed in range(20)]
+    assert all(len(set(texts_)) == 5 for texts_ in chosen)
+    assert len({text for texts_ in chosen for text in texts_}) == 10
+
+
+def test_the_choice_depends_on_seed_and_question_alone(ten):
+    assert texts(recording(ten), "a", "b") == [
+        texts(recording(ten), "a")[0],
+        texts(recording(ten), "b")[0],
+    ]
+    assert texts(recording(ten, seed=1), "a") != texts(recording(ten, seed=2), "a")
+
+
+def test_questions_do_not_share_one_choice(ten):
+    a, b = texts(recording(ten), "a", "b")
+    assert [text[1:] for text in a] != [text[1:] for text in b]
+
+
+def test_fewer_than_k_are_given_as_they_are_and_an_unknown_id_gets_none(ten):
+    assert texts(recording(ten, k=11), "a", "z") == [[f"a{i}" for i in range(10)], []]
+
+
+def test_columns_are_mapped_and_numbers_serve_as_ids(tmp_path):
+    rows = [{"qid": 7, "out": "the text", "why": "length"}, {"qid": 7, "out": "more", "why": None}]
+    teacher = recording(
+        write(tmp_path / "r.jsonl", rows), id="qid", completion="out", finish_reason="why"
+    )
+    (answer,) = asyncio.run(teacher.complete([Ask(Question(id="7", question="?"), "?")]))
+    assert [(c.text, c.finish_reason) for c in answer.completions] == [
+        ("the text", "length"),
+        ("more", "stop"),
+    ]
+
+
+def test_it_travels_without_the_recorded_text(ten):
+    """Each actor reads the file; a recording of gigabytes must not travel in every actor's
+    arguments.
+    """
+    teacher = recording(ten)
+    teacher.check([Question(id="a", question="?")])
+    assert len(pickle.dumps(teacher)) < 3_000
+    assert texts(pickle.loads(pickle.dumps(teacher)), "a") == texts(teacher, "a")
+
+
+def test_identity_is_the_contents_and_not_the_name(ten, tmp_path):
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(Path(ten).read_bytes())
+    assert recording(ten).identity() == recording(str(copy)).identity()
+    copy.write_text(copy.read_text() + json.dumps({"id": "a", "completion": "one more"}) + "\n")
+    assert recording(ten).identity() != recording(str(copy)).identity()
+
+
+@pytest.mark.parametrize(
+    ("contents", "told"),
+    [
+        (b'{"id": "a", "completion": "x"}\nnot json\n', r":2: .*JSON"),
+        (b'{"id": "a", "completion": "x"}\n\xff\xfe\n', r":2: not UTF-8"),
+        (b'["a", "x"]\n', r":1: a JSON list"),
+        (
+            b'{"id": "a", "text": "x"}\n',
+            (
+                r":1: no 'completion' in this row, which has 'id', 'text';"
+                r" .*teacher.columns.completion"
+            ),
+        ),
+        (b'{"completion": "x"}\n', r":1: no 'id' .*teacher.columns.id"),
+        (b"", r"empty"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_line(tmp_path, contents, told):
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(contents)
+    with pytest.raises(UserError, match=told):
+        recording(str(path)).check([Question(id="a", question="?")])
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"missing\.jsonl"):
+        recording(str(tmp_path / "missing.jsonl")).check([Question(id="a", question="?")])
+
+
+def test_a_recording_of_other_questions_is_refused(ten):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"no completion for any question(?s:.*)'q1'(?s:.*)'a', 'b'(?s:.*)teacher\.columns\.id"
+        ),
+    ):
+        recording(ten).check([Question(id="q1", question="?")])
+
+
+def test_one_known_question_is_enough(ten):
+    recording(ten).check([Question(id="q1", question="?"), Question(id="a", question="?")])

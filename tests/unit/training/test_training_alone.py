@@ -1,0 +1,120 @@
+"""Whole trainings in one process, without Ray: what a recipe asks for reaches the loss and the
+metrics.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import pytest
+from training_tiny import tiny_recipe, write_run
+
+from qcrd_ray.data.records import ScoredAs
+from qcrd_ray.errors import UserError
+from qcrd_ray.method.examples import Source
+from qcrd_ray.method.objectives import OBJECTIVES
+from qcrd_ray.training.metrics import read_metrics, read_scores
+from qcrd_ray.training.trainer import prepare_job
+from qcrd_ray.training.worker import train_alone
+
+ROUNDS = {
+    "train.rounds": 2,
+    "train.round.size": 4,
+    "train.workers": 1,
+    "train.zero_stage": 0,
+    "train.validate.every_rounds": 2,
+}
+
+
+def trained(root, objective: str, **changes) -> list[dict]:
+    """The rows of metrics of a training of ``objective``."""
+    job = prepare_job(tiny_recipe(**{**ROUNDS, **changes}), write_run(root), objective)
+    job.folder.mkdir()
+    train_alone(job)
+    return read_metrics(job.folder)
+
+
+@pytest.mark.parametrize(
+    "objective", [name for name in OBJECTIVES if name not in ("qcrd", "dpo")]
+)  # these have tests of their own
+def test_every_objective_trains_whatever_negatives_the_recipe_has(tmp_path, objective):
+    """Methods that read no negatives must not make any; those that do choose among all of them."""
+    rows = trained(
+        tmp_path, objective, **{"negatives.corrupted": 1, "objective.selection": "sampling"}
+    )
+    assert rows[1]["student"] and all(isfinite(value) for value in rows[1]["student"].values())
+    assert all(isinstance(row["tokens"], int) and row["tokens"] > 0 for row in rows)
+    assert ("negatives" in rows[0]) == OBJECTIVES[objective].contrasts
+    assert not OBJECTIVES[objective].contrasts or rows[0]["negatives"]["from_corrupted"] > 0
+
+
+def test_dpo_learns_against_its_start(tmp_path):
+    """The reference stays the start: in the second round, on the same questions, the student has
+    moved away from it.
+    """
+    rows = trained(tmp_path, "dpo", **{"objective.selection": "sampling"})
+    first, last = (row["student"] for row in rows)
+    assert all("reference" in row["seconds"] and "discriminator" not in row for row in rows)
+    assert (
+        last["positive_gain"] > first["positive_gain"] > 0 and last["pair"] < first["pair"] < 0.75
+    )
+    assert last["positive_gain"] > last["negative_gain"]
+    assert last["positive_nll"] < first["positive_nll"]
+
+
+def test_made_negatives_reach_the_loss_and_are_told_apart(tmp_path):
+    """Every source in one training: counted, chosen from, scored; the discriminator sees them in
+    its pretraining as well.
+    """
+    rows = trained(
+        tmp_path,
+        "qcrd",
+        **{"negatives.corrupted": 1, "negatives.evolved": 1, "negatives.right": "positive"},
+    )
+    for row in rows:
+        assert all(row["negatives"][f"from_{source}"] > 0 for source in Source)
+        shares = [row["student"][f"negative_from_{source}"] for source in Source]
+        assert sum(shares) == pytest.approx(1.0, abs=1e-6)
+        assert {f"score_{source}_negative" for source in Source} <= row["student"].keys()
+        assert {"auc_corrupted", "auc_evolved"} <= row["discriminator"].keys()
+    kept = read_scores(tmp_path / "train" / "qcrd")[1]
+    assert {scored.scored_as for scored in kept} == set(ScoredAs)
+
+
+def test_no_negatives_at_all_is_no_mistake(tmp_path):
+    """`negatives` with every source off: the contrastive term is the positives' own loss."""
+    off = {"negatives.teacher": False, "negatives.student": False, "objective.weights": "none"}
+    for row in trained(tmp_path, "qcrd", **off):
+        assert row["negatives"] == {
+            **{f"from_{source}": 0 for source in Source},
+            "student_positives": 0,
+        }
+        assert "negative_nll" not in row["student"] and row["student"]["two_sided"] == 0
+
+
+def test_older_samples_are_replayed_to_the_discriminator_alone(tmp_path):
+    """D sees two rounds' samples in round 2 and says so; what the student learns from is the
+    round's own.
+    """
+    settings = {
+        "discriminator.loss": "cross_entropy",
+        "discriminator.label_smoothing": 0.1,
+        "train.rounds": 3,
+        "negatives.lag": 1,
+    }
+    plain, replayed = (
+        trained(tmp_path / name, "qcrd", **settings, **more)
+        for name, more in (("a", {}), ("b", {"discriminator.replay": 1}))
+    )
+    assert replayed[0]["discriminator"] == plain[0]["discriminator"], "no older round yet"
+    assert replayed[2]["discriminator"]["loss"] != plain[2]["discriminator"]["loss"]
+    assert [row["negatives"]["sampled"] for row in replayed] == [
+        row["negatives"]["sampled"] for row in plain
+    ]
+
+
+def test_what_cannot_be_replayed_or_smoothed_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"discriminator.replay: negatives.student is off"):
+        trained(tmp_path, "qcrd", **{"discriminator.replay": 1, "negatives.student": False})
+    with pytest.raises(ValueError, match=r"label_smoothing: only the loss cross_entropy"):
+        tiny_recipe(**{"discriminator.label_smoothing": 0.1})

@@ -1,0 +1,308 @@
+"""What passes between trainer, samplers and driver through files: snapshots, negatives, metrics,
+progress, and the start model.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+
+import pytest
+from teacher_tiny import write_llama
+from training_tiny import tiny_recipe
+from transformers import AutoTokenizer
+
+from qcrd_ray.data.records import StudentNegative
+from qcrd_ray.errors import UserError
+from qcrd_ray.method.tokenization import tokenise_inputs
+from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
+from qcrd_ray.training.checkpoints import Ring, snapshots_kept
+from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_progress
+from qcrd_ray.training.start_models import check_start, train_tokenizer, write_start
+from qcrd_ray.training.student_negatives import NegativesFolder, round_snapshot
+
+
+def publish(ring, snapshot):
+    ring.writing(snapshot).mkdir(parents=True)
+    (ring.writing(snapshot) / "config.json").write_text(str(snapshot))
+    return ring.publish(snapshot)
+
+
+def test_the_ring_holds_every_snapshot_that_is_still_to_be_sampled(tmp_path):
+    """Guards a snapshot that is deleted before its negatives are made: through a whole run, with
+    the trainer a round behind the ring.
+    """
+    for lag in (1, 2, 3):
+        recipe = tiny_recipe(**{"negatives.lag": lag, "train.rounds": 8})
+        ring = Ring(tmp_path / str(lag), keep=snapshots_kept(recipe))
+        publish(ring, 0)
+        for round in range(8):
+            assert ring.exists(round_snapshot(recipe, round)), (lag, round)
+            publish(ring, round + 1)
+            ring.forget(round + 1)
+            assert sum(entry.name.isdigit() for entry in ring.folder.iterdir()) <= lag + 1
+
+
+def test_a_snapshot_is_seen_whole_or_not_at_all(tmp_path):
+    """A sampler may read a snapshot that a redone round would write again: the first one stays."""
+    ring = Ring(tmp_path, keep=2)
+    ring.writing(3).mkdir()
+    assert not ring.exists(3)
+    (ring.writing(3) / "config.json").write_text("first")
+    ring.publish(3)
+    ring.writing(3).mkdir()
+    (ring.writing(3) / "config.json").write_text("again")
+    assert (ring.publish(3) / "config.json").read_text() == "first"
+    assert not ring.writing(3).exists()
+
+
+def test_too_small_a_ring_is_refused():
+    with pytest.raises(
+        UserError, match=r"train.keep_snapshots: 2 are fewer than negatives.lag \+ 1 = 4"
+    ):
+        snapshots_kept(tiny_recipe(**{"train.keep_snapshots": 2, "negatives.lag": 3}))
+    assert snapshots_kept(tiny_recipe(**{"train.keep_snapshots": 5, "negatives.lag": 3})) == 5
+
+
+def test_which_snapshot_a_rounds_negatives_come_from():
+    recipe = tiny_recipe(**{"negatives.lag": 2})
+    assert [round_snapshot(recipe, round) for round in range(5)] == [0, 0, 0, 1, 2]
+    recipe = tiny_recipe(**{"negatives.lag": 2, "negatives.before_lag": "none"})
+    assert [round_snapshot(recipe, round) for round in range(4)] == [None, None, 0, 1]
+    assert round_snapshot(tiny_recipe(**{"negatives.student": False}), 7) is None
+
+
+def test_late_negatives_are_waited_for_and_read_again(tmp_path):
+    """The trainer goes on when the last part arrives; a resumed one reads the same rows without
+    waiting.
+    """
+    files = NegativesFolder(tmp_path / "negatives", parts=2)
+    rows = [
+        StudentNegative(question_id=str(i), round=4, snapshot=1, text=f"text {i}", right=None)
+        for i in range(3)
+    ]
+    files.write(4, 0, rows[:2])
+    assert [path.name for path in files.missing(4)] == ["00004.part-1-of-2.parquet"]
+    threading.Timer(0.3, lambda: files.write(4, 1, rows[2:])).start()
+    assert files.wait(4, snapshot=1, timeout_s=10) > 0.2
+    assert files.read(4) == rows
+    assert files.wait(4, snapshot=1, timeout_s=0) < 0.1
+
+
+def test_negatives_that_never_come_say_what_to_do(tmp_path):
+    files = NegativesFolder(tmp_path, parts=1)
+    start = time.monotonic()
+    with pytest.raises(
+        UserError,
+        match=(
+            r"round 2 \(from snapshot 1\) did not come within 0.2 s: 00002.part-0-of-1.parquet"
+            r" missing"
+        ),
+    ):
+        files.wait(2, snapshot=1, timeout_s=0.2)
+    assert time.monotonic() - start < 2
+
+
+def test_a_failed_sampler_ends_the_wait_with_its_traceback(tmp_path):
+    """Guards half an hour of waiting for a sampler that has died of a bug."""
+    files = NegativesFolder(tmp_path, parts=1)
+    files.failure.write_text("sampler 0:\nKeyError: 'x'")
+    with pytest.raises(RuntimeError, match="KeyError"):
+        files.wait(0, snapshot=0, timeout_s=60)
+
+
+def test_metrics_of_rounds_that_are_run_again_are_dropped(tmp_path):
+    """Guards doubled rows after a resume, and a last line that a kill cut short."""
+    writer = MetricsWriter(tmp_path, first_round=0, first_step=0)
+    for round in range(3):
+        writer.round(
+            {
+                "round": round,
+                "step": 4 * round + 4,
+                "student": {"l_pos": 1.5},
+                "best": True,
+                "note": "text",
+            }
+        )
+    writer.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"round": 3, "st')
+    assert [row["round"] for row in read_metrics(tmp_path)] == [0, 1, 2]
+    MetricsWriter(tmp_path, first_round=2, first_step=8).close()
+    assert [row["round"] for row in read_metrics(tmp_path)] == [0, 1]
+
+
+def test_tensorboard_holds_the_same_numbers(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    writer = MetricsWriter(tmp_path, first_round=0, first_step=0)
+    writer.round({"round": 0, "step": 5, "student": {"l_pos": 1.5}, "learning_rate": 0.25})
+    writer.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    } == {
+        "student/l_pos": [(5, 1.5)],
+        "learning_rate": [(5, 0.25)],
+    }
+
+
+def test_progress(tmp_path):
+    assert read_progress(tmp_path) == (0, "starting")
+    MetricsWriter(tmp_path, first_round=0, first_step=0).progress(7, "round 2/3")
+    assert read_progress(tmp_path) == (7, "round 2/3")
+
+
+def test_a_trained_tokenizer_says_any_text_back():
+    """Guards unknown tokens and lost spaces: what the student is taught must decode to the same
+    text.
+    """
+    tokenizer = train_tokenizer(
+        ["predict: Tom has 12 apples.", "So the answer is 7."] * 3, vocabulary=300
+    )
+    for text in ("Tom has 12 apples.\nHow many?", "naïve × 3 = 日本", "a  b"):
+        assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+    ids = tokenizer("12").input_ids
+    assert len(ids) == 3 and ids[-1] == tokenizer.eos_token_id == 1 and tokenizer.pad_token_id == 0
+    assert tokenizer("a", "b").input_ids.count(tokenizer.eos_token_id) == 2, (
+        "question and rationale are told apart"
+    )
+
+
+def test_the_start_is_written_once_and_is_the_same_for_a_seed(tmp_path):
+    recipe = StudentRecipe(
+        scratch=ScratchRecipe(d_model=16, d_ff=16, layers=1, heads=2, vocabulary=300), dropout=0.25
+    )
+    for name in ("a", "b"):
+        write_start(recipe, tmp_path / name, texts=["one two three"], seed=3)
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
+        tmp_path / "b" / "model.safetensors"
+    ).read_bytes()
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["dropout_rate"] == 0.25
+    before = (tmp_path / "a" / "model.safetensors").stat().st_mtime_ns
+    write_start(recipe, tmp_path / "a", texts=["other"], seed=4)
+    assert (tmp_path / "a" / "model.safetensors").stat().st_mtime_ns == before
+    assert AutoTokenizer.from_pretrained(tmp_path / "a").eos_token == "</s>"
+
+
+def test_a_pretrained_start_keeps_its_weights_and_takes_the_dropout(tiny_student, tmp_path):
+    write_start(
+        StudentRecipe(model=str(tiny_student), dropout=0.4), tmp_path / "start", texts=[], seed=0
+    )
+    from safetensors.torch import load_file
+
+    ours, theirs = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "start", tiny_student)
+    )
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    assert json.loads((tmp_path / "start" / "config.json").read_text())["dropout_rate"] == 0.4
+
+
+def test_a_student_that_cannot_be_trained_is_refused_before_anything_starts(tmp_path, tiny_student):
+    with pytest.raises(UserError, match="no such folder"):
+        check_start(StudentRecipe(model=str(tmp_path / "nowhere")), DiscriminatorRecipe())
+    shutil.copytree(
+        tiny_student, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "special*")
+    )
+    with pytest.raises(UserError, match="has no tokenizer"):
+        check_start(StudentRecipe(model=str(tmp_path / "bare")), DiscriminatorRecipe())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match=r"discriminator.model: .*empty has no tokenizer"):
+        check_start(
+            StudentRecipe(model=str(tiny_student)),
+            DiscriminatorRecipe(model=str(tmp_path / "empty")),
+        )
+
+
+def test_a_scratch_llama_is_a_student_that_pads_and_reads_lines(tmp_path):
+    scratch = ScratchRecipe(kind="llama", d_model=16, d_ff=16, layers=1, heads=2, vocabulary=300)
+    recipe = StudentRecipe(scratch=scratch, max_input_tokens=30, max_target_tokens=12)
+    tokenizer = write_start(recipe, tmp_path, texts=["one two three"], seed=3)
+    assert json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"] == 42
+    (ids,) = tokenise_inputs(tokenizer, ["predict: one"], max_tokens=30).rows
+    assert tokenizer.decode(ids) == "predict: one\n"
+    assert tokenizer.pad_token_id == 0
+
+
+def test_a_decoder_only_start_says_by_its_tokenizer_how_questions_are_read(tmp_path):
+    """All who read a start, a snapshot or an exported student go by its chat template and its
+    padding token.
+    """
+    own = "{% for m in messages %}{{ 'So ' + m['content'] + ' .' }}{% endfor %}"
+    for chat, template, text in (
+        ("auto", own, "So the ."),
+        ("never", own, "the\n"),
+        ("auto", None, "the\n"),
+        ("always", own, "So the ."),
+    ):
+        model = write_llama(tmp_path / "model", chat_template=template)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer.pad_token = None
+        tokenizer.save_pretrained(model)
+        write_start(
+            StudentRecipe(model=str(model), chat=chat), tmp_path / "start", texts=[], seed=0
+        )
+        start = AutoTokenizer.from_pretrained(tmp_path / "start")
+        assert (
+            start.apply_chat_template(
+                [{"role": "user", "content": "the"}], add_generation_prompt=True, tokenize=False
+            )
+            == text
+        )
+        assert start.pad_token == start.eos_token
+        shutil.rmtree(tmp_path / "model")
+        shutil.rmtree(tmp_path / "start")
+
+
+def test_a_students_chat_template_is_the_same_on_any_day(tmp_path):
+    """Llama 3's puts the date in: a student would be trained with one prompt and asked with
+    another.
+    """
+    template = (
+        "{{ strftime_now('%Y') }} \"é😀\" {% for m in messages %}{{ m['role'] + '\n' + m['content']"
+        " + '\t.' }}{% endfor %}"
+    )
+    model = write_llama(tmp_path / "model", chat_template=template)
+    message = [{"role": "user", "content": "the"}]
+    shown = AutoTokenizer.from_pretrained(model).apply_chat_template(message, tokenize=False)
+    tokenizer = write_start(StudentRecipe(model=str(model)), tmp_path / "start", texts=[], seed=0)
+    assert "strftime" not in tokenizer.chat_template
+    assert tokenizer.apply_chat_template(message, tokenize=False) == shown
+
+
+@pytest.mark.parametrize(
+    ("settings", "template", "told"),
+    [
+        (
+            {"chat": "always"},
+            None,
+            r"student\.chat: always, and the tokenizer of .* has no chat template",
+        ),
+        ({}, "nothing of the message", r"student\.chat: .* does not show .*; set it to never"),
+        (
+            {"max_input_tokens": 200, "max_target_tokens": 57},
+            None,
+            r"is 257, and .* reads 256 tokens \(max_position_embeddings",
+        ),
+    ],
+)
+def test_a_decoder_only_student_that_cannot_be_trained_is_refused(
+    tmp_path, settings, template, told
+):
+    model = write_llama(tmp_path, chat_template=template)
+    with pytest.raises(UserError, match=told):
+        check_start(
+            StudentRecipe(
+                model=str(model), **{"max_input_tokens": 64, "max_target_tokens": 64, **settings}
+            ),
+            DiscriminatorRecipe(),
+        )
+
+
+def test_an_encoder_decoder_takes_no_chat_template(tiny_student):
+    with pytest.raises(UserError, match=r"student\.chat: .* encoder-decoder"):
+        check_start(StudentRecipe(model=str(tiny_student), chat="always"), DiscriminatorRecipe())
