@@ -32,7 +32,7 @@ app = typer.Typer(
     ),
 )
 
-DEFAULT_METHODS = "finetune,single_task,dss,mi,dss_voted,qcrd_no_judge,qcrd"
+DEFAULT_METHODS = "finetune,single_task,dss,mi,dss_voted,qcrd_no_discriminator,qcrd"
 RecipePath = Annotated[
     Path, typer.Argument(help="a recipe; `qcrd init` writes one to start from", show_default=False)
 ]
@@ -64,20 +64,20 @@ def run(recipe: RecipePath, set_: Overrides = None):
     """Walk the whole road: generate, train, evaluate, export, serve and answer one question."""
     # first, so that a mistake in it is told before the seconds that Ray and torch take to import
     loaded = _load(recipe, set_)
-    from qcrd_ray import pipeline as road
+    from qcrd_ray import pipeline
     from qcrd_ray.report import summary
 
-    summary.show(road.run(loaded, Stages()))
+    summary.show(pipeline.run(loaded, Stages()))
 
 
 @app.command()
 def generate(recipe: RecipePath, set_: Overrides = None):
     """Ask the teacher, parse its samples and vote on them."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import pipeline as road
+    from qcrd_ray import pipeline
 
     with _begin(loaded, "generate") as folder:
-        road.generate(loaded, folder, Stages())
+        pipeline.generate(loaded, folder, Stages())
     print(folder.rationales("train"))
 
 
@@ -85,12 +85,12 @@ def generate(recipe: RecipePath, set_: Overrides = None):
 def train(recipe: RecipePath, set_: Overrides = None):
     """Train the student (and the recipe's baselines) on the rationales in the run folder."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import pipeline as road
+    from qcrd_ray import pipeline
     from qcrd_ray.run.tracking import tracked
 
     with _begin(loaded, "train") as folder, tracked(loaded, folder) as tracker:
-        road.train(loaded, folder, Stages(), tracker)
-    for objective in road.objectives(loaded):
+        pipeline.train(loaded, folder, Stages(), tracker)
+    for objective in pipeline.objectives(loaded):
         print(folder.training(objective) / "best")
 
 
@@ -134,13 +134,13 @@ def compare(
     """Train several methods with several seeds on the same rationales, and write a table with
     paired tests.
     """
-    from qcrd_ray import pipeline as road
+    from qcrd_ray import pipeline
 
     fractions = [_fraction(each) for each in data_fraction.split(",")]
     if labels not in (None, "gold", "vote"):
         raise UserError(f"--labels: expected gold or vote, not {labels!r}")
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    for table in road.compare(
+    for table in pipeline.compare(
         recipe, set_ or [], Stages(), methods=names, seeds=seeds, fractions=fractions, labels=labels
     ):
         print(table.read_text())

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from qcrd_ray.models.student_folder import export_student
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.report import write_report
+from qcrd_ray.report.summary import RunResult
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.progress import Report, Stages
@@ -28,19 +28,7 @@ from qcrd_ray.run.tracking import Tracker, tracked
 from qcrd_ray.tasks.questions import load_split
 
 
-@dataclass(frozen=True, kw_only=True)
-class Walked:
-    """What a finished run leaves to be told: its folder, the measurements, one answered question
-    and the seconds of each stage.
-    """
-
-    folder: RunFolder
-    results: dict
-    answer: dict
-    seconds: dict[str, float]
-
-
-def run(recipe: Recipe, stages: Stages) -> Walked:
+def run(recipe: Recipe, stages: Stages) -> RunResult:
     """Generate, train, evaluate, export, serve and ask one question of the served student.
 
     Raises:
@@ -54,10 +42,10 @@ def run(recipe: Recipe, stages: Stages) -> Walked:
         cluster.connect(recipe.ray)
         doctor.preflight_cluster(recipe)
     with folder.in_step(), tracked(recipe, folder) as tracker:
-        return _walk(recipe, folder, stages, tracker)
+        return _run_stages(recipe, folder, stages, tracker)
 
 
-def _walk(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -> Walked:
+def _run_stages(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -> RunResult:
     generate(recipe, folder, stages)
     folder.push()
     train(recipe, folder, stages, tracker)
@@ -70,7 +58,7 @@ def _walk(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -
     write_text(folder.seconds, json.dumps(stages.seconds, indent=2) + "\n")
     tracker.results(results)
     tracker.artifact(write_report(folder))
-    return Walked(folder=folder, results=results, answer=answer, seconds=stages.seconds)
+    return RunResult(folder=folder, results=results, answer=answer, seconds=stages.seconds)
 
 
 def generate(recipe: Recipe, folder: RunFolder, stages: Stages) -> None:

@@ -1,8 +1,8 @@
 """The Ray that a run works on: join it or start it, and find out before a stage whether it can ever
 give what the stage asks for.
 
-Ray's own answer to an impossible demand is to wait for ever. Here :func:`possible` refuses at the
-start what can never be met, without waking a node for it, and :func:`require` waits, just before a
+Ray's own answer to an impossible demand is to wait for ever. Here :func:`check_feasible` refuses at the
+start what can never be met, without waking a node for it, and :func:`wait_for_resources` waits, just before a
 stage, for what that stage takes: a cluster that grows brings up each
 group of nodes when its own stage begins, and no earlier.
 """
@@ -29,7 +29,9 @@ Bundle = dict[str, float]  # resources that one process needs on one node: {"CPU
 
 # logical CPUs declared on a smaller machine, so that every stage's roles fit beside each other
 LOCAL_CPUS = 8
-TIE = 0.001  # of a custom resource: enough to be placed where it is, and too little to use it up
+COLOCATE_SHARE = (
+    0.001  # of a custom resource: enough to be placed where it is, and too little to use it up
+)
 _POLL_S = 1.0
 # Ray sets it for the entrypoint of a submitted job, and nowhere else
 _SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -75,7 +77,7 @@ def connect(recipe: RayRecipe) -> None:
             _start_local(recipe)
 
 
-def possible(demands: Sequence[Bundle], *, what: str) -> None:
+def check_feasible(demands: Sequence[Bundle], *, what: str) -> None:
     """Refuse what the cluster can never hold side by side, even when it is idle and has grown as
     far as it may. Starts no node.
 
@@ -83,10 +85,10 @@ def possible(demands: Sequence[Bundle], *, what: str) -> None:
     configuration allows. Where nobody on
     the cluster can tell (KubeRay's autoscaler runs beside it, and the local provider learns what a
     machine has when it joins), nothing
-    is refused here, and :func:`require` names what did not come.
+    is refused here, and :func:`wait_for_resources` names what did not come.
 
     Raises:
-        MissingResource: as :func:`require` does.
+        MissingResource: as :func:`wait_for_resources` does.
     """
     bundles = _nonzero(demands)
     nodes = _totals()
@@ -106,10 +108,10 @@ def possible(demands: Sequence[Bundle], *, what: str) -> None:
         raise MissingResource(f"{what} asks for {shortage}. {_advice()}")
 
 
-def require(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
+def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
     """Return once the cluster can hold all ``demands`` side by side, each on one node.
 
-    What is not :func:`possible` is refused at once. The rest is reserved as one placement group for
+    What is not :func:`check_feasible` is refused at once. The rest is reserved as one placement group for
     a moment, so an autoscaling cluster sees it and grows, and what other jobs hold is waited for.
 
     Args:
@@ -123,7 +125,7 @@ def require(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
     bundles = _nonzero(demands)
     if not bundles:
         return
-    possible(bundles, what=what)
+    check_feasible(bundles, what=what)
     group = placement_group(bundles, strategy="PACK")
     try:
         deadline = time.monotonic() + timeout_s
@@ -134,11 +136,11 @@ def require(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
         remove_placement_group(group)
 
 
-def tie(resources: Mapping[str, float]) -> Bundle:
+def colocate(resources: Mapping[str, float]) -> Bundle:
     """What a helper of a process that asks for ``resources`` asks for itself, to be placed in the
     same group of nodes.
     """
-    return {name: min(amount, TIE) for name, amount in resources.items()}
+    return {name: min(amount, COLOCATE_SHARE) for name, amount in resources.items()}
 
 
 def _start_local(recipe: RayRecipe) -> None:

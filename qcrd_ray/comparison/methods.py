@@ -24,7 +24,7 @@ METHODS: dict[str, dict[str, object]] = {
     "dss": {"objective.name": "dss"},
     "mi": {"objective.name": "mi"},
     # The paper's ladder from dss to qcrd. Its second step changes two things: dss_voted draws one
-    # of the voted positives, qcrd_no_judge
+    # of the voted positives, qcrd_no_discriminator
     # has negatives and chooses on both sides by minmax. With `objective.selection: sampling`, the
     # latter would stand between the two.
     "dss_voted": {
@@ -37,7 +37,7 @@ METHODS: dict[str, dict[str, object]] = {
         "negatives.corrupted": 0,
         "negatives.evolved": 0,
     },
-    "qcrd_no_judge": {"objective.name": "qcrd", "objective.weights": "none"},
+    "qcrd_no_discriminator": {"objective.name": "qcrd", "objective.weights": "none"},
     "qcrd": {"objective.name": "qcrd"},
     "orpo_distill": {"objective.name": "orpo_distill", "objective.selection": "sampling"},
     "redi": {"objective.name": "redi", "objective.selection": "sampling"},

@@ -23,14 +23,14 @@ from qcrd_ray.comparison.fingerprints import data_key, questions_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.notes import budget_notes, code_notes, data_notes
 from qcrd_ray.comparison.statistics import summarise
-from qcrd_ray.comparison.trials import Cell, CellTrainer, make_cell
+from qcrd_ray.comparison.trials import CellTrainer, Trial, make_cell
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.provenance import describe_call
 from qcrd_ray.tasks.questions import load_split, read_split
 from qcrd_ray.training.trainer import prepare_job
@@ -48,7 +48,7 @@ def compare(
     *,
     seeds: int,
     fraction: float = 1.0,
-    report: Report = silent,
+    report: Report = no_progress,
 ) -> dict[str, Any]:
     """Train every method with every seed and compare them; needs a connected Ray and the rationales
     in the run folder.
@@ -141,29 +141,22 @@ def _questions(recipe: Recipe, folder: RunFolder) -> dict[str, tuple[Question, .
     return questions
 
 
-def _run(recipe: Recipe, cells: Sequence[Cell]) -> Iterator[Cell]:
+def _run(recipe: Recipe, cells: Sequence[Trial]) -> Iterator[Trial]:
     """The cells as they finish, seed after seed, so that an interrupted comparison has whole seeds
     of all methods.
     """
     if not cells:
         return
-    settings = recipe.compare
-    bundle = {
-        "CPU": settings.cpus_per_worker,
-        "GPU": settings.gpus_per_worker,
-        **settings.resources_per_worker,
-    }
-    cluster.require(
-        [bundle],
-        what="the comparison (compare.cpus_per_worker)",
+    worker = recipe.compare.worker
+    cluster.wait_for_resources(
+        [worker.bundle],
+        what="the comparison (compare.worker)",
         timeout_s=recipe.ray.schedule_timeout_s,
     )
-    room = settings.workers or max(1, int(_cores() // settings.cpus_per_worker))
-    threads = max(1, int(settings.cpus_per_worker))
+    room = recipe.compare.workers or max(1, int(_cores() // worker.cpus))
+    threads = worker.cores
     actor = ray.remote(
-        num_cpus=settings.cpus_per_worker,
-        num_gpus=settings.gpus_per_worker,
-        resources=settings.resources_per_worker,
+        **worker.options,
         max_restarts=RETRIES,
         max_task_retries=RETRIES,
         runtime_env={
@@ -193,7 +186,7 @@ def _cores() -> float:
 def _results(
     recipe: Recipe,
     methods: Sequence[Method],
-    cells: Sequence[Cell],
+    cells: Sequence[Trial],
     facts: Sequence[dict[str, Any]],
     *,
     seeds: int,
@@ -237,7 +230,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     return {part: told[part] for part in ("objective", "negatives", "discriminator", "train")}
 
 
-def _scores(cells: Sequence[Cell]) -> dict[tuple[str, str, str], np.ndarray]:
+def _scores(cells: Sequence[Trial]) -> dict[tuple[str, str, str], np.ndarray]:
     """(split, head, method) -> ``[seeds, questions]``, questions in one order for all."""
     rows: dict[tuple[str, str, str], list[list[bool]]] = {}
     for cell in cells:

@@ -37,7 +37,7 @@ from qcrd_ray.training.trainer import summarise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Trial:
     """``job`` trains ``method`` with seed number ``seed`` into its own folder; ``questions`` are
     those of each test split.
 
@@ -81,14 +81,14 @@ def make_cell(
     seed: int,
     questions: dict[str, tuple[Question, ...]],
     asked: dict[str, str],
-) -> Cell:
+) -> Trial:
     """The cell of a method's ``job`` for seed number ``seed``; ``asked``: the key of each split's
     questions.
     """
     recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + method.shift})
     folder = root / f"{method.name}-{method_key(method)}" / f"{seed:03d}"
     made_from = {"train": job.manifest["source"], **asked}
-    return Cell(
+    return Trial(
         method=method.name,
         seed=seed,
         job=replace(job, recipe=recipe, folder=folder),
@@ -106,14 +106,14 @@ class CellTrainer:
         torch.set_num_threads(threads)
         self.code = describe_code()  # what was imported, whatever becomes of the checkout meanwhile
 
-    def run(self, cell: Cell) -> Cell:
+    def run(self, cell: Trial) -> Trial:
         """Train from the start, measure, write. A cell that was interrupted is run again whole."""
-        from qcrd_ray.training.worker import train_alone
+        from qcrd_ray.training.worker import train_in_process
 
         shutil.rmtree(cell.folder, ignore_errors=True)
         cell.folder.mkdir(parents=True)
         began = time.monotonic()
-        train_alone(cell.job)
+        train_in_process(cell.job)
         trained = time.monotonic()
         predictions = list(_predict(cell))
         write_table(
@@ -132,7 +132,7 @@ class CellTrainer:
         return cell
 
 
-def _predict(cell: Cell):
+def _predict(cell: Trial):
     """Greedy answers of the best student by each head that it has learnt, on every split."""
     recipe, task = cell.job.recipe, build_task(cell.job.recipe.task)
     engine = load_engine(
@@ -151,7 +151,7 @@ def _predict(cell: Cell):
             )
 
 
-def _facts(cell: Cell, predictions: Sequence[Prediction]) -> dict[str, Any]:
+def _facts(cell: Trial, predictions: Sequence[Prediction]) -> dict[str, Any]:
     """What the table says of a cell besides its answers."""
     rows, summary = read_metrics(cell.folder), summarise(cell.job)
     judged = [row["discriminator"] for row in rows if "discriminator" in row]
@@ -165,7 +165,7 @@ def _facts(cell: Cell, predictions: Sequence[Prediction]) -> dict[str, Any]:
         "questions_seen": summary["questions_seen"],
         "tokens": sum(row["tokens"] for row in rows),
         "rationales": {
-            split: judge_rationales(predictions, split=split) for split in cell.questions
+            split: rationale_quality(predictions, split=split) for split in cell.questions
         },
         "discriminator": (
             {name: value for name, value in judged[-1].items() if name.startswith("auc")}
@@ -183,7 +183,7 @@ def _facts(cell: Cell, predictions: Sequence[Prediction]) -> dict[str, Any]:
 _GRAM = 4  # words
 
 
-def judge_rationales(predictions: Sequence[Prediction], *, split: str) -> dict[str, float]:
+def rationale_quality(predictions: Sequence[Prediction], *, split: str) -> dict[str, float]:
     """Means over the rationales of a split; {} where the method writes none.
 
     ``parsable``: an answer can be read. ``steps_right``: of all "a op b = c" in them, the share

@@ -24,7 +24,7 @@ from qcrd_ray.recipe import Split
 BLOCK = 1_000  # rows that are plain Python values at a time
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Rows of one file or data set. ``name`` is what errors call it."""
 
     name: str
@@ -38,7 +38,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(split: Split) -> Source:
+def open_source(split: Split) -> RowSource:
     """The source that a split names; by a file's ending, and JSON Lines where that is no other.
     Raises :class:`UserError`: none there.
     """

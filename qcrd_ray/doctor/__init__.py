@@ -29,6 +29,7 @@ from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import installed_version
 from qcrd_ray.tasks.questions import load_split
 from qcrd_ray.training import synthetic_negatives as made
+from qcrd_ray.training.job import bundles as training_bundles
 from qcrd_ray.training.job import objectives_of
 from qcrd_ray.training.start_models import check_start
 
@@ -61,7 +62,7 @@ def examine(path: Path | None, overrides: Sequence[str] = ()) -> list[Finding]:
     except UserError as error:
         return [*findings, Finding(name="recipe", ok=False, text=str(error))]
     findings.append(Finding(name="recipe", ok=True, text=f"{path} reads well"))
-    with model_folder.asking_once():
+    with model_folder.remember_failures():
         findings += [
             _find(name, lambda check=check: check(recipe)) for name, check in RECIPE_CHECKS.items()
         ]
@@ -193,7 +194,7 @@ def check_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> str:
     """
     for stage in stages:
         what, bundles = demands(recipe, stage)
-        cluster.possible(bundles, what=what)
+        cluster.check_feasible(bundles, what=what)
     return f"{', '.join(stages)} can be scheduled"
 
 
@@ -205,28 +206,11 @@ def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
         bundles = [*teacher.bundles(recipe.teacher), *rationales.bundles(recipe.generation)]
         return "the teacher and those who ask it (teacher.*, generation.actors)", bundles
     if stage == "train":
-        worker = recipe.train.worker
-        bundle = {"CPU": worker.cpus, "GPU": worker.gpus, **worker.resources}
-        negatives = recipe.negatives
-        contrasts = any(objective.contrasts for objective in objectives_of(recipe))
-        samplers = negatives.samplers if negatives.student and contrasts else 0
-        sampler = {
-            "CPU": negatives.cpus_per_sampler,
-            "GPU": negatives.gpus_per_sampler,
-            **negatives.resources_per_sampler,
-        }
-        return "training (train.workers, train.worker, negatives.samplers)", [
-            *[bundle] * recipe.train.workers,
-            *[sampler] * samplers,
-        ]
+        wanted = training_bundles(recipe, objectives_of(recipe))
+        return "training (train.workers, train.worker, negatives.samplers)", wanted
     if stage == "evaluate":
-        wanted = recipe.evaluate
-        bundle = {
-            "CPU": wanted.cpus_per_worker,
-            "GPU": wanted.gpus_per_worker,
-            **wanted.resources_per_worker,
-        }
-        return "evaluation (evaluate.workers)", [bundle] * wanted.workers
+        wanted = [recipe.evaluate.worker.bundle] * recipe.evaluate.workers
+        return "evaluation (evaluate.workers, evaluate.worker)", wanted
     assert stage == "serve", stage
     return "the endpoint (serve.replicas)", serving.bundles(recipe.serve)
 

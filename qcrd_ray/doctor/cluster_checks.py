@@ -27,7 +27,7 @@ from qcrd_ray.method.student import auto_class
 from qcrd_ray.models import pretrained as model_folder
 from qcrd_ray.recipe import Recipe, ServingRecipe, TrainRecipe
 from qcrd_ray.run.folder import resolve
-from qcrd_ray.training.job import judges, objectives_of
+from qcrd_ray.training.job import objectives_of, uses_discriminator
 
 GIB = 1 << 30
 STORE_BYTES = 256 << 20  # two of the blocks that Ray Data works in
@@ -52,7 +52,9 @@ def check_memory(recipe: Recipe) -> str:
     if recipe.student.model is None:
         return "the object stores are large enough, and a student.scratch needs little"
     student, encoder = count_parameters(recipe)
-    reference = student if any(objective.refers for objective in objectives_of(recipe)) else 0
+    reference = (
+        student if any(objective.needs_reference for objective in objectives_of(recipe)) else 0
+    )
     need = training_bytes(
         recipe.train,
         student=student,
@@ -62,7 +64,7 @@ def check_memory(recipe: Recipe) -> str:
     )
     if not recipe.train.worker.gpus:
         what = "what training keeps in memory (student.model, train.workers, train.zero_stage)"
-        cluster.possible([{"memory": float(need)}] * recipe.train.workers, what=what)
+        cluster.check_feasible([{"memory": float(need)}] * recipe.train.workers, what=what)
     return (
         f"each training worker keeps {need / GIB:.2f} GiB of weights, gradients and optimizer"
         f" states ({student:,} parameters)"
@@ -76,7 +78,7 @@ def count_parameters(recipe: Recipe) -> tuple[int, int]:
     """
     with torch.device("meta"):
         student = _model(recipe.student.model, recipe.student.trust_remote_code)
-        if not any(judges(recipe, objective) for objective in objectives_of(recipe)):
+        if not any(uses_discriminator(recipe, objective) for objective in objectives_of(recipe)):
             return _size(student), 0
         judge = _model(recipe.discriminator.model, False) if recipe.discriminator.model else student
     return _size(student), _size(

@@ -26,7 +26,7 @@ RETRIES = 3  # of an actor that died
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class EvaluationJob:
     """Questions for one head of one model. ``key`` is the caller's name for it."""
 
     key: int
@@ -39,7 +39,7 @@ class Work:
 class Done:
     """The answers to ``work``, in the order of its questions."""
 
-    work: Work
+    work: EvaluationJob
     answers: tuple[HeadAnswer, ...]
 
 
@@ -49,12 +49,12 @@ class Evaluator:
     def __init__(self, recipe: Recipe) -> None:
         import torch
 
-        torch.set_num_threads(max(1, int(recipe.evaluate.cpus_per_worker)))
+        torch.set_num_threads(recipe.evaluate.worker.cores)
         self.recipe, self.task = recipe, build_task(recipe.task)
         self.engine: Engine | None = None
         self.model = ""
 
-    def answer(self, work: Work) -> Done:
+    def answer(self, work: EvaluationJob) -> Done:
         student = self.recipe.student
         if self.engine is None:
             self.engine = load_engine(
@@ -76,7 +76,7 @@ class Evaluator:
         return Done(work=work, answers=tuple(answers))
 
 
-def run_pool(recipe: Recipe, work: Sequence[Work]) -> Iterator[Done]:
+def run_pool(recipe: Recipe, work: Sequence[EvaluationJob]) -> Iterator[Done]:
     """Answer all ``work``; what is finished is yielded at once, in any order.
 
     Raises:
@@ -86,22 +86,14 @@ def run_pool(recipe: Recipe, work: Sequence[Work]) -> Iterator[Done]:
         return
     wanted = recipe.evaluate
     workers = min(wanted.workers, len(work))
-    resources = {
-        "num_cpus": wanted.cpus_per_worker,
-        "num_gpus": wanted.gpus_per_worker,
-        "resources": wanted.resources_per_worker,
-    }
-    bundle = {
-        "CPU": wanted.cpus_per_worker,
-        "GPU": wanted.gpus_per_worker,
-        **wanted.resources_per_worker,
-    }
-    cluster.require(
-        [bundle] * workers,
+    cluster.wait_for_resources(
+        [wanted.worker.bundle] * workers,
         what="evaluation (evaluate.workers)",
         timeout_s=recipe.ray.schedule_timeout_s,
     )
-    actor = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **resources)(Evaluator)
+    actor = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **wanted.worker.options)(
+        Evaluator
+    )
     actors = [actor.remote(recipe) for _ in range(workers)]
     try:
         yield from ActorPool(actors).map_unordered(
@@ -114,7 +106,9 @@ def run_pool(recipe: Recipe, work: Sequence[Work]) -> Iterator[Done]:
 
 def share_out(
     key: int, model: str | Path, head: Head, questions: Sequence[Question], *, size: int
-) -> list[Work]:
+) -> list[EvaluationJob]:
     """The questions in pieces of at most ``size``."""
     pieces = (tuple(questions[first : first + size]) for first in range(0, len(questions), size))
-    return [Work(key=key, model=str(model), head=head, questions=piece) for piece in pieces]
+    return [
+        EvaluationJob(key=key, model=str(model), head=head, questions=piece) for piece in pieces
+    ]

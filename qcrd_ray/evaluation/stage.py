@@ -15,7 +15,7 @@ from qcrd_ray import __version__
 from qcrd_ray.data.overlap import overlap_note
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.evaluation.pool import Done, Work, run_pool, share_out
+from qcrd_ray.evaluation.pool import Done, EvaluationJob, run_pool, share_out
 from qcrd_ray.evaluation.predictions import (
     PREDICTION_SCHEMA,
     Prediction,
@@ -30,7 +30,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.manifests import truncation_note
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import read_split
 
@@ -38,7 +38,7 @@ TEST_SPLITS = ("test", "held_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class EvaluatedModel:
     """One head of one model on one split. ``file`` is named after all that its predictions depend
     on.
     """
@@ -51,7 +51,7 @@ class Part:
     file: Path
 
 
-def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = silent) -> dict:
+def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress) -> dict:
     """Measure on the test splits, and write predictions and results. Only what has changed since
     the last call is asked again.
 
@@ -131,7 +131,7 @@ def _questions(
 
 def _parts(
     recipe: Recipe, folder: RunFolder, models, questions: dict[str, tuple[Question, ...]]
-) -> list[Part]:
+) -> list[EvaluatedModel]:
     limits = (recipe.student.max_input_tokens, recipe.student.max_target_tokens)
     parts = []
     for name, model, heads in models:
@@ -145,12 +145,14 @@ def _parts(
                     / f"{hashlib.sha256(told.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.parquet"
                 )
                 parts.append(
-                    Part(name=name, model=model, head=head, split=split, questions=asked, file=file)
+                    EvaluatedModel(
+                        name=name, model=model, head=head, split=split, questions=asked, file=file
+                    )
                 )
     return parts
 
 
-def _answer(recipe: Recipe, parts: Sequence[Part], report: Report) -> None:
+def _answer(recipe: Recipe, parts: Sequence[EvaluatedModel], report: Report) -> None:
     """Ask for the parts that are missing, and write each as soon as its last answer is there."""
     missing = {key: part for key, part in enumerate(parts) if not part.file.exists()}
     work = [piece for key, part in missing.items() for piece in _pieces(recipe, key, part)]
@@ -167,13 +169,13 @@ def _answer(recipe: Recipe, parts: Sequence[Part], report: Report) -> None:
             _write_part(parts[key], done.pop(key))
 
 
-def _pieces(recipe: Recipe, key: int, part: Part) -> list[Work]:
+def _pieces(recipe: Recipe, key: int, part: EvaluatedModel) -> list[EvaluationJob]:
     # a batch pads to its longest
     longest_first = sorted(part.questions, key=lambda question: -len(question.question))
     return share_out(key, part.model, part.head, longest_first, size=recipe.evaluate.batch_size)
 
 
-def _write_part(part: Part, done: Sequence[Done]) -> None:
+def _write_part(part: EvaluatedModel, done: Sequence[Done]) -> None:
     """The part's predictions, in the order of its questions."""
     answers = {
         question.id: answer

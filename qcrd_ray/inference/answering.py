@@ -37,7 +37,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class AnswerRequest:
     """One question put to one head, which writes ``sampling.n`` texts. What is batched."""
 
     question: Question
@@ -46,7 +46,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class ScoreRequest:
     """One text that the rationale head wrote about a question, for the discriminator."""
 
     question: Question
@@ -81,7 +81,9 @@ class Student:
             batch_size=batch_size,
             max_input_tokens=self.max_input_tokens,
         )
-        self.judge = Judge(folder.discriminator, device=device) if folder.discriminator else None
+        self.judge = (
+            RationaleScorer(folder.discriminator, device=device) if folder.discriminator else None
+        )
         # not the engine's, which may be at work in another thread
         self._tokenizer = AutoTokenizer.from_pretrained(folder.path)
         self._writing, self._judging = threading.Lock(), threading.Lock()
@@ -101,7 +103,7 @@ class Student:
         prompt = prompt_of(self.task, question, head=head)
         return len(tokenise_inputs(self._tokenizer, [prompt], max_tokens=UNLIMITED).rows[0])
 
-    def write(self, asks: Sequence[Ask]) -> list[list[HeadAnswer]]:
+    def write(self, asks: Sequence[AnswerRequest]) -> list[list[HeadAnswer]]:
         """The texts of each ask, in their order. Both heads and all asks of one sampling are
         written together.
         """
@@ -132,7 +134,7 @@ class Student:
                 ]
         return answers
 
-    def score(self, judged: Sequence[Judged]) -> list[float]:
+    def score(self, judged: Sequence[ScoreRequest]) -> list[float]:
         """s in [0, 1] of each text, for its question as the student read it. The folder must hold a
         discriminator.
         """
@@ -155,15 +157,15 @@ class Student:
         sampling = Sampling(max_tokens=self.max_tokens)
         _, (rationale,) = self.write(
             [
-                Ask(question=question, head=head, sampling=sampling)
+                AnswerRequest(question=question, head=head, sampling=sampling)
                 for head in ("label", "rationale")
             ]
         )
         if self.judge:
-            self.score([Judged(question=question, text=rationale.text)])
+            self.score([ScoreRequest(question=question, text=rationale.text)])
 
 
-class Judge:
+class RationaleScorer:
     """The discriminator of a student folder, with the tokenizer and the limit that it was trained
     with.
     """

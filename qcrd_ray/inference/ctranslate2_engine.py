@@ -33,7 +33,7 @@ from qcrd_ray.inference.transformers_engine import TransformersEngine, end_token
 from qcrd_ray.models.pretrained import check_student, fingerprint, load_model, resolve
 
 
-class ConvertedEngine:
+class CTranslate2Engine:
     """See :class:`qcrd_ray.inference.Engine`. ``batch_size`` counts texts that are decoded
     together.
     """
@@ -63,7 +63,7 @@ class ConvertedEngine:
         self.weights = fingerprint(self.folder)
         self.translator = ctranslate2.Translator(
             str(
-                converted(
+                convert_model(
                     self.folder,
                     self.tokenizer,
                     key=self.weights,
@@ -173,7 +173,7 @@ def generation_config(folder: Path, config: PretrainedConfig) -> GenerationConfi
     )
 
 
-def converted(
+def convert_model(
     folder: Path, tokenizer: PreTrainedTokenizerBase, *, key: str, trust_remote_code: bool = False
 ) -> Path:
     """The folder of the converted model, named by the fingerprint ``key`` of ``folder``.

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from qcrd_ray.method.prefix import EncoderReading, PromptReading
 
 
-class Writing(ABC):
+class DecodingState(ABC):
     """``n`` texts after each of the ``inputs`` ``[inputs, tokens]``, whose ``mask`` is 1 where they
     are real.
 
@@ -35,14 +35,16 @@ class Writing(ABC):
         """Go on with these ``rows`` alone."""
 
 
-def begin(model: PreTrainedModel, inputs: Tensor, mask: Tensor, *, n: int) -> Writing:
+def start_decoding(
+    model: PreTrainedModel, inputs: Tensor, mask: Tensor, *, n: int
+) -> DecodingState:
     """Read the inputs, once for the n texts of each."""
-    return (EncoderDecoderWriting if model.config.is_encoder_decoder else DecoderOnlyWriting)(
+    return (EncoderDecoderState if model.config.is_encoder_decoder else DecoderOnlyState)(
         model, inputs, mask, n
     )
 
 
-class EncoderDecoderWriting(Writing):
+class EncoderDecoderState(DecodingState):
     def __init__(self, model: PreTrainedModel, inputs: Tensor, mask: Tensor, n: int) -> None:
         self.model = model
         self.states = EncoderReading(model, inputs, mask).states.repeat_interleave(n, 0)
@@ -66,7 +68,7 @@ class EncoderDecoderWriting(Writing):
         self.cache.batch_select_indices(rows)
 
 
-class DecoderOnlyWriting(Writing):
+class DecoderOnlyState(DecodingState):
     def __init__(self, model: PreTrainedModel, inputs: Tensor, mask: Tensor, n: int) -> None:
         self.model = model
         reading = PromptReading(model, inputs, mask)

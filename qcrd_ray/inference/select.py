@@ -90,12 +90,12 @@ def load_engine(
     }
     where = pick_device(device)
     if name == "vllm":
-        from qcrd_ray.inference.vllm_engine import DecoderOnlyEngine
+        from qcrd_ray.inference.vllm_engine import VLLMEngine
 
-        return DecoderOnlyEngine(folder, device=where, **limits)
+        return VLLMEngine(folder, device=where, **limits)
     if name == "ctranslate2":
-        from qcrd_ray.inference.ctranslate2_engine import ConvertedEngine
+        from qcrd_ray.inference.ctranslate2_engine import CTranslate2Engine
 
-        return ConvertedEngine(folder, device=where, **limits)
+        return CTranslate2Engine(folder, device=where, **limits)
     model, tokenizer = load_student(folder, trust_remote_code=trust_remote_code)
     return TransformersEngine(model.to(where), tokenizer, **limits)

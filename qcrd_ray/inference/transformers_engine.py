@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from qcrd_ray.inference.base import Generated, encode
-from qcrd_ray.inference.decoding import begin
+from qcrd_ray.inference.decoding import start_decoding
 from qcrd_ray.method.collation import pad_rows
 from qcrd_ray.models.pretrained import load_model
 
@@ -129,7 +129,7 @@ class TransformersEngine:
         padded, mask = (
             tensor.to(device) for tensor in pad_rows(inputs, self.tokenizer.pad_token_id or 0)
         )
-        writing = begin(self.model, padded, mask, n=n)
+        writing = start_decoding(self.model, padded, mask, n=n)
         # [rows] of the output that are still being written
         alive = torch.arange(len(inputs) * n, device=device)
         written = torch.zeros(len(alive), max_tokens, dtype=torch.long, device=device)

@@ -14,7 +14,7 @@ from qcrd_ray.inference.base import Generated, encode
 from qcrd_ray.models.pretrained import read_config, read_tokenizer, resolve
 
 
-class DecoderOnlyEngine:
+class VLLMEngine:
     """See :class:`qcrd_ray.inference.Engine`. ``batch_size`` is how many texts vLLM writes side by
     side.
 

@@ -9,60 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import nan
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from qcrd_ray.method.examples import Example, Rationale, Source, Tokens
+from qcrd_ray.method.examples import SOURCES, Example, MicroBatch, Rationale, Tokens
 from qcrd_ray.method.losses import IGNORED
-
-if TYPE_CHECKING:
-    from qcrd_ray.method.objectives import Objective
-
-SOURCES = tuple(Source)
-
-
-class MicroBatch(NamedTuple):
-    """The questions that a worker takes at a time. A target names the input that it belongs to by
-    that input's row.
-
-    ``inputs``, ``input_mask``: ``[inputs, tokens]``, the `predict:` inputs and, for questions with
-    candidates, the `explain:` inputs. ``labels``, ``label_rows``, ``label_real``: ``[labels,
-    tokens]`` padded with -100, and two ``[labels]``.
-    ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``sources``: all rationales,
-    ``[candidates, tokens]`` and four ``[candidates]``; a score is nan where no discriminator gave
-    one, a source is its place in :data:`SOURCES`.
-    ``references``: ``[candidates]``, their summed losses under the start, nan where nobody asked
-    for them.
-    ``skips``: ``[candidates]``, how many of a candidate's first tokens its loss leaves out.
-    ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded
-    with -1; a question without candidates
-    has no row here. ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at
-    random. ``question_labels``: ``[questions]``, each one's row in ``labels``, -1 where it has
-    none.
-    """
-
-    inputs: Tensor
-    input_mask: Tensor
-    labels: Tensor
-    label_rows: Tensor
-    label_real: Tensor
-    candidates: Tensor
-    candidate_rows: Tensor
-    scores: Tensor
-    weights: Tensor
-    references: Tensor
-    sources: Tensor
-    positives: Tensor
-    negatives: Tensor
-    draws: Tensor
-    skips: Tensor
-    question_labels: Tensor
-
-    def to(self, device: torch.device | str) -> MicroBatch:
-        """The same on ``device``."""
-        return MicroBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+from qcrd_ray.method.objectives.base import Objective
 
 
 def collate(
@@ -71,14 +24,14 @@ def collate(
     *,
     pad: int,
     draw: Callable[[Example], tuple[float, float]] | None = None,
-    to_refer: bool = False,
+    allow_missing_references: bool = False,
 ) -> MicroBatch:
     """One micro-batch of ``examples`` (none is allowed) as the objective wants it.
 
     ``pad`` is the tokenizer's padding id. ``draw`` gives a question's two random numbers of this
     step (none: zeros), which must not depend on the micro-batch it is in. ValueError: an input or
     target has no token, or a candidate no weight where the objective weighs, or no reference where
-    it refers (``to_refer``: the batch is there to give them one).
+    it refers (``allow_missing_references``: the batch is there to give them one).
     """
     inputs: list[Tokens] = []
     labels: list[tuple[int, Tokens]] = []
@@ -111,14 +64,14 @@ def collate(
             inputs.append(example.explain)
             draws.append(draw(example) if draw else (0.0, 0.0))
             question_labels.append(label)
-    if objective.weighs and any(rationale.weight is None for _, rationale in candidates):
+    if objective.needs_weights and any(rationale.weight is None for _, rationale in candidates):
         raise ValueError(
             "a rationale has no weight: score and weigh all candidates before the round's first"
             " step"
         )
     if (
-        objective.refers
-        and not to_refer
+        objective.needs_reference
+        and not allow_missing_references
         and any(rationale.reference is None for _, rationale in candidates)
     ):
         raise ValueError(

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 Tokens = tuple[int, ...]
 
 
@@ -72,3 +75,48 @@ class Counts(NamedTuple):
     def plus(self, other: Counts) -> Counts:
         """The counts of both together (``+`` on a tuple would chain them)."""
         return Counts(self.prediction + other.prediction, self.contrast + other.contrast)
+
+
+SOURCES = tuple(Source)
+
+
+class MicroBatch(NamedTuple):
+    """The questions that a worker takes at a time. A target names the input that it belongs to by
+    that input's row.
+
+    ``inputs``, ``input_mask``: ``[inputs, tokens]``, the `predict:` inputs and, for questions with
+    candidates, the `explain:` inputs. ``labels``, ``label_rows``, ``label_real``: ``[labels,
+    tokens]`` padded with -100, and two ``[labels]``.
+    ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``sources``: all rationales,
+    ``[candidates, tokens]`` and four ``[candidates]``; a score is nan where no discriminator gave
+    one, a source is its place in :data:`SOURCES`.
+    ``references``: ``[candidates]``, their summed losses under the start, nan where nobody asked
+    for them.
+    ``skips``: ``[candidates]``, how many of a candidate's first tokens its loss leaves out.
+    ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded
+    with -1; a question without candidates
+    has no row here. ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at
+    random. ``question_labels``: ``[questions]``, each one's row in ``labels``, -1 where it has
+    none.
+    """
+
+    inputs: Tensor
+    input_mask: Tensor
+    labels: Tensor
+    label_rows: Tensor
+    label_real: Tensor
+    candidates: Tensor
+    candidate_rows: Tensor
+    scores: Tensor
+    weights: Tensor
+    references: Tensor
+    sources: Tensor
+    positives: Tensor
+    negatives: Tensor
+    draws: Tensor
+    skips: Tensor
+    question_labels: Tensor
+
+    def to(self, device: torch.device | str) -> MicroBatch:
+        """The same on ``device``."""
+        return MicroBatch(*(tensor.to(device, non_blocking=True) for tensor in self))

@@ -27,7 +27,7 @@ def reference_losses(
         chunk = order[first : first + batch_size]
         # the label head has no candidates
         asked = [replace(examples[i], label=None) for i in chunk]
-        batch = collate(asked, start.objective, pad=pad, to_refer=True)
+        batch = collate(asked, start.objective, pad=pad, allow_missing_references=True)
         flat = iter(start.candidate_losses(batch.to(device)).tolist())
         for i in chunk:
             found[i] = [
@@ -36,7 +36,7 @@ def reference_losses(
     return found
 
 
-def refer(example: Example, objective: Objective, losses: Iterable[float]) -> Example:
+def with_references(example: Example, objective: Objective, losses: Iterable[float]) -> Example:
     """The example with ``losses``, in their order, as the references of its candidates."""
     flat = iter(losses)
 

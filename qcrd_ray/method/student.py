@@ -25,8 +25,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from qcrd_ray.method.collation import MicroBatch
-from qcrd_ray.method.examples import Counts
+from qcrd_ray.method.examples import Counts, MicroBatch
 from qcrd_ray.method.losses import IGNORED, target_nll, token_peaks
 from qcrd_ray.method.objectives import Forward, Objective, Targets
 from qcrd_ray.method.prefix import Reading, read
@@ -198,7 +197,7 @@ class StudentStep(nn.Module):
             labels = labels.masked_fill(
                 torch.arange(labels.shape[1], device=labels.device) < skips[:, None], IGNORED
             )
-        peaks = token_peaks(logits, labels) if self.objective.pools else None
+        peaks = token_peaks(logits, labels) if self.objective.needs_token_peaks else None
         return Targets(*target_nll(logits, labels), peaks)
 
 

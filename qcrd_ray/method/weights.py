@@ -14,7 +14,7 @@ Weights = Literal["score", "normalised", "none"]
 Key = TypeVar("Key")
 
 
-def weigh(examples: Mapping[Key, Example], *, weights: Weights) -> dict[Key, Example]:
+def assign_weights(examples: Mapping[Key, Example], *, weights: Weights) -> dict[Key, Example]:
     """The examples of a round with a weight on every rationale: s on positives, 1 - s on negatives
     (the paper's, "score").
 

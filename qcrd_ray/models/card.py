@@ -204,7 +204,7 @@ def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
             for value in (objective.alpha_pred, objective.alpha_cl, objective.beta, objective.delta)
         )
         settings["selection, weights"] = f"{objective.selection}, {objective.weights}"
-    if OBJECTIVES[objective.name].contrasts:
+    if OBJECTIVES[objective.name].uses_negatives:
         settings["student negatives"] = (
             f"lag {recipe.lag} rounds, temperature {negatives.temperature:g}"
             if negatives.student

@@ -56,8 +56,8 @@ def demo_model(name: Literal["teacher", "student"]) -> Path:
 
 
 @contextmanager
-def asking_once() -> Iterator[None]:
-    """`with asking_once():` -- a hub id that could not be read is not asked for again: a hub out of
+def remember_failures() -> Iterator[None]:
+    """`with remember_failures():` -- a hub id that could not be read is not asked for again: a hub out of
     reach is tried for half a minute.
     """
     before = _FAILED.set({})

@@ -21,7 +21,7 @@ from qcrd_ray.run.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class RowCounts:
     """Every row of the input that is not blank is in one of the two."""
 
     answered: int
@@ -73,7 +73,7 @@ class Output:
                 " it was begun, name another output, or delete that folder"
             )
 
-    def join(self, parts: Sequence[Part]) -> Counts:
+    def join(self, parts: Sequence[FilePart]) -> RowCounts:
         """The finished parts as two files; the answers last."""
         joined_rejected, joined_answers = self.parts / "rejected", self.parts / "answers"
         rejected = _concatenate([self.rejected_of(part.number) for part in parts], joined_rejected)
@@ -86,7 +86,7 @@ class Output:
             joined_rejected.replace(self.rejected)
         joined_answers.replace(self.path)
         shutil.rmtree(self.parts)
-        return Counts(answered=answered, rejected=rejected)
+        return RowCounts(answered=answered, rejected=rejected)
 
 
 def _concatenate(files: Sequence[Path], target: Path) -> int:
@@ -105,7 +105,7 @@ def _concatenate(files: Sequence[Path], target: Path) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class FilePart:
     """Bytes ``start`` up to ``end`` of a file: whole lines, of which ``rows`` are not blank. The
     first is its line ``first_line``.
     """
@@ -117,7 +117,7 @@ class Part:
     rows: int
 
 
-def cut(file: Path, *, rows: int) -> tuple[list[Part], str]:
+def cut(file: Path, *, rows: int) -> tuple[list[FilePart], str]:
     """The parts of ``file``, of ``rows`` rows each, and the hash of its content; read once and
     never held whole.
 
@@ -125,7 +125,7 @@ def cut(file: Path, *, rows: int) -> tuple[list[Part], str]:
         UserError: there is nothing in it.
     """
     digest = hashlib.sha256()
-    parts: list[Part] = []
+    parts: list[FilePart] = []
     start = end = taken = 0
     first_line = 1
     with file.open("rb") as content:
@@ -135,19 +135,21 @@ def cut(file: Path, *, rows: int) -> tuple[list[Part], str]:
             taken += bool(raw.strip())
             if taken == rows:
                 parts.append(
-                    Part(number=len(parts), start=start, end=end, first_line=first_line, rows=taken)
+                    FilePart(
+                        number=len(parts), start=start, end=end, first_line=first_line, rows=taken
+                    )
                 )
                 start, first_line, taken = end, number + 1, 0
     if taken:
         parts.append(
-            Part(number=len(parts), start=start, end=end, first_line=first_line, rows=taken)
+            FilePart(number=len(parts), start=start, end=end, first_line=first_line, rows=taken)
         )
     if not parts:
         raise empty(file)
     return parts, digest.hexdigest()
 
 
-def read_part(file: Path, part: Part) -> Iterator[Line]:
+def read_part(file: Path, part: FilePart) -> Iterator[Line]:
     """The lines of a part that are not blank."""
     with file.open("rb") as content:
         content.seek(part.start)

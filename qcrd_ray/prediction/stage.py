@@ -25,10 +25,10 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.inference import choose_engine
 from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.models.student_folder import StudentFolder
-from qcrd_ray.prediction.output import Counts, Output, Part, cut, read_part
+from qcrd_ray.prediction.output import FilePart, Output, RowCounts, cut, read_part
 from qcrd_ray.prediction.worker import Options, Predictor
 from qcrd_ray.recipe import RayRecipe
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.reading import FIELDS, check_columns
 
 ROWS_PER_PART = 256  # what each worker may have to do again after a kill
@@ -52,7 +52,7 @@ class Job:
 
     student: StudentFolder
     file: Path
-    parts: tuple[Part, ...]
+    parts: tuple[FilePart, ...]
     output: Output
     options: Options
 
@@ -123,7 +123,7 @@ def prepare(
     return Job(student=folder, file=questions, parts=tuple(parts), output=target, options=options)
 
 
-def predict(job: Job, *, workers: Workers | None = None, report: Report = silent) -> Counts:
+def predict(job: Job, *, workers: Workers | None = None, report: Report = no_progress) -> RowCounts:
     """Answer what is not answered yet, and join the parts. Ray must be connected; on several nodes
     the files lie on storage they share.
 
@@ -148,7 +148,7 @@ def predict(job: Job, *, workers: Workers | None = None, report: Report = silent
     return job.output.join(job.parts)
 
 
-def _answer(job: Job, parts: Sequence[Part], workers: Workers) -> Iterator[dict]:
+def _answer(job: Job, parts: Sequence[FilePart], workers: Workers) -> Iterator[dict]:
     """Run the actors over ``parts``; what each came to, as it is finished. A part in the hands of
     an actor that dies goes to another.
     """
@@ -156,7 +156,7 @@ def _answer(job: Job, parts: Sequence[Part], workers: Workers) -> Iterator[dict]
         return
     count = min(workers.count, len(parts))
     bundle = {"CPU": workers.cpus, "GPU": workers.gpus}
-    cluster.require(
+    cluster.wait_for_resources(
         [bundle] * count, what="predicting (--workers)", timeout_s=RayRecipe().schedule_timeout_s
     )
     with _data_context(cpus=count * workers.cpus):

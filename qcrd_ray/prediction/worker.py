@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.inference.answering import Ask, Judged, Sampling, Student
+from qcrd_ray.inference.answering import AnswerRequest, Sampling, ScoreRequest, Student
 from qcrd_ray.inference.heads import Head, HeadAnswer
 from qcrd_ray.models.student_folder import StudentFolder
-from qcrd_ray.prediction.output import Output, Part, read_part
+from qcrd_ray.prediction.output import FilePart, Output, read_part
 from qcrd_ray.run.files import write_text
 from qcrd_ray.tasks.reading import Rejected, read_row
 
@@ -46,10 +46,10 @@ class Predictor:
         )
 
     def __call__(self, row: dict) -> dict:
-        """``row``: the fields of a :class:`Part`. Returns how many of its rows were answered and
+        """``row``: the fields of a :class:`FilePart`. Returns how many of its rows were answered and
         rejected.
         """
-        part = Part(**row)
+        part = FilePart(**row)
         task, columns = self.student.task, self.options.columns
         longest = task.recipe.max_question_chars
         questions: list[tuple[int, Question]] = []
@@ -83,7 +83,7 @@ class Predictor:
             }
         if self.options.quality:
             judged = [
-                Judged(question=question, text=rationale.text)
+                ScoreRequest(question=question, text=rationale.text)
                 for question, rationale in zip(questions, rationales, strict=True)
             ]
             for answer, score in zip(
@@ -96,7 +96,10 @@ class Predictor:
         """The one greedy text of a head for each question."""
         sampling = Sampling(max_tokens=self.student.max_tokens)
         written = self.student.write(
-            [Ask(question=question, head=head, sampling=sampling) for question in questions]
+            [
+                AnswerRequest(question=question, head=head, sampling=sampling)
+                for question in questions
+            ]
         )
         return [answer for (answer,) in written]
 

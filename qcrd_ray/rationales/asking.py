@@ -23,7 +23,14 @@ from qcrd_ray.rationales.vote import Verdict, hold_vote
 from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.thinking import split_thinking
-from qcrd_ray.teacher import Answer, Ask, Refusal, Stopped, Teacher, TeacherError
+from qcrd_ray.teacher import (
+    Stopped,
+    Teacher,
+    TeacherAnswer,
+    TeacherError,
+    TeacherRefusal,
+    TeacherRequest,
+)
 
 TELL_EVERY_S = 0.5
 LONGEST_BACKOFF_S = 60.0
@@ -53,7 +60,7 @@ class Reply:
     teacher had stopped.
     """
 
-    answer: Answer | None
+    answer: TeacherAnswer | None
     attempts: int
     reason: str = ""
     refused: bool = False
@@ -93,7 +100,10 @@ class Asker:
             )
             for row in rows
         ]
-        asks = [Ask(question, self._teacher.prompt(self._task, question)) for question in questions]
+        asks = [
+            TeacherRequest(question, self._teacher.prompt(self._task, question))
+            for question in questions
+        ]
         async with self._slots:
             replies = await self._ask(asks)
         sets = [
@@ -103,7 +113,7 @@ class Asker:
         self._count(sets, replies)
         return sets
 
-    async def _ask(self, asks: Sequence[Ask]) -> list[Reply]:
+    async def _ask(self, asks: Sequence[TeacherRequest]) -> list[Reply]:
         """Ask until there is an answer or the attempts are used up, waiting twice as long before
         each new one.
         """
@@ -115,7 +125,7 @@ class Asker:
                     self._teacher.complete(asks), settings.request_timeout_s
                 )
                 return [Reply(answer, attempt) for answer in answers]
-            except Refusal as refusal:
+            except TeacherRefusal as refusal:
                 if len(asks) == 1:
                     return [Reply(None, attempt, reason=str(refusal), refused=True)]
                 # one question must not spoil the others' request

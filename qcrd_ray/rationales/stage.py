@@ -20,7 +20,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.checkpoint import CheckpointConfig
 
-from qcrd_ray.cluster.resources import Bundle, require, tie
+from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
 from qcrd_ray.data.overlap import same_questions
 from qcrd_ray.data.records import Outcome, Question
 from qcrd_ray.errors import UserError
@@ -29,7 +29,7 @@ from qcrd_ray.rationales.store import Manifest, Store, ask_id, summarise
 from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.live_metrics import RationaleMetrics
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import load_split, read_split
 from qcrd_ray.teacher import Teacher, teacher_for
@@ -39,7 +39,7 @@ FILES_CPUS = 0.25  # reading and writing blocks of text is light work
 
 
 def generate_splits(
-    recipe: Recipe, folder: RunFolder, splits: Sequence[str], *, report: Report = silent
+    recipe: Recipe, folder: RunFolder, splits: Sequence[str], *, report: Report = no_progress
 ) -> list[Manifest]:
     """:func:`generate` for several splits with one start of the teacher."""
     with teacher_for(recipe) as teacher:
@@ -51,7 +51,7 @@ def generate(
     folder: RunFolder,
     split: str = "train",
     *,
-    report: Report = silent,
+    report: Report = no_progress,
     teacher: Teacher | None = None,
 ) -> Manifest:
     """Ask the teacher every question of ``split`` that is not finished, and leave voted rationales
@@ -99,10 +99,8 @@ def bundles(generation: GenerationRecipe) -> list[Bundle]:
     """What asking takes beside the teacher: the actors that ask, and one CPU near them for Ray
     Data's own small tasks.
     """
-    return [
-        *[{"CPU": 1.0, **generation.resources_per_actor}] * generation.actors,
-        {"CPU": 1.0, **tie(generation.resources_per_actor)},
-    ]
+    actor = generation.actor
+    return [*[actor.bundle] * generation.actors, {"CPU": 1.0, **colocate(actor.resources)}]
 
 
 def _asks(recipe: Recipe, teacher: Teacher, questions: Sequence[Question]) -> dict[str, Question]:
@@ -136,12 +134,12 @@ def _ask_missing(
     manifest.
     """
     settings = recipe.generation
-    require(
+    wait_for_resources(
         bundles(settings),
         what="asking the teacher (generation.actors)",
         timeout_s=recipe.ray.schedule_timeout_s,
     )
-    tally = Tally.options(resources=tie(settings.resources_per_actor)).remote()
+    tally = Tally.options(resources=colocate(settings.actor.resources)).remote()
     start = time.monotonic()
     calls_at_once = (
         -(-settings.requests_in_flight * settings.questions_per_request // settings.rows_per_block)
@@ -151,7 +149,7 @@ def _ask_missing(
         _data_context(store, settings),
         _reporting(recipe.name, tally, report, total=total, finished=finished),
     ):
-        files = {"num_cpus": FILES_CPUS, "resources": tie(settings.resources_per_actor)}
+        files = {"num_cpus": FILES_CPUS, "resources": colocate(settings.actor.resources)}
         asks = ray.data.read_parquet(str(store.asks), **files)
         # Ray Data saves finished rows a block at a time, and without this it reads everything into
         # one block.
@@ -168,8 +166,7 @@ def _ask_missing(
                 max_concurrent_calls_per_actor=calls_at_once,
                 max_tasks_in_flight_per_actor=calls_at_once + 1,
             ),
-            num_cpus=1,
-            resources=settings.resources_per_actor,
+            **settings.actor.options,
         )
         # Each block is written as it is finished; more writers at once than blocks that finish at
         # once would only be more processes.

@@ -22,7 +22,7 @@ from qcrd_ray.recipe.objective import (
 )
 from qcrd_ray.recipe.runtime import RayRecipe, ServingRecipe, TrackingRecipe
 from qcrd_ray.recipe.student import LoraRecipe, ScratchRecipe, StudentRecipe
-from qcrd_ray.recipe.task import Example, TaskRecipe
+from qcrd_ray.recipe.task import FewShotExample, TaskRecipe
 from qcrd_ray.recipe.teacher import (
     GenerationRecipe,
     OpenAITeacher,
@@ -39,7 +39,7 @@ __all__ = [
     "DataRecipe",
     "DiscriminatorRecipe",
     "EvaluateRecipe",
-    "Example",
+    "FewShotExample",
     "GenerationRecipe",
     "LoraRecipe",
     "NegativesRecipe",

@@ -4,7 +4,7 @@ hold.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,3 +21,32 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
+
+
+class Resources(Section):
+    """What one process takes of one node. Ray schedules by these numbers; it does not enforce them."""
+
+    cpus: NotNegative = 1.0
+    gpus: NotNegative = 0.0
+    resources: dict[str, NotNegative] = Field(
+        {},
+        description=(
+            "custom resources of Ray, which place the process on a group of nodes: {trainer: 0.001}"
+        ),
+    )
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """The same as a bundle of a placement group, without zeros: {"CPU": 1.0, "GPU": 1.0}."""
+        amounts = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
+        return {name: amount for name, amount in amounts.items() if amount > 0}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same as options of an actor or a task: ``actor.options(**resources.options)``."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": self.resources}
+
+    @property
+    def cores(self) -> int:
+        """How many threads the process should start."""
+        return max(1, int(self.cpus))

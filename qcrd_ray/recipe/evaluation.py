@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.base import Count, NotNegative, Positive, Section
+from qcrd_ray.recipe.base import Count, Resources, Section
 from qcrd_ray.recipe.data import Split
 from qcrd_ray.recipe.objective import ObjectiveName
 
@@ -23,9 +23,7 @@ class EvaluateRecipe(Section):
         description="ask the teacher the test questions too, to measure it on them (paid for)",
     )
     workers: Count = 1
-    cpus_per_worker: NotNegative = 1.0
-    gpus_per_worker: NotNegative = 0.0
-    resources_per_worker: dict[str, float] = Field({})
+    worker: Resources = Resources()
     batch_size: Count = 64
 
 
@@ -43,17 +41,15 @@ class Variant(Section):
 
 
 class CompareRecipe(Section):
-    """`qcrd compare`: every method with every seed on the same rationales. A cell is one training
-    in one process.
+    """`qcrd compare`: every method with every seed on the same rationales. A trial is one
+    training in one process.
     """
 
     variants: dict[str, Variant] = Field({})
     workers: Count | None = Field(
-        None, description="cells trained at a time; none: as many as the cluster has room for"
+        None, description="trials at a time; none: as many as the cluster has room for"
     )
-    cpus_per_worker: Positive = 1.0
-    gpus_per_worker: NotNegative = 0.0
-    resources_per_worker: dict[str, float] = Field({})
+    worker: Resources = Resources()
     control: Split | None = Field(
         None,
         description="the base's own pretraining data with rationales: what `control` is trained on",
@@ -61,3 +57,9 @@ class CompareRecipe(Section):
     resamples: Annotated[int, Field(ge=1_000)] = Field(
         10_000, description="of the bootstrap over questions and seeds"
     )
+
+    @model_validator(mode="after")
+    def _worker_has_cores(self):
+        if self.worker.cpus == 0:
+            raise ValueError("worker.cpus must be above 0: it says how many trials fit at a time")
+        return self

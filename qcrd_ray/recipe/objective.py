@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.base import Count, NotNegative, NotNegativeCount, Positive, Section, Share
+from qcrd_ray.recipe.base import (
+    Count,
+    NotNegative,
+    NotNegativeCount,
+    Positive,
+    Resources,
+    Section,
+    Share,
+)
 
 ObjectiveName = Literal[
     "qcrd", "finetune", "single_task", "dss", "mi", "orpo_distill", "redi", "dpo"
@@ -109,9 +117,7 @@ class NegativesRecipe(Section):
         ),
     )
     samplers: Count = 1
-    cpus_per_sampler: NotNegative = 1.0
-    gpus_per_sampler: NotNegative = 0.0
-    resources_per_sampler: dict[str, float] = Field({})
+    sampler: Resources = Resources()
     batch_size: Count = 64
     wait_timeout_s: Positive = 1800.0
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.base import Count, NotNegative, Positive, Section
+from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Section
 
 
 class RayRecipe(Section):
@@ -56,9 +56,7 @@ class ServingRecipe(Section):
     max_replicas: Count | None = Field(
         None, description="none: as many as replicas, no autoscaling"
     )
-    cpus_per_replica: NotNegative = 1.0
-    gpus_per_replica: NotNegative = 0.0
-    resources_per_replica: dict[str, float] = Field({})
+    replica: Resources = Resources()
     max_batch_size: Count = 32
     batch_wait_s: NotNegative = 0.005
     max_queued_requests: Count = Field(

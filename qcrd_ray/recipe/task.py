@@ -12,7 +12,7 @@ from qcrd_ray.recipe.base import Count, Section
 KINDS = ("word_problems", "arithmetic", "multiple_choice", "nli", "short_text")
 
 
-class Example(Section):
+class FewShotExample(Section):
     """A worked example shown to the teacher before the question (few-shot)."""
 
     question: str
@@ -37,7 +37,7 @@ class TaskRecipe(Section):
     instruction: str | None = Field(
         None, description="what the teacher is told to do with the question"
     )
-    examples: tuple[Example, ...] = ()
+    examples: tuple[FewShotExample, ...] = ()
     thinking: tuple[str, str] | None = Field(
         ("<think>", "</think>"),
         description=(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.base import Count, NotNegative, Positive, Section
+from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Section
 
 
 class ServeTeacher(Section):
@@ -20,8 +20,9 @@ class ServeTeacher(Section):
     )
     min_replicas: Annotated[int, Field(ge=0)] = 1
     max_replicas: Count = 1
-    cpus_per_replica: NotNegative = 1.0
-    resources_per_replica: dict[str, float] = Field({})
+    replica: Resources = Field(
+        Resources(), description="of one replica; its GPUs follow from engine_kwargs"
+    )
     max_ongoing_requests: Count = 64
     engine_kwargs: dict[str, Any] = Field(
         {}, description="passed to vLLM as they are: tensor_parallel_size, quantization, ..."
@@ -37,6 +38,11 @@ class ServeTeacher(Section):
 
     @model_validator(mode="after")
     def _replicas(self):
+        if self.replica.gpus:
+            raise ValueError(
+                "replica.gpus: a replica takes one GPU for each of vLLM's ranks; set"
+                " engine_kwargs.tensor_parallel_size or pipeline_parallel_size instead"
+            )
         if self.max_replicas < self.min_replicas:
             raise ValueError(
                 f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})"
@@ -151,9 +157,7 @@ class GenerationRecipe(Section):
     """
 
     actors: Count = Field(1, description="Ray Data actors that ask the teacher")
-    resources_per_actor: dict[str, float] = Field(
-        {}, description="custom resources that tie the actors to a group of nodes"
-    )
+    actor: Resources = Resources()
     requests_in_flight: Count = Field(64, description="per actor")
     questions_per_request: Count = 1
     attempts: Count = Field(

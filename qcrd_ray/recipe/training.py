@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.base import Count, NotNegative, Positive, Section
+from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Section
 
 
 class RoundRecipe(Section):
@@ -20,12 +20,9 @@ class RoundRecipe(Section):
     size: Count = 1
 
 
-class WorkerRecipe(Section):
-    """What one training worker asks of the cluster."""
+class WorkerRecipe(Resources):
+    """What one training worker takes, and how many threads torch starts in it."""
 
-    cpus: NotNegative = 1.0
-    gpus: NotNegative = 0.0
-    resources: dict[str, float] = Field({})
     threads: Count = 1
 
 

@@ -31,7 +31,7 @@ Key = tuple[str, str, str]  # name, head, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class GivenAnswer:
     """One model's answer to one question. ``text`` is None for a vote."""
 
     answer: str | None
@@ -47,7 +47,7 @@ class Measured:
     """
 
     results: dict
-    answers: dict[Key, dict[str, Answer]]
+    answers: dict[Key, dict[str, GivenAnswer]]
 
     @property
     def splits(self) -> list[str]:
@@ -111,10 +111,10 @@ def read_measured(folder: RunFolder) -> Measured | None:
     )
     if not (results.exists() and predictions.exists()):
         return None
-    answers: dict[Key, dict[str, Answer]] = {}
+    answers: dict[Key, dict[str, GivenAnswer]] = {}
     columns = ["name", "head", "split", "question_id", "gold", "text", "answer", "right"]
     for row in pq.read_table(predictions, columns=columns).to_pylist():
-        answer = Answer(
+        answer = GivenAnswer(
             answer=row["answer"], gold=row["gold"], right=row["right"], text=row["text"]
         )
         answers.setdefault((row["name"], row["head"], row["split"]), {})[row["question_id"]] = (

@@ -12,13 +12,13 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.report.html import Markup, facts, join, missing, pair, section, table, tag
 from qcrd_ray.report.learning import Training
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.progress import clock
+from qcrd_ray.run.progress import format_duration
 from qcrd_ray.run.provenance import command_text
 from qcrd_ray.run.storage import is_uri, shown, without_credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class StageEffort:
     """One piece of work. ``tokens`` are those that the teacher read and wrote, or that the
     student's steps read; None: nobody counted.
     """
@@ -37,7 +37,7 @@ def stage_seconds(folder: RunFolder) -> dict[str, float]:
     return json.loads(folder.seconds.read_text()) if folder.seconds.exists() else {}
 
 
-def work(folder: RunFolder, trainings: list[Training]) -> list[Work]:
+def work(folder: RunFolder, trainings: list[Training]) -> list[StageEffort]:
     """Asking by split (all runs that asked), and every part of each training, summed over its
     rounds.
     """
@@ -46,7 +46,7 @@ def work(folder: RunFolder, trainings: list[Training]) -> list[Work]:
         calls = json.loads(manifest.read_text())["calls"]
         tokens = {name: sum(call[name] for call in calls) for name in ("tokens_in", "tokens_out")}
         found.append(
-            Work(
+            StageEffort(
                 stage="rationales",
                 part=f"asking {manifest.parent.name}",
                 seconds=sum(call["seconds"] for call in calls),
@@ -60,7 +60,7 @@ def work(folder: RunFolder, trainings: list[Training]) -> list[Work]:
                 parts[part] = parts.get(part, 0.0) + value
         read = sum(row["tokens"] for row in training.rounds)
         found += [
-            Work(
+            StageEffort(
                 stage=training.objective,
                 part=part,
                 seconds=value,
@@ -80,16 +80,16 @@ _WORK = (
 )
 
 
-def effort_section(stages: dict[str, float], done: Sequence[Work]) -> Markup:
+def effort_section(stages: dict[str, float], done: Sequence[StageEffort]) -> Markup:
     whole = sum(stages.values())
     if stages:
         rows = [
-            (name, clock(seconds), f"{100 * seconds / whole:.0f} %")
+            (name, format_duration(seconds), f"{100 * seconds / whole:.0f} %")
             for name, seconds in stages.items()
         ]
         wall = table(
             ("stage", "time", "share"),
-            [*rows, ("all", clock(whole), "100 %")],
+            [*rows, ("all", format_duration(whole), "100 %")],
             caption="Wall-clock time of the last whole run",
         )
     else:
@@ -98,7 +98,7 @@ def effort_section(stages: dict[str, float], done: Sequence[Work]) -> Markup:
         (
             each.stage,
             each.part,
-            clock(each.seconds),
+            format_duration(each.seconds),
             _count(each.tokens_in),
             _count(each.tokens_out),
             _rate(each),
@@ -160,6 +160,6 @@ def _count(tokens: int | None) -> str:
     return "" if tokens is None else f"{tokens:,}"
 
 
-def _rate(each: Work) -> str:
+def _rate(each: StageEffort) -> str:
     tokens = each.tokens_out if each.tokens_out is not None else each.tokens_in
     return f"{tokens / each.seconds:,.0f}" if tokens and each.seconds else ""

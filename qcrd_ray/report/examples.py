@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from qcrd_ray.data.records import ScoredAs, ScoredRationale
 from qcrd_ray.method.batching import keyed_random
-from qcrd_ray.report.accuracy import Answer, Measured
+from qcrd_ray.report.accuracy import GivenAnswer, Measured
 from qcrd_ray.report.html import Markup, join, missing, pair, section, tag, verdict
 from qcrd_ray.report.learning import Training
 from qcrd_ray.run.folder import RunFolder
@@ -22,14 +22,14 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Disagreement:
     """A question that one of two models got right, with both answers."""
 
     split: str
     question_id: str
     question: str
-    first: Answer
-    second: Answer
+    first: GivenAnswer
+    second: GivenAnswer
 
 
 def extremes(training: Training) -> tuple[int, list[ScoredRationale], list[ScoredRationale]] | None:
@@ -52,7 +52,7 @@ def differences(
     first: tuple[str, str],
     second: tuple[str, str],
     seed: int,
-) -> tuple[list[Difference], list[Difference]]:
+) -> tuple[list[Disagreement], list[Disagreement]]:
     """Up to :data:`SHOWN` questions that ``first`` gets and ``second`` does not, and as many the
     other way round, over all splits.
     """
@@ -65,7 +65,7 @@ def differences(
         texts = _questions(folder, split)
         for id in one.keys() & other.keys():
             if one[id].right != other[id].right:
-                found = Difference(
+                found = Disagreement(
                     split=split,
                     question_id=id,
                     question=texts.get(id, ""),
@@ -86,7 +86,7 @@ def _first_of_each(ranked: list[ScoredRationale]) -> list[ScoredRationale]:
     return list(kept.values())
 
 
-def _draw(found: list[Difference], seed: int) -> list[Difference]:
+def _draw(found: list[Disagreement], seed: int) -> list[Disagreement]:
     ordered = sorted(found, key=lambda each: (each.split, each.question_id))
     return keyed_random(seed, "report examples").sample(ordered, min(SHOWN, len(ordered)))
 
@@ -119,7 +119,7 @@ _WHO = {
 
 def examples_section(
     scored: tuple[int, list[ScoredRationale], list[ScoredRationale]] | None,
-    differing: tuple[str, str, list[Difference], list[Difference]] | None,
+    differing: tuple[str, str, list[Disagreement], list[Disagreement]] | None,
 ) -> Markup:
     """``differing``: two models, the questions that the first gets and the second does not, and the
     reverse; None: no baseline.
@@ -170,7 +170,7 @@ def _scored(each: ScoredRationale) -> Markup:
     )
 
 
-def _differing(title: str, found: Sequence[Difference], names: tuple[str, str]) -> Markup:
+def _differing(title: str, found: Sequence[Disagreement], names: tuple[str, str]) -> Markup:
     cards = [
         tag(
             "div",
@@ -185,7 +185,7 @@ def _differing(title: str, found: Sequence[Difference], names: tuple[str, str]) 
     return tag("div", tag("h3", title), *(cards or [tag("p", "No such question.", class_="muted")]))
 
 
-def _answer(who: str, answer: Answer) -> Markup:
+def _answer(who: str, answer: GivenAnswer) -> Markup:
     said = answer.text if answer.text is not None else answer.answer or ""
     return join(
         tag("p", verdict(answer.right), tag("span", who, class_="muted")),

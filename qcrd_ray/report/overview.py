@@ -109,7 +109,7 @@ def _student(recipe: Recipe) -> str:
 
 def _objective(recipe: Recipe) -> str:
     objective, negatives = recipe.objective, recipe.negatives
-    if not OBJECTIVES[objective.name].contrasts:
+    if not OBJECTIVES[objective.name].uses_negatives:
         return objective.name
     numbers = f"alpha_pred {objective.alpha_pred:g}, alpha_cl {objective.alpha_cl:g}"
     if objective.name == "qcrd":

@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from qcrd_ray.pipeline import Walked
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.manifests import truncation_counts
-from qcrd_ray.run.progress import clock
+from qcrd_ray.run.progress import format_duration
 from qcrd_ray.run.results import render_table
 
 # a file or a pipe has no width of its own, and a table broken to 80 cannot be read
@@ -23,7 +23,19 @@ _LOG_COLUMNS = 120
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _LOG_COLUMNS)
 
 
-def show(walked: Walked) -> None:
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a finished run leaves to be told: its folder, the measurements, one answered question
+    and the seconds of each stage.
+    """
+
+    folder: RunFolder
+    results: dict
+    answer: dict
+    seconds: dict[str, float]
+
+
+def show(walked: RunResult) -> None:
     """Print all of it to standard output, as plain text where that is no terminal."""
     show_table(walked.results)
     _print(data_lines(walked.folder))
@@ -37,8 +49,12 @@ def show(walked: Walked) -> None:
     )
     _print(f"  {name:<36} {size_text(size):>10}" for name, size in walked.folder.listing())
     out.print()
-    times = ", ".join(f"{name} {clock(seconds)}" for name, seconds in walked.seconds.items())
-    out.print(f"time: {times}; {clock(sum(walked.seconds.values()))} in all", markup=False)
+    times = ", ".join(
+        f"{name} {format_duration(seconds)}" for name, seconds in walked.seconds.items()
+    )
+    out.print(
+        f"time: {times}; {format_duration(sum(walked.seconds.values()))} in all", markup=False
+    )
     out.print(f"serve the student:\n  qcrd serve {_short(walked.folder.student)}", markup=False)
 
 

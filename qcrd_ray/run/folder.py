@@ -48,15 +48,15 @@ OPERATIONAL = (
     "generation",
     "teacher.min_replicas",
     "teacher.max_replicas",
-    "teacher.resources_per_replica",
+    "teacher.replica.resources",
     "teacher.api_key_env",
     "teacher.api_key_file",
     "teacher.max_spent_tokens",
-    "negatives.resources_per_sampler",
+    "negatives.sampler.resources",
     "negatives.wait_timeout_s",
     "train.worker.resources",
     "train.max_failures",
-    "evaluate.resources_per_worker",
+    "evaluate.worker.resources",
     "evaluate.workers",
 )
 # Ray sets it for the entrypoint of a submitted job, and nowhere else

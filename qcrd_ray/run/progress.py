@@ -20,7 +20,7 @@ Report = Callable[[int, int, str], None]
 console = Console(stderr=True)
 
 
-def silent(done: int, total: int, note: str = "") -> None:
+def no_progress(done: int, total: int, note: str = "") -> None:
     """The Report of a stage that is run without anybody watching."""
 
 
@@ -115,7 +115,7 @@ class Pace:
             return ""
         left = self._total - self._done
         return (
-            f"{rate_text(self.rate)} eta {clock(left / self.rate)}"
+            f"{rate_text(self.rate)} eta {format_duration(left / self.rate)}"
             if left
             else rate_text(self.rate)
         )
@@ -135,11 +135,11 @@ def plain_line(name: str, done: int, total: int, elapsed: float, pace: str, note
     parts = [f"{name:<11}"]
     if total:
         parts.append(f"{done}/{total} {100 * done // total}%")
-    parts.append(clock(elapsed))
+    parts.append(format_duration(elapsed))
     return " ".join(part for part in (*parts, pace, note) if part).rstrip()
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """95 -> "1:35", 3725 -> "1:02:05"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

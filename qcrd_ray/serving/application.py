@@ -20,7 +20,7 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.context import _get_global_client
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.inference.answering import Ask, Judged, Student
+from qcrd_ray.inference.answering import AnswerRequest, ScoreRequest, Student
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import ServingRecipe
@@ -81,12 +81,12 @@ class StudentEndpoint:
         return serve.get_replica_context().replica_id.unique_id, self.metrics.families()
 
     @serve.batch
-    async def _write(self, asks: list[Ask]) -> list[list[HeadAnswer]]:
+    async def _write(self, asks: list[AnswerRequest]) -> list[list[HeadAnswer]]:
         self.metrics.batches.labels("write").observe(len(asks))
         return await self.health.run("write", partial(self.student.write, asks))
 
     @serve.batch
-    async def _score(self, judged: list[Judged]) -> list[float]:
+    async def _score(self, judged: list[ScoreRequest]) -> list[float]:
         self.metrics.batches.labels("score").observe(len(judged))
         return await self.health.run("score", partial(self.student.score, judged))
 
@@ -127,11 +127,7 @@ def build(args: Mapping[str, Any]) -> serve.Application:
         graceful_shutdown_timeout_s=recipe.request_timeout_s + DRAIN_S,
         max_surge_percent=SURGE_PERCENT,
         max_constructor_retry_count=STARTS,
-        ray_actor_options={
-            "num_cpus": recipe.cpus_per_replica,
-            "num_gpus": recipe.gpus_per_replica,
-            "resources": recipe.resources_per_replica,
-        },
+        ray_actor_options=recipe.replica.options,
     )
     return deployment.bind(str(folder.path), recipe, key_expected=key_expected)
 

@@ -71,7 +71,12 @@ def read_settings(
         key, equals, value = override.partition("=")
         if not equals:
             raise UserError(f"--set {override}: expected key=value, e.g. --set max_batch_size=16")
-        keys[key.strip()] = value
+        name, _, part = key.strip().partition(".")
+        if part:  # replica.cpus=2
+            inner = keys.setdefault(name, {})
+            inner[part] = _yaml(override, value)
+        else:
+            keys[name] = value
     return read_arguments({"student": str(student), **keys})[1]
 
 
@@ -82,6 +87,10 @@ def _parsed(key: str, value: Any) -> Any:
         str | None,
     ):
         return value
+    return _yaml(key, value)
+
+
+def _yaml(key: str, value: str) -> Any:
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:

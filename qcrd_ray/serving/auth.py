@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.serving.http_errors import Refusal
+from qcrd_ray.serving.http_errors import RequestError
 
 
 def read_key(recipe: ServingRecipe) -> str | None:
@@ -69,7 +69,7 @@ def check_host(host: str, *, key: str | None) -> None:
         )
 
 
-class KeyDoor:
+class BearerAuth:
     """ASGI middleware: without ``Authorization: Bearer <key>`` every path but the ``open_paths``
     ends in 401.
     """
@@ -82,7 +82,7 @@ class KeyDoor:
         if scope["type"] == "lifespan" or scope["path"] in self.open_paths or self._knows(scope):
             await self.app(scope, receive, send)
             return
-        refusal = Refusal(
+        refusal = RequestError(
             401,
             "this endpoint wants its key: send the header 'Authorization: Bearer <key>'",
             code="invalid_api_key",

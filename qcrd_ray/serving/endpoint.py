@@ -50,7 +50,9 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     folder = StudentFolder.open(student)
     doors.check_host(recipe.host, key=doors.read_key(recipe))
     timeout_s = RayRecipe().schedule_timeout_s
-    cluster.require(bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=timeout_s)
+    cluster.wait_for_resources(
+        bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=timeout_s
+    )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = _listen(recipe)
     from qcrd_ray.serving.application import build
@@ -65,13 +67,7 @@ def start(student: Path, recipe: ServingRecipe) -> str:
 
 def bundles(recipe: ServingRecipe) -> list[cluster.Bundle]:
     """What the endpoint takes of the cluster from its start, one bundle per replica."""
-    return [
-        {
-            "CPU": recipe.cpus_per_replica,
-            "GPU": recipe.gpus_per_replica,
-            **recipe.resources_per_replica,
-        }
-    ] * recipe.replicas
+    return [recipe.replica.bundle] * recipe.replicas
 
 
 def stop() -> None:

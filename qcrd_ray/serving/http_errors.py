@@ -55,7 +55,7 @@ class ErrorBody(BaseModel):
     error: ErrorFacts
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     """An answer that is no success, raised where it is noticed."""
 
     def __init__(
@@ -81,8 +81,8 @@ def install(app: FastAPI, *, bad_request_under: Sequence[str]) -> None:
     ``bad_request_under``.
     """
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> JSONResponse:
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError) -> JSONResponse:
         return error.response()
 
     @app.exception_handler(RequestValidationError)

@@ -53,7 +53,7 @@ Body = Annotated[
 ]
 
 
-class Prediction(BaseModel):
+class PredictResponse(BaseModel):
     """The student's answer. ``label`` is null where ``text``, what the label head wrote, holds no
     answer of this task.
     """

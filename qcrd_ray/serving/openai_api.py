@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference.answering import Sampling
 from qcrd_ray.inference.heads import Head, HeadAnswer
-from qcrd_ray.serving.http_errors import ErrorBody, Refusal
+from qcrd_ray.serving.http_errors import ErrorBody, RequestError
 from qcrd_ray.serving.openai_messages import (
     CHAT_EXAMPLE,
     TEXT_EXAMPLE,
@@ -99,14 +99,14 @@ def make_router(service: Service) -> APIRouter:
         for number, message in enumerate(request.messages):
             if message.role not in ("user", "assistant"):
                 where = f"messages.{number}.role"
-                raise Refusal(
+                raise RequestError(
                     400,
                     f"{where}: expected user or assistant; this student follows no other"
                     " instructions",
                     param=where,
                 )
         if request.messages[-1].role != "user":
-            raise Refusal(
+            raise RequestError(
                 400,
                 "messages: the last one must be the user's, for it is the question",
                 param="messages",
@@ -127,7 +127,7 @@ def make_router(service: Service) -> APIRouter:
 def head_of(model: str, name: str) -> Head:
     """The head that a model's name asks for. Raises Refusal for another name."""
     if model not in (name, name + LABEL):
-        raise Refusal(
+        raise RequestError(
             404,
             f"model: there is {name} (rationales) and {name}{LABEL} (labels) here",
             param="model",
@@ -160,7 +160,7 @@ async def _respond(
         seed=request.seed if request.temperature else 0,
     )
     if len(questions) * sampling.n > service.recipe.max_questions:
-        raise Refusal(
+        raise RequestError(
             400,
             f"n: one request may ask for at most {service.recipe.max_questions} texts in all",
             param="n",
@@ -202,13 +202,13 @@ def _checked(service: Service, question: Question, head: Head, field: str) -> in
     student reads.
     """
     if reason := service.student.refusal(question):
-        raise Refusal(400, f"{field}: {reason}", param=field)
+        raise RequestError(400, f"{field}: {reason}", param=field)
     tokens, longest = (
         service.student.prompt_tokens(question, head=head),
         service.student.max_input_tokens,
     )
     if tokens > longest:
-        raise Refusal(
+        raise RequestError(
             400,
             f"{field}: the question has {tokens} tokens; this student reads {longest}",
             param=field,

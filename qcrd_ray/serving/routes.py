@@ -17,10 +17,10 @@ from starlette.exceptions import HTTPException
 from qcrd_ray import __version__
 from qcrd_ray.serving import front_page, openai_api
 from qcrd_ray.serving import http_errors as refusals
-from qcrd_ray.serving.auth import KeyDoor
+from qcrd_ray.serving.auth import BearerAuth
 from qcrd_ray.serving.health import BodyLimit
-from qcrd_ray.serving.http_errors import ErrorBody, Refusal
-from qcrd_ray.serving.messages import EXAMPLES, Body, Prediction
+from qcrd_ray.serving.http_errors import ErrorBody, RequestError
+from qcrd_ray.serving.messages import EXAMPLES, Body, PredictResponse
 from qcrd_ray.serving.metrics import Counted
 from qcrd_ray.serving.service import Service
 
@@ -66,7 +66,7 @@ def make_app(
     routes = [*app.openapi()["paths"], "/", app.openapi_url]
     app.add_middleware(BodyLimit, max_bytes=service.recipe.max_body_bytes)
     if key:
-        app.add_middleware(KeyDoor, key=key, open_paths=OPEN_PATHS)
+        app.add_middleware(BearerAuth, key=key, open_paths=OPEN_PATHS)
     app.add_middleware(Counted, metrics=service.metrics, routes=routes)
     return app
 
@@ -91,7 +91,7 @@ def _add_routes(
         is told by `/-/healthz`.
         """
         if reason := trouble():
-            raise Refusal(503, reason, headers={"Retry-After": str(refusals.RETRY_AFTER_S)})
+            raise RequestError(503, reason, headers={"Retry-After": str(refusals.RETRY_AFTER_S)})
         return {"status": "ok"}
 
     @app.get(
@@ -117,7 +117,7 @@ def _add_routes(
     )
     async def predict(
         body: Annotated[Body, FromBody(openapi_examples=EXAMPLES)],
-    ) -> Prediction | list[Prediction]:
+    ) -> PredictResponse | list[PredictResponse]:
         """Answer one question, or a list of questions in their order."""
         if isinstance(body, list):
             return await service.predict(body)

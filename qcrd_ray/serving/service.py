@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.inference.answering import Ask, Judged, Sampling, Student
+from qcrd_ray.inference.answering import AnswerRequest, Sampling, ScoreRequest, Student
 from qcrd_ray.inference.heads import Head, HeadAnswer
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.serving.http_errors import RETRY_AFTER_S, Refusal
-from qcrd_ray.serving.messages import Prediction, Query
+from qcrd_ray.serving.http_errors import RETRY_AFTER_S, RequestError
+from qcrd_ray.serving.messages import PredictResponse, Query
 from qcrd_ray.serving.metrics import Metrics
 
-Write = Callable[[Ask], Awaitable[list[HeadAnswer]]]
-Score = Callable[[Judged], Awaitable[float]]
+Write = Callable[[AnswerRequest], Awaitable[list[HeadAnswer]]]
+Score = Callable[[ScoreRequest], Awaitable[float]]
 
 
 class Service:
@@ -38,7 +38,7 @@ class Service:
         self.student, self.recipe, self.metrics = student, recipe, metrics
         self._write, self._score = write, score
 
-    async def predict(self, queries: Sequence[Query]) -> list[Prediction]:
+    async def predict(self, queries: Sequence[Query]) -> list[PredictResponse]:
         """One prediction for each query, in their order."""
         self._limit(sum(query.samples or 1 for query in queries))
         questions = [query.as_question() for query in queries]
@@ -50,7 +50,7 @@ class Service:
                     " rationales"
                 )
             if reason:
-                raise Refusal(
+                raise RequestError(
                     422, f"question {number} of the list: {reason}" if len(queries) > 1 else reason
                 )
         async with self._in_time():
@@ -75,7 +75,7 @@ class Service:
                 )
             )
 
-    async def _predict(self, query: Query, question: Question) -> Prediction:
+    async def _predict(self, query: Query, question: Question) -> PredictResponse:
         greedy = Sampling(max_tokens=self.student.max_tokens)
         wanted: list[tuple[Head, Sampling]] = [("label", greedy)]
         if query.rationale or query.quality:
@@ -92,7 +92,7 @@ class Service:
             *(self._asked(question, head, sampling) for head, sampling in wanted)
         )
         (label,) = written[0]
-        prediction = Prediction(label=label.answer, text=label.text)
+        prediction = PredictResponse(label=label.answer, text=label.text)
         prediction.question_cut = (
             self.student.prompt_tokens(question, head="label") > self.student.max_input_tokens
         )
@@ -104,14 +104,14 @@ class Service:
             )
             if query.quality:
                 prediction.quality = await self._score(
-                    Judged(question=question, text=rationale.text)
+                    ScoreRequest(question=question, text=rationale.text)
                 )
         if query.samples:
             prediction.vote, prediction.confidence, prediction.votes = vote(written[-1])
         return prediction
 
     async def _asked(self, question: Question, head: Head, sampling: Sampling) -> list[HeadAnswer]:
-        answers = await self._write(Ask(question=question, head=head, sampling=sampling))
+        answers = await self._write(AnswerRequest(question=question, head=head, sampling=sampling))
         self.metrics.tokens.labels("prompt").inc(self.student.prompt_tokens(question, head=head))
         self.metrics.tokens.labels("completion").inc(sum(answer.tokens for answer in answers))
         return answers
@@ -119,7 +119,7 @@ class Service:
     def _limit(self, texts: int) -> None:
         most = self.recipe.max_questions
         if texts > most:
-            raise Refusal(
+            raise RequestError(
                 422,
                 f"one request may ask for at most {most} items, each sample of a question counted;"
                 f" this asks for {texts}",
@@ -133,7 +133,7 @@ class Service:
                 yield
         except TimeoutError as error:
             again = {"Retry-After": str(RETRY_AFTER_S)}
-            raise Refusal(
+            raise RequestError(
                 504,
                 f"there was no answer within {limit:g} s; ask for less at once, or later",
                 headers=again,

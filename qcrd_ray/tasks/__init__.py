@@ -5,7 +5,7 @@ from __future__ import annotations
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.tasks.arithmetic import Arithmetic
 from qcrd_ray.tasks.base import Task
-from qcrd_ray.tasks.custom import own_task
+from qcrd_ray.tasks.custom import load_custom_task
 from qcrd_ray.tasks.multiple_choice import MultipleChoice
 from qcrd_ray.tasks.nli import NaturalLanguageInference
 from qcrd_ray.tasks.short_text import ShortText
@@ -23,4 +23,4 @@ def build_task(recipe: TaskRecipe) -> Task:
     """The task that a recipe's ``task`` section describes. Raises UserError for one of the user's
     own that cannot be used.
     """
-    return KINDS[recipe.kind](recipe) if recipe.kind in KINDS else own_task(recipe)
+    return KINDS[recipe.kind](recipe) if recipe.kind in KINDS else load_custom_task(recipe)

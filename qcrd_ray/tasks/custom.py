@@ -20,7 +20,7 @@ METHODS = {
 }
 
 
-def own_task(recipe: TaskRecipe) -> Task:
+def load_custom_task(recipe: TaskRecipe) -> Task:
     """The task that ``recipe.kind`` names, made from the recipe.
 
     Raises:

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import Example, TaskRecipe
+from qcrd_ray.recipe import FewShotExample, TaskRecipe
 from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Message, Parsed
 
@@ -149,7 +149,7 @@ class PromptedTask:
             part for part in (self.instruction, self.student_input(question)) if part
         )
 
-    def _examples(self) -> list[tuple[Example, Question]]:
+    def _examples(self) -> list[tuple[FewShotExample, Question]]:
         return [
             (e, Question(id="example", question=e.question, choices=e.choices, answer=e.answer))
             for e in self.recipe.examples

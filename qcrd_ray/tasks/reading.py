@@ -22,7 +22,7 @@ from typing import get_args
 from qcrd_ray.data.columns import Column, is_empty, paths, pick, root
 from qcrd_ray.data.json_lines import Line
 from qcrd_ray.data.records import Question
-from qcrd_ray.data.sources import Source, open_source
+from qcrd_ray.data.sources import RowSource, open_source
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Split
 from qcrd_ray.tasks import word_problems
@@ -114,7 +114,7 @@ def _taken(rows: list, split: Split, source: str) -> list:
 
 
 def _read_rows(
-    source: Source,
+    source: RowSource,
     task: Task,
     columns: Mapping[str, Column],
     kind: str,

@@ -7,16 +7,24 @@ from contextlib import contextmanager
 
 from qcrd_ray.cluster.resources import Bundle
 from qcrd_ray.recipe import OpenAITeacher, Recipe, ServeTeacher, TeacherRecipe
-from qcrd_ray.teacher.base import Answer, Ask, Prompt, Refusal, Stopped, Teacher, TeacherError
+from qcrd_ray.teacher.base import (
+    Prompt,
+    Stopped,
+    Teacher,
+    TeacherAnswer,
+    TeacherError,
+    TeacherRefusal,
+    TeacherRequest,
+)
 from qcrd_ray.teacher.model import uses_chat
 from qcrd_ray.teacher.openai import OpenAICompatible, describe, probe
 from qcrd_ray.teacher.recording import Recording, read_recording
 
 __all__ = [
-    "Answer",
-    "Ask",
+    "TeacherAnswer",
+    "TeacherRequest",
     "Prompt",
-    "Refusal",
+    "TeacherRefusal",
     "Stopped",
     "Teacher",
     "TeacherError",

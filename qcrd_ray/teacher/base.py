@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from qcrd_ray.data.records import Completion, Question
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Message, Task
 
 Prompt = str | list[Message]  # one plain text, or the messages of a chat
@@ -23,7 +23,7 @@ class TeacherError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class Refusal(Exception):
+class TeacherRefusal(Exception):
     """The teacher cannot answer this question at all (a prompt longer than its context, say):
     asking again is in vain.
     """
@@ -37,7 +37,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class TeacherRequest:
     """One question and the prompt that is made of it."""
 
     question: Question
@@ -45,7 +45,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TeacherAnswer:
     """The K samples of one question, unparsed, and how many tokens its prompt had (0: the source
     does not say).
     """
@@ -74,7 +74,7 @@ class Teacher(Protocol):
         """Find the user's mistakes before anything is started. Raises UserError."""
         ...
 
-    def start(self, report: Report = silent) -> None:
+    def start(self, report: Report = no_progress) -> None:
         """Make it ready to answer; does nothing when it is. Raises UserError, MissingResource."""
         ...
 
@@ -82,7 +82,7 @@ class Teacher(Protocol):
         """Free what :meth:`start` took; does nothing when it was not started."""
         ...
 
-    async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
+    async def complete(self, asks: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         """Answer several questions, in their order. Raises TeacherError (try again), Refusal (do
         not) or Stopped (ask nobody).
         """

@@ -23,10 +23,17 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import OpenAITeacher, Recipe, SamplingRecipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import resolve
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.api_key import describe_key, read_key
-from qcrd_ray.teacher.base import Answer, Ask, Prompt, Refusal, Stopped, TeacherError
+from qcrd_ray.teacher.base import (
+    Prompt,
+    Stopped,
+    TeacherAnswer,
+    TeacherError,
+    TeacherRefusal,
+    TeacherRequest,
+)
 from qcrd_ray.teacher.openai_protocol import (
     Samples,
     raise_error,
@@ -84,7 +91,7 @@ class OpenAICompatible:
     def check(self, questions: Sequence[Question]) -> None:
         """Nothing: an endpoint must be asked to be known, and only start() may do that."""
 
-    def start(self, report: Report = silent) -> None:
+    def start(self, report: Report = no_progress) -> None:
         """Find out whether the endpoint takes our key and has the model, and begin to count tokens.
         Raises UserError as :func:`probe`.
         """
@@ -97,10 +104,10 @@ class OpenAICompatible:
     def stop(self) -> None:
         self._spending = None  # the actor goes with its last handle
 
-    async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
+    async def complete(self, asks: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         return [await self._answer(ask) for ask in asks]
 
-    async def _answer(self, ask: Ask) -> Answer:
+    async def _answer(self, ask: TeacherRequest) -> TeacherAnswer:
         """K samples, in as many requests as it takes: an endpoint may give fewer choices than it
         was asked for.
         """
@@ -113,7 +120,7 @@ class OpenAICompatible:
             gathered.completions += samples.completions
             gathered.prompt_tokens += samples.prompt_tokens or 0
         del self._gathered[ask.question.id]
-        return Answer(tuple(gathered.completions[:k]), gathered.prompt_tokens)
+        return TeacherAnswer(tuple(gathered.completions[:k]), gathered.prompt_tokens)
 
     async def _request(self, prompt: Prompt, *, n: int) -> Samples:
         await self._may_spend()
@@ -222,7 +229,7 @@ def probe(recipe: OpenAITeacher) -> str:
 def _refuse(status: int, text: str, recipe: OpenAITeacher) -> None:
     try:
         raise_error(status, {}, text, recipe)
-    except (Stopped, Refusal, TeacherError) as error:
+    except (Stopped, TeacherRefusal, TeacherError) as error:
         raise UserError(f"teacher: {error}") from error
 
 

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from qcrd_ray.data.records import Completion
 from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
 from qcrd_ray.teacher.api_key import describe_key
-from qcrd_ray.teacher.base import Prompt, Refusal, Stopped, TeacherError
+from qcrd_ray.teacher.base import Prompt, Stopped, TeacherError, TeacherRefusal
 
 LONGEST_REASON = 400  # characters of an endpoint's error that are kept
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
@@ -110,7 +110,7 @@ def raise_error(status: int, headers: Mapping[str, str], text: str, recipe: Open
                 f"the endpoint refuses {field!r}; change it under sampling, or teacher.extra_body"
                 f" (null leaves it out): {told}"
             )
-        raise Refusal(told)
+        raise TeacherRefusal(told)
     raise TeacherError(told, retry_after_s=retry_after(headers))
 
 

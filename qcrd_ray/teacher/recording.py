@@ -16,9 +16,9 @@ from qcrd_ray.data.json_lines import Line, expand_path, read_json_lines
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RecordedTeacher, SamplingRecipe
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
-from qcrd_ray.teacher.base import Answer, Ask
+from qcrd_ray.teacher.base import TeacherAnswer, TeacherRequest
 
 
 class Recording:
@@ -65,16 +65,16 @@ class Recording:
             " columns that hold the same ids with data.columns.id and teacher.columns.id."
         )
 
-    def start(self, report: Report = silent) -> None:
+    def start(self, report: Report = no_progress) -> None:
         """There is nothing to start."""
 
     def stop(self) -> None:
         """There is nothing to stop."""
 
-    async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
+    async def complete(self, asks: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         # once in each process that asks
         self._recorded = self._recorded or read_recording(self._recipe)
-        return [Answer(self._choose(ask.question.id)) for ask in asks]
+        return [TeacherAnswer(self._choose(ask.question.id)) for ask in asks]
 
     def _choose(self, question_id: str) -> tuple[Completion, ...]:
         recorded = self._recorded.get(question_id, [])

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Sequence
 
-from qcrd_ray.teacher.base import Prompt, Refusal, TeacherError
+from qcrd_ray.teacher.base import Prompt, TeacherError, TeacherRefusal
 
 MODEL_ID = "teacher"
 
@@ -113,6 +113,6 @@ class TeacherReplica:
         if error is None:
             return response
         if 400 <= error.code < 500:
-            raise Refusal(error.message)
+            raise TeacherRefusal(error.message)
         await self.check_health()
         raise TeacherError(error.message)

@@ -21,14 +21,20 @@ from ray.exceptions import RayError, RayTaskError
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.exceptions import RayServeException
 
-from qcrd_ray.cluster.resources import Bundle, require, tie
+from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, ServeTeacher
 from qcrd_ray.run.folder import resolve
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
-from qcrd_ray.teacher.base import Answer, Ask, Prompt, Refusal, TeacherError
+from qcrd_ray.teacher.base import (
+    Prompt,
+    TeacherAnswer,
+    TeacherError,
+    TeacherRefusal,
+    TeacherRequest,
+)
 from qcrd_ray.teacher.model import resolve_model, uses_chat
 from qcrd_ray.teacher.replica import MODEL_ID, TeacherReplica
 
@@ -81,7 +87,7 @@ class ServedTeacher:
         """The model's config and tokenizer can be read and fit each other. Raises UserError."""
         self._chat = uses_chat(self._recipe)
 
-    def start(self, report: Report = silent) -> None:
+    def start(self, report: Report = no_progress) -> None:
         """Deploy and wait until a replica answers.
 
         Raises:
@@ -92,8 +98,8 @@ class ServedTeacher:
             return
         report(0, 0, "the teacher waits for its resources")
         replicas = max(self._recipe.min_replicas, 1)
-        what = "the teacher (teacher.min_replicas, cpus_per_replica, accelerator)"
-        require(
+        what = "the teacher (teacher.min_replicas, teacher.replica, teacher.accelerator)"
+        wait_for_resources(
             replica_bundles(self._recipe) * replicas, what=what, timeout_s=self._schedule_timeout_s
         )
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -119,13 +125,13 @@ class ServedTeacher:
         if self._started_serve and not serve.status().applications:
             serve.shutdown()
 
-    async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
+    async def complete(self, asks: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         prompts = [ask.prompt for ask in asks]
         try:
             answers = await self._handle.ask.remote(prompts, self._sampling)
         except RayTaskError as error:
-            if isinstance(error.cause, Refusal):
-                raise Refusal(str(error.cause)) from error
+            if isinstance(error.cause, TeacherRefusal):
+                raise TeacherRefusal(str(error.cause)) from error
             raise TeacherError(f"{type(error.cause).__name__}: {error.cause}") from error
         except (RayError, RayServeException) as error:
             raise TeacherError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
@@ -136,7 +142,7 @@ class ServedTeacher:
                 f" {counts}"
             )
         return [
-            Answer(tuple(starmap(_completion, answer["samples"])), answer["prompt_tokens"])
+            TeacherAnswer(tuple(starmap(_completion, answer["samples"])), answer["prompt_tokens"])
             for answer in answers
         ]
 
@@ -184,7 +190,7 @@ def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
     resources, the others tied to the same
     group of nodes. Needs a connected Ray where the accelerator is `auto`.
     """
-    own = {"CPU": recipe.cpus_per_replica, **recipe.resources_per_replica}
+    own = recipe.replica.bundle
     if accelerator_of(recipe) == "cpu":
         return [own]
     device = {"GPU": 1.0}
@@ -193,7 +199,10 @@ def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
     devices = recipe.engine_kwargs.get("tensor_parallel_size", 1) * recipe.engine_kwargs.get(
         "pipeline_parallel_size", 1
     )
-    return [{**device, **own}, *[{**device, **tie(recipe.resources_per_replica)}] * (devices - 1)]
+    return [
+        {**device, **own},
+        *[{**device, **colocate(recipe.replica.resources)}] * (devices - 1),
+    ]
 
 
 def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
@@ -217,7 +226,7 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
     if accelerator_of(recipe) == "cpu":
         # vLLM's own binding of threads to cores halves its speed where others use the machine too;
         # compiling costs 25 s of start.
-        threads = str(max(1, int(recipe.cpus_per_replica)))
+        threads = str(recipe.replica.cores)
         environment |= {
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -238,8 +247,7 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
         placement_group_bundles=[_without_zeros(bundle) for bundle in replica_bundles(recipe)],
         placement_group_strategy="PACK",
         ray_actor_options={
-            "num_cpus": recipe.cpus_per_replica,
-            "resources": recipe.resources_per_replica,
+            **recipe.replica.options,
             "runtime_env": runtime_env,
         },
         # a model that cannot be hosted will not be at the twentieth try

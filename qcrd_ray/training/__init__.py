@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 
 if TYPE_CHECKING:
     from qcrd_ray.recipe import Recipe
@@ -27,7 +27,7 @@ def train(
     folder: RunFolder,
     *,
     objective: ObjectiveName,
-    report: Report = silent,
+    report: Report = no_progress,
     on_rounds: OnRounds = ignore,
 ) -> dict[str, Any]:
     """Train a student in a run folder: see :func:`qcrd_ray.training.trainer.train`."""

@@ -19,7 +19,7 @@ from ray.train import CheckpointConfig, CheckpointUploadMode
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_text
-from qcrd_ray.training.process_group import World
+from qcrd_ray.training.process_group import ProcessGroup
 
 CHECKPOINTS = "checkpoints"  # under train/<objective>: Ray Train's folder of this run
 KEPT = CheckpointConfig(num_to_keep=2)
@@ -32,7 +32,7 @@ def save_checkpoint(
     *,
     round: int,
     best: dict[str, Any] | None,
-    world: World,
+    process_group: ProcessGroup,
     metrics: dict[str, float],
 ) -> None:
     """Write and report the checkpoint that training goes on from with round ``round``. All workers
@@ -41,10 +41,12 @@ def save_checkpoint(
     path = folder / CHECKPOINTS / f"round-{round:05d}"
     for name, engine in engines.items():
         engine.save_checkpoint(str(path), tag=name, save_latest=False)
-    if world.rank == 0:
-        write_text(path / _STATE, json.dumps({"round": round, "workers": world.size, "best": best}))
-    world.barrier()
-    checkpoint = ray.train.Checkpoint(str(path)) if world.rank == 0 else None
+    if process_group.rank == 0:
+        write_text(
+            path / _STATE, json.dumps({"round": round, "workers": process_group.size, "best": best})
+        )
+    process_group.barrier()
+    checkpoint = ray.train.Checkpoint(str(path)) if process_group.rank == 0 else None
     ray.train.report(
         {"round": round, **metrics},
         checkpoint=checkpoint,
@@ -101,7 +103,7 @@ def snapshots_kept(recipe: Recipe) -> int:
     return kept or needed
 
 
-class Ring:
+class SnapshotStore:
     """Snapshot folders under one folder. A snapshot appears whole: it is written aside and
     renamed.
     """

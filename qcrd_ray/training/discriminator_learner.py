@@ -26,7 +26,7 @@ from qcrd_ray.method.tokenization import tokenise_pairs
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.training.dataset import RoundQuestion
 from qcrd_ray.training.engines import discriminator_config, start_engine
-from qcrd_ray.training.process_group import World
+from qcrd_ray.training.process_group import ProcessGroup
 
 _SCORE_BATCH = 64
 
@@ -43,14 +43,14 @@ class DiscriminatorLearner:
         *,
         tokenizer: PreTrainedTokenizerBase,
         words: Sequence[str],
-        world: World,
+        process_group: ProcessGroup,
     ):
-        self.recipe, self.config, self.tokenizer, self.words, self.world = (
+        self.recipe, self.config, self.tokenizer, self.words, self.process_group = (
             recipe,
             recipe.discriminator,
             tokenizer,
             words,
-            world,
+            process_group,
         )
         # its linear layers start random
         torch.manual_seed(keyed_seed(recipe.seed, "discriminator"))
@@ -61,7 +61,7 @@ class DiscriminatorLearner:
             discriminator, loss=self.config.loss, smoothing=self.config.label_smoothing
         )
         self.engine = start_engine(
-            step, discriminator_config(self.config, recipe.train), world=world
+            step, discriminator_config(self.config, recipe.train), process_group=process_group
         )
         self.learning_rate = self.config.learning_rate
         self.mask = mask_word(tokenizer)
@@ -93,7 +93,7 @@ class DiscriminatorLearner:
                 seed=order, step=step, questions=len(usable), batch_size=self.config.batch_size
             )
             sums += self._step([usable[i] for i in batch], step=step, phase=phase)
-        return self.engine.module.metrics(self.world.sum(sums))
+        return self.engine.module.metrics(self.process_group.sum(sums))
 
     def score(self, questions: Mapping[int, RoundQuestion]) -> dict[int, RoundQuestion]:
         """The same questions with s on every rationale. Each worker scores its share, in eval mode,
@@ -105,7 +105,7 @@ class DiscriminatorLearner:
             for rationale in (*q.example.positives, *q.example.negatives)
         ]
         scores = torch.zeros(len(members))
-        mine = range(self.world.rank, len(members), self.world.size)
+        mine = range(self.process_group.rank, len(members), self.process_group.size)
         if mine:
             inputs = [questions[members[i][0]].row.input for i in mine]
             texts = [questions[members[i][0]].texts[members[i][1].tokens] for i in mine]
@@ -115,7 +115,7 @@ class DiscriminatorLearner:
             scores[list(mine)] = torch.tensor(
                 self.discriminator.score(pairs, batch_size=_SCORE_BATCH)
             )
-        flat = iter(self.world.sum(scores).tolist())
+        flat = iter(self.process_group.sum(scores).tolist())
 
         def scored(rationales: Sequence[Rationale]) -> tuple[Rationale, ...]:
             return tuple(replace(rationale, score=next(flat)) for rationale in rationales)
@@ -141,19 +141,23 @@ class DiscriminatorLearner:
                 negatives=self._pairs(question, negatives),
             )
             for question, (positives, negatives) in zip(
-                batch[self.world.rank :: self.world.size],
-                texts[self.world.rank :: self.world.size],
+                batch[self.process_group.rank :: self.process_group.size],
+                texts[self.process_group.rank :: self.process_group.size],
                 strict=True,
             )
         ]
         torch.manual_seed(
-            keyed_seed(self.recipe.seed, "discriminator dropout", phase, step, self.world.rank)
+            keyed_seed(
+                self.recipe.seed, "discriminator dropout", phase, step, self.process_group.rank
+            )
         )
         output = self.engine(
-            collate_contrasts(mine, pad=self.tokenizer.pad_token_id or 0).to(self.world.device),
+            collate_contrasts(mine, pad=self.tokenizer.pad_token_id or 0).to(
+                self.process_group.device
+            ),
             two_sided,
         )
-        self.engine.backward(self.world.size * output.loss)
+        self.engine.backward(self.process_group.size * output.loss)
         self.engine.step()
         return output.sums.cpu()
 

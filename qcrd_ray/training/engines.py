@@ -12,17 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from qcrd_ray.recipe import DiscriminatorRecipe, TrainRecipe
-from qcrd_ray.training.process_group import World
+from qcrd_ray.training.process_group import ProcessGroup
 
 
 def start_engine(
-    module: nn.Module, config: dict[str, Any], *, world: World, schedule: Callable | None = None
+    module: nn.Module,
+    config: dict[str, Any],
+    *,
+    process_group: ProcessGroup,
+    schedule: Callable | None = None,
 ) -> Any:
     """An engine around ``module``, on the world's device. ``schedule`` makes a learning rate
     schedule of an optimizer.
     """
-    if world.alone:
-        return PlainEngine(module.to(world.device), config, schedule=schedule)
+    if process_group.alone:
+        return PlainEngine(module.to(process_group.device), config, schedule=schedule)
     import deepspeed  # seconds, which a process alone need not spend
 
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -4,6 +4,7 @@ sent to every worker.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +24,19 @@ def objectives_of(recipe: Recipe) -> list[type[Objective]]:
     ]
 
 
-def judges(recipe: Recipe, objective: type[Objective]) -> bool:
+def uses_discriminator(recipe: Recipe, objective: type[Objective]) -> bool:
     """Whether a discriminator takes part in training for ``objective``."""
-    return objective.weighs and recipe.objective.weights != "none"
+    return objective.needs_weights and recipe.objective.weights != "none"
+
+
+def bundles(recipe: Recipe, objectives: Iterable[type[Objective]]) -> list[dict[str, float]]:
+    """What training for any of ``objectives`` takes of the cluster at the same time: a bundle per
+    worker and, where one of them uses negatives that the student writes, a bundle per sampler.
+    """
+    samples = recipe.negatives.student and any(each.uses_negatives for each in objectives)
+    samplers = recipe.negatives.samplers if samples else 0
+    workers = [recipe.train.worker.bundle] * recipe.train.workers
+    return workers + [recipe.negatives.sampler.bundle] * samplers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +61,13 @@ class TrainingJob:
         return self.home / "data" / "train.arrow"
 
     @property
-    def judges(self) -> bool:
+    def uses_discriminator(self) -> bool:
         """Whether a discriminator takes part."""
-        return judges(self.recipe, OBJECTIVES[self.objective_name])
+        return uses_discriminator(self.recipe, OBJECTIVES[self.objective_name])
 
     @property
     def samples_negatives(self) -> bool:
-        return OBJECTIVES[self.objective_name].contrasts and self.recipe.negatives.student
+        return OBJECTIVES[self.objective_name].uses_negatives and self.recipe.negatives.student
 
     @property
     def heads(self) -> tuple[str, ...]:

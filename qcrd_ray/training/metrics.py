@@ -159,7 +159,7 @@ def _scored(question: RoundQuestion) -> Iterator[ScoredRationale]:
 # MERGED training.clock: Where the seconds of a round go.
 
 
-class Clock:
+class Timer:
     """Seconds by part of a round."""
 
     def __init__(self):

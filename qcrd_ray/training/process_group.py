@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """``rank`` of ``size`` workers, each with its own ``device``. The process group is Ray Train's:
     gloo on CPUs, nccl on GPUs.
 
@@ -22,11 +22,11 @@ class World:
     alone: bool = False
 
     @classmethod
-    def of_one(cls, device: torch.device) -> World:
+    def single(cls, device: torch.device) -> ProcessGroup:
         return cls(0, 1, device, alone=True)
 
     @classmethod
-    def here(cls, device: torch.device) -> World:
+    def current(cls, device: torch.device) -> ProcessGroup:
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -42,7 +42,7 @@ class World:
             dist.barrier()
 
 
-def compile_nothing() -> None:
+def disable_operator_builds() -> None:
     """Keep DeepSpeed from compiling an operator on CPUs when it meets the process group: half a
     minute, and a compiler, for nothing.
 

@@ -16,13 +16,13 @@ from qcrd_ray.method.batching import deal, keyed_random, keyed_seed
 from qcrd_ray.method.collation import collate
 from qcrd_ray.method.examples import Example
 from qcrd_ray.method.objectives import Objective, total_counts
-from qcrd_ray.method.reference import refer, reference_losses
+from qcrd_ray.method.reference import reference_losses, with_references
 from qcrd_ray.method.student import StudentStep, load_student
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.training.dataset import RoundQuestion
 from qcrd_ray.training.engines import gathered, start_engine, student_config
 from qcrd_ray.training.lora import add_adapters, merged_state
-from qcrd_ray.training.process_group import World
+from qcrd_ray.training.process_group import ProcessGroup
 
 
 class StudentLearner:
@@ -36,13 +36,13 @@ class StudentLearner:
         *,
         tokenizer: PreTrainedTokenizerBase,
         total_steps: int,
-        world: World,
+        process_group: ProcessGroup,
     ):
-        self.recipe, self.objective, self.tokenizer, self.world = (
+        self.recipe, self.objective, self.tokenizer, self.process_group = (
             recipe,
             objective,
             tokenizer,
-            world,
+            process_group,
         )
         train = recipe.train
         student = load_student(start, dropout=recipe.student.dropout)
@@ -61,7 +61,7 @@ class StudentLearner:
                 num_warmup_steps=train.warmup_steps,
                 num_training_steps=total_steps,
             ),
-            world=world,
+            process_group=process_group,
         )
         self.engine.train()
 
@@ -85,17 +85,17 @@ class StudentLearner:
         counts = total_counts(self.objective, list(batch))
         micro_batches = deal(
             batch,
-            workers=self.world.size,
+            workers=self.process_group.size,
             micro_batch_size=self.recipe.train.micro_batch_size,
             lengths=[len(example.explain) for example in batch],
-        )[self.world.rank]
+        )[self.process_group.rank]
         assert len(micro_batches) == self.engine.gradient_accumulation_steps(), (
             len(micro_batches),
             step,
         )
         # a resumed step draws what it drew before
-        torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", step, self.world.rank))
-        scale = self.world.size * len(micro_batches)
+        torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", step, self.process_group.rank))
+        scale = self.process_group.size * len(micro_batches)
         sums, tokens = torch.zeros(len(self.objective.sums)), torch.zeros((), dtype=torch.long)
 
         def draw(example: Example) -> tuple[float, float]:
@@ -104,7 +104,7 @@ class StudentLearner:
 
         for examples in micro_batches:
             batch = collate(examples, self.objective, pad=self.tokenizer.pad_token_id, draw=draw)
-            output = self.engine(batch.to(self.world.device), counts)
+            output = self.engine(batch.to(self.process_group.device), counts)
             self.engine.backward(scale * output.loss)
             self.engine.step()
             sums += output.sums.cpu()
@@ -116,11 +116,11 @@ class StudentLearner:
         shards are gathered first.
         """
         with gathered(self.student, sharded=self.recipe.train.zero_stage == 3):
-            if self.world.rank == 0:
+            if self.process_group.rank == 0:
                 state = None if self.recipe.student.lora is None else merged_state(self.student)
                 self.student.save_pretrained(folder, state_dict=state)
                 self.tokenizer.save_pretrained(folder)
-        self.world.barrier()
+        self.process_group.barrier()
 
 
 # MERGED training.reference: The reference of a training: the student that it started from, kept
@@ -139,14 +139,22 @@ class Reference:
     """
 
     def __init__(
-        self, recipe: Recipe, objective: Objective, start: Path, *, pad: int, world: World
+        self,
+        recipe: Recipe,
+        objective: Objective,
+        start: Path,
+        *,
+        pad: int,
+        process_group: ProcessGroup,
     ):
         student = load_student(
             start, dropout=0.0, trust_remote_code=recipe.student.trust_remote_code
         )
         dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
-        self.start = StudentStep(student, objective).to(world.device, dtype).requires_grad_(False)
-        self.objective, self.pad, self.world = objective, pad, world
+        self.start = (
+            StudentStep(student, objective).to(process_group.device, dtype).requires_grad_(False)
+        )
+        self.objective, self.pad, self.process_group = objective, pad, process_group
 
     def score(self, questions: Mapping[int, RoundQuestion]) -> dict[int, RoundQuestion]:
         """The same questions with a reference on every candidate. Each worker scores its share, and
@@ -156,15 +164,17 @@ class Reference:
         sizes = [sum(map(len, self.objective.candidates(example))) for example in examples]
         ends = list(accumulate(sizes))
         losses = torch.zeros(sum(sizes))
-        mine = range(self.world.rank, len(examples), self.world.size)
+        mine = range(self.process_group.rank, len(examples), self.process_group.size)
         found = reference_losses(
             self.start, [examples[i] for i in mine], pad=self.pad, batch_size=_BATCH
         )
         for i, own in zip(mine, found, strict=True):
             losses[ends[i] - sizes[i] : ends[i]] = torch.tensor(own)
-        flat = self.world.sum(losses).tolist()
+        flat = self.process_group.sum(losses).tolist()
         return {
-            index: replace(question, example=refer(example, self.objective, flat[end - size : end]))
+            index: replace(
+                question, example=with_references(example, self.objective, flat[end - size : end])
+            )
             for (index, question), example, size, end in zip(
                 questions.items(), examples, sizes, ends, strict=True
             )

@@ -30,7 +30,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import EXPLAIN
-from qcrd_ray.training.checkpoints import Ring
+from qcrd_ray.training.checkpoints import SnapshotStore
 from qcrd_ray.training.dataset import Row, TrainingSet, round_questions, rounds_of
 
 log = logging.getLogger(__name__)
@@ -90,14 +90,14 @@ class NegativesFolder:
                 raise UserError(
                     f"the student negatives of round {round} (from snapshot {snapshot}) did not"
                     f" come within {timeout_s:g} s: {names} missing in {self.folder}. Give"
-                    " negatives.samplers or negatives.cpus_per_sampler more, or raise"
+                    " negatives.samplers or negatives.sampler.cpus more, or raise"
                     " negatives.wait_timeout_s."
                 )
             time.sleep(_POLL_S)
         return time.monotonic() - start
 
 
-class Sampler:
+class NegativeSampler:
     """Writes one or all of the ``recipe.negatives.samplers`` parts of every round's negatives. One
     engine serves all rounds: it takes the weights of each snapshot in place.
 
@@ -107,7 +107,7 @@ class Sampler:
     def __init__(self, *, recipe: Recipe, folder: Path, data: Path):
         self.recipe, self.data = recipe, data
         self.files = NegativesFolder(folder / "negatives", parts=recipe.negatives.samplers)
-        self._ring = Ring(folder / "snapshots", keep=recipe.lag + 1)
+        self._ring = SnapshotStore(folder / "snapshots", keep=recipe.lag + 1)
         self._training_set: TrainingSet | None = None
         self._engine: Engine | None = None
         self._loaded: Path | None = None  # the snapshot whose weights the engine has
@@ -181,21 +181,19 @@ class Sampler:
                 )
 
 
-def start_samplers(sampler: Sampler) -> list[ray.actor.ActorHandle]:
+def start_samplers(sampler: NegativeSampler) -> list[ray.actor.ActorHandle]:
     """Start the recipe's samplers; each works until its rounds are done. Kill them when the
     training ends.
     """
     settings = sampler.recipe.negatives
     sampler.files.failure.unlink(missing_ok=True)
     actor = ray.remote(_SamplerActor).options(
-        num_cpus=settings.cpus_per_sampler,
-        num_gpus=settings.gpus_per_sampler,
-        resources=settings.resources_per_sampler,
+        **settings.sampler.options,
         max_restarts=-1,
         max_task_retries=-1,
         runtime_env={
             "env_vars": {
-                "OMP_NUM_THREADS": str(max(1, int(settings.cpus_per_sampler))),
+                "OMP_NUM_THREADS": str(settings.sampler.cores),
                 "TOKENIZERS_PARALLELISM": "false",
             }
         },
@@ -207,11 +205,11 @@ def start_samplers(sampler: Sampler) -> list[ray.actor.ActorHandle]:
 
 
 class _SamplerActor:
-    def __init__(self, sampler: Sampler):
+    def __init__(self, sampler: NegativeSampler):
         self.sampler = sampler
 
     def run(self, part: int) -> None:
         import torch
 
-        torch.set_num_threads(max(1, int(self.sampler.recipe.negatives.cpus_per_sampler)))
+        torch.set_num_threads(self.sampler.recipe.negatives.sampler.cores)
         self.sampler.run(part)

@@ -34,7 +34,7 @@ def check_task(recipe: Recipe) -> str:
     Raises:
         UserError: the task's answers are no numbers.
     """
-    sources = made_sources(recipe)
+    sources = synthetic_sources(recipe)
     if sources and not isinstance(build_task(recipe.task), Arithmetic):
         raise UserError(
             f"negatives.{sources[0]}: the answers of {recipe.task.kind} are no numbers, and these"
@@ -50,9 +50,11 @@ def check_rows(recipe: Recipe, task: Task, rows: Callable[[], Iterable[Row]]) ->
     Raises:
         UserError: it names the source.
     """
-    for wanted in made_sources(recipe):
+    for wanted in synthetic_sources(recipe):
         if not any(
-            source == wanted for row in rows() for _, source in make_negatives(recipe, task, row)
+            source == wanted
+            for row in rows()
+            for _, source in synthesize_negatives(recipe, task, row)
         ):
             raise UserError(
                 f"negatives.{wanted}: no positive of the training questions can be rewritten, as"
@@ -60,14 +62,14 @@ def check_rows(recipe: Recipe, task: Task, rows: Callable[[], Iterable[Row]]) ->
             )
 
 
-def made_sources(recipe: Recipe) -> tuple[Source, ...]:
+def synthetic_sources(recipe: Recipe) -> tuple[Source, ...]:
     """The sources that the recipe asks for."""
     return tuple(
         source for source in (Source.CORRUPTED, Source.EVOLVED) if getattr(recipe.negatives, source)
     )
 
 
-def make_negatives(
+def synthesize_negatives(
     recipe: Recipe, task: Task, row: Row, *, round: int = PRETRAINING
 ) -> list[tuple[str, Source]]:
     """Up to `negatives.corrupted` and `negatives.evolved` wrong rationales of a question, a pure
@@ -77,7 +79,7 @@ def make_negatives(
     question has already. Fewer come back
     where a question's positives do not give as many.
     """
-    sources = made_sources(recipe)
+    sources = synthetic_sources(recipe)
     if not sources or not row.positives:
         return []
     own = task.parse(row.positives[0], row.question).answer  # the vote, the same in all of them

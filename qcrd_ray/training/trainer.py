@@ -21,7 +21,7 @@ import ray.train
 import transformers
 from ray.train.torch import TorchTrainer
 
-from qcrd_ray.cluster.resources import Bundle, require
+from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
@@ -29,17 +29,17 @@ from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.live_metrics import TrainingMetrics
 from qcrd_ray.run.manifests import truncation_note
-from qcrd_ray.run.progress import Report, silent
+from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import read_split
 from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.checkpoints import CHECKPOINTS, KEPT, snapshots_kept
 from qcrd_ray.training.dataset import TrainingSet, read_validation, rounds_of
-from qcrd_ray.training.job import ObjectiveName, TrainingJob, judges
+from qcrd_ray.training.job import ObjectiveName, TrainingJob, bundles, uses_discriminator
 from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
 from qcrd_ray.training.prepare import prepare, target_texts
 from qcrd_ray.training.start_models import check_start, write_start
-from qcrd_ray.training.student_negatives import Sampler, start_samplers
+from qcrd_ray.training.student_negatives import NegativeSampler, start_samplers
 from qcrd_ray.training.synthetic_negatives import check_rows, check_task
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def train(
     folder: RunFolder,
     *,
     objective: ObjectiveName,
-    report: Report = silent,
+    report: Report = no_progress,
     on_rounds: OnRounds = ignore,
 ) -> dict[str, Any]:
     """Train the recipe's student on the run folder's rationales; returns what
@@ -78,8 +78,8 @@ def train(
         on_rounds(read_metrics(home))
         return json.loads(result.read_text())
     job = prepare_job(recipe, folder, objective)
-    require(
-        demands(job),
+    wait_for_resources(
+        bundles(recipe, [OBJECTIVES[objective]]),
         what=f"training (train.workers, negatives.samplers) of {objective}",
         timeout_s=recipe.ray.schedule_timeout_s,
     )
@@ -151,9 +151,9 @@ def prepare_job(
             f"no training question has both a {recipe.objective.labels} answer and a sample that"
             " could be read: single_task has nothing to train on (objective.labels)"
         )
-    if OBJECTIVES[objective].contrasts:
+    if OBJECTIVES[objective].uses_negatives:
         if (
-            judges(recipe, OBJECTIVES[objective])
+            uses_discriminator(recipe, OBJECTIVES[objective])
             and recipe.discriminator.replay
             and not recipe.negatives.student
         ):
@@ -170,19 +170,6 @@ def prepare_job(
         folder=home / objective,
         validation=validation,
         manifest=manifest,
-    )
-
-
-def demands(job: TrainingJob) -> list[Bundle]:
-    """What training asks of the cluster at the same time: a bundle per worker and per sampler."""
-    negatives = job.recipe.negatives
-    sampler = {
-        "CPU": negatives.cpus_per_sampler,
-        "GPU": negatives.gpus_per_sampler,
-        **negatives.resources_per_sampler,
-    }
-    return [_worker_resources(job.recipe)] * job.recipe.train.workers + [sampler] * (
-        negatives.samplers if job.samples_negatives else 0
     )
 
 
@@ -237,7 +224,7 @@ def _fit(job: TrainingJob) -> None:
         scaling_config=ray.train.ScalingConfig(
             num_workers=train_recipe.workers,
             use_gpu=gpus,
-            resources_per_worker=_worker_resources(job.recipe),
+            resources_per_worker=job.recipe.train.worker.bundle,
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
@@ -303,7 +290,9 @@ def _user_error(failure: BaseException | None) -> UserError | None:
 def _samplers(job: TrainingJob) -> Iterator[None]:
     actors = []
     if job.samples_negatives:
-        actors = start_samplers(Sampler(recipe=job.recipe, folder=job.folder, data=job.data))
+        actors = start_samplers(
+            NegativeSampler(recipe=job.recipe, folder=job.folder, data=job.data)
+        )
     try:
         yield
     finally:
@@ -351,9 +340,3 @@ def _watch(job: TrainingJob, total: int, report: Report, on_rounds: OnRounds) ->
         thread.join()
         look()  # the last rounds, also of a training that ends in an error
     report(total, total, "done")
-
-
-def _worker_resources(recipe: Recipe) -> Bundle:
-    worker = recipe.train.worker
-    named = {"CPU": worker.cpus, "GPU": worker.gpus, **worker.resources}
-    return {name: amount for name, amount in named.items() if amount > 0}

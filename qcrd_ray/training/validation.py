@@ -13,7 +13,7 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.inference import load_engine
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
-from qcrd_ray.training.process_group import World
+from qcrd_ray.training.process_group import ProcessGroup
 
 _BATCH = 64
 
@@ -34,15 +34,15 @@ class Validator:
         task: Task,
         heads: Sequence[str],
         longest: dict[str, int],
-        world: World,
+        process_group: ProcessGroup,
     ):
-        self.recipe, self.questions, self.task, self.heads, self.longest, self.world = (
+        self.recipe, self.questions, self.task, self.heads, self.longest, self.process_group = (
             recipe,
             questions,
             task,
             heads,
             longest,
-            world,
+            process_group,
         )
         self._engine = None
 
@@ -51,15 +51,15 @@ class Validator:
         if self._engine is None:
             self._engine = load_engine(
                 snapshot,
-                device=str(self.world.device),
+                device=str(self.process_group.device),
                 batch_size=_BATCH,
                 max_input_tokens=self.recipe.student.max_input_tokens,
                 trust_remote_code=self.recipe.student.trust_remote_code,
             )
         else:
             self._engine.load_weights(snapshot)
-        mine = self.questions[self.world.rank :: self.world.size]
-        right = self.world.sum(
+        mine = self.questions[self.process_group.rank :: self.process_group.size]
+        right = self.process_group.sum(
             torch.tensor([float(self._right(head, mine)) for head in self.heads])
         )
         accuracies = dict(zip(self.heads, (right / len(self.questions)).tolist(), strict=True))

@@ -18,10 +18,15 @@ from transformers import AutoTokenizer
 
 from qcrd_ray.data.records import StudentNegative
 from qcrd_ray.method.batching import Rounds, global_batch, keyed_seed
-from qcrd_ray.method.weights import weigh
+from qcrd_ray.method.weights import assign_weights
 from qcrd_ray.models.pretrained import pick_device, resolve
 from qcrd_ray.tasks import build_task
-from qcrd_ray.training.checkpoints import Ring, load_checkpoint, save_checkpoint, snapshots_kept
+from qcrd_ray.training.checkpoints import (
+    SnapshotStore,
+    load_checkpoint,
+    save_checkpoint,
+    snapshots_kept,
+)
 from qcrd_ray.training.dataset import (
     RoundQuestion,
     TrainingSet,
@@ -34,11 +39,11 @@ from qcrd_ray.training.dataset import (
 )
 from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
 from qcrd_ray.training.job import TrainingJob
-from qcrd_ray.training.metrics import Clock, MetricsWriter, keep_scores, round_s
-from qcrd_ray.training.process_group import World, compile_nothing
+from qcrd_ray.training.metrics import MetricsWriter, Timer, keep_scores, round_s
+from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
 from qcrd_ray.training.student_learner import Reference, StudentLearner
-from qcrd_ray.training.student_negatives import NegativesFolder, Sampler, round_snapshot
-from qcrd_ray.training.synthetic_negatives import PRETRAINING, make_negatives
+from qcrd_ray.training.student_negatives import NegativeSampler, NegativesFolder, round_snapshot
+from qcrd_ray.training.synthetic_negatives import PRETRAINING, synthesize_negatives
 from qcrd_ray.training.validation import Validator
 
 _PROGRESS_EVERY_S = 0.5
@@ -49,8 +54,8 @@ def train_worker(job: TrainingJob) -> None:
     Ray Train.
     """
     torch.set_num_threads(job.recipe.train.worker.threads)
-    compile_nothing()
-    worker = Worker(job, World.here(ray.train.torch.get_device()))
+    disable_operator_builds()
+    worker = Worker(job, ProcessGroup.current(ray.train.torch.get_device()))
     first = worker.resume()
     worker.open_metrics(first)
     if first == 0:
@@ -60,14 +65,14 @@ def train_worker(job: TrainingJob) -> None:
     worker.close()
 
 
-def train_alone(job: TrainingJob) -> None:
+def train_in_process(job: TrainingJob) -> None:
     """The same training in this process alone: no Ray Train, no DeepSpeed, no samplers beside it,
     and nothing to resume from.
 
     Without dropout it learns what :func:`train_worker` learns, whatever the number of workers
     there.
     """
-    worker = Worker(job, World.of_one(torch.device(pick_device("auto"))))
+    worker = Worker(job, ProcessGroup.single(torch.device(pick_device("auto"))))
     worker.open_metrics(0)
     worker.begin()
     for round in range(worker.rounds.count):
@@ -80,9 +85,9 @@ class Worker:
     checkpoints.
     """
 
-    def __init__(self, job: TrainingJob, world: World):
+    def __init__(self, job: TrainingJob, process_group: ProcessGroup):
         recipe = job.recipe
-        self.job, self.recipe, self.world = job, recipe, world
+        self.job, self.recipe, self.process_group = job, recipe, process_group
         self.task = build_task(recipe.task)
         self.training_set = TrainingSet(job.data)
         self.rounds: Rounds = rounds_of(recipe, len(self.training_set))
@@ -93,26 +98,36 @@ class Worker:
             job.start,
             tokenizer=self.tokenizer,
             total_steps=self.rounds.total_steps,
-            world=world,
+            process_group=process_group,
         )
         self.reference = None
-        if job.objective.refers:
+        if job.objective.needs_reference:
             self.reference = Reference(
-                recipe, job.objective, job.start, pad=self.tokenizer.pad_token_id, world=world
+                recipe,
+                job.objective,
+                job.start,
+                pad=self.tokenizer.pad_token_id,
+                process_group=process_group,
             )
         self.discriminator = None
-        if job.judges:
+        if job.uses_discriminator:
             start = resolve(recipe.discriminator.model) if recipe.discriminator.model else job.start
             tokenizer = AutoTokenizer.from_pretrained(start)
             self.discriminator = DiscriminatorLearner(
-                recipe, start, tokenizer=tokenizer, words=self.training_set.words, world=world
+                recipe,
+                start,
+                tokenizer=tokenizer,
+                words=self.training_set.words,
+                process_group=process_group,
             )
-        self.ring = Ring(
+        self.ring = SnapshotStore(
             job.folder / "snapshots", keep=snapshots_kept(recipe) if job.samples_negatives else 1
         )
         self.negatives = NegativesFolder(job.folder / "negatives", parts=recipe.negatives.samplers)
         self.sampler = (
-            Sampler(recipe=recipe, folder=job.folder, data=job.data) if world.alone else None
+            NegativeSampler(recipe=recipe, folder=job.folder, data=job.data)
+            if process_group.alone
+            else None
         )
         limit = recipe.train.validate_.max_questions
         self.validator = Validator(
@@ -121,7 +136,7 @@ class Worker:
             task=self.task,
             heads=job.heads,
             longest=job.longest,
-            world=world,
+            process_group=process_group,
         )
         self.best: dict[str, Any] | None = None
         self.pretraining: dict[str, float] = {}
@@ -130,12 +145,12 @@ class Worker:
 
     def resume(self) -> int:
         """Load the last checkpoint, if there is one. Returns the round to go on with."""
-        state = load_checkpoint(self.engines, workers=self.world.size)
+        state = load_checkpoint(self.engines, workers=self.process_group.size)
         self.best = state["best"]
         return state["round"]
 
     def open_metrics(self, first: int) -> None:
-        if self.world.rank == 0:
+        if self.process_group.rank == 0:
             self.metrics = MetricsWriter(
                 self.job.folder, first_round=first, first_step=first * self.rounds.steps_per_round
             )
@@ -170,11 +185,11 @@ class Worker:
 
     def round(self, round: int) -> None:
         """One round, from its negatives to its checkpoint."""
-        clock = Clock()
+        timer = Timer()
         row: dict[str, Any] = {"round": round, "step": self.rounds.steps(round)[-1] + 1}
-        questions = self._questions(round, clock, row)
+        questions = self._questions(round, timer, row)
         sums, tokens = torch.zeros(len(self.job.objective.sums)), torch.zeros((), dtype=torch.long)
-        with clock("student"):
+        with timer("student"):
             for step in self.rounds.steps(round):
                 batch = [
                     questions[index].example
@@ -185,48 +200,48 @@ class Worker:
                 tokens += step_tokens
                 self._show(step + 1, round)
         row["learning_rate"] = self.student.learning_rate
-        row["student"] = self.job.objective.metrics(self.world.sum(sums))
-        with clock("snapshot"):
+        row["student"] = self.job.objective.metrics(self.process_group.sum(sums))
+        with timer("snapshot"):
             snapshot = self._snapshot(round + 1)
         if self._validates(round):
-            with clock("validation"):
+            with timer("validation"):
                 row["validation"] = self.validator.measure(snapshot)
             self._keep_best(round, row["validation"], snapshot)
         # of the student's steps alone
-        row |= {"seconds": clock.seconds, "tokens": int(self.world.sum(tokens))}
+        row |= {"seconds": timer.seconds, "tokens": int(self.process_group.sum(tokens))}
         if self.metrics:
             self.metrics.round(row)
-        if not self.world.alone:
+        if not self.process_group.alone:
             measured = row.get("validation", {})
             save_checkpoint(
                 self.engines,
                 self.job.folder,
                 round=round + 1,
                 best=self.best,
-                world=self.world,
+                process_group=self.process_group,
                 metrics=measured,
             )
-        if self.world.rank == 0:
+        if self.process_group.rank == 0:
             self.ring.forget(round + 1)
 
     def close(self) -> None:
         if self.metrics:
             self.metrics.close()
 
-    def _questions(self, round: int, clock: Clock, row: dict[str, Any]) -> dict[int, RoundQuestion]:
+    def _questions(self, round: int, timer: Timer, row: dict[str, Any]) -> dict[int, RoundQuestion]:
         """The round's questions with all that it trains on: student negatives, weights from the
         scores after D's steps, references.
         """
         indices = round_questions(self.recipe, self.rounds, round)
-        with clock("negatives"):
+        with timer("negatives"):
             negatives = self._student_negatives(round, row) if self.job.samples_negatives else []
             questions = self._assemble(indices, negatives, round=round)
-        if self.job.objective.contrasts:
+        if self.job.objective.uses_negatives:
             row["negatives"] = row.get("negatives", {}) | candidates(questions.values())
         if self.discriminator:
-            questions = self._judge(questions, negatives, round, clock, row)
-        if self.job.objective.weighs:
-            weighed = weigh(
+            questions = self._judge(questions, negatives, round, timer, row)
+        if self.job.objective.needs_weights:
+            weighed = assign_weights(
                 {index: q.example for index, q in questions.items()},
                 weights=self.recipe.objective.weights,
             )
@@ -235,7 +250,7 @@ class Worker:
                 for index, question in questions.items()
             }
         if self.reference:
-            with clock("reference"):
+            with timer("reference"):
                 questions = self.reference.score(questions)
         return questions
 
@@ -244,13 +259,13 @@ class Worker:
         questions: dict[int, RoundQuestion],
         negatives: list[StudentNegative],
         round: int,
-        clock: Clock,
+        timer: Timer,
         row: dict[str, Any],
     ) -> dict[int, RoundQuestion]:
         """D's steps of the round, with the student samples of older rounds where they are replayed;
         then its scores on every rationale.
         """
-        with clock("discriminator"):
+        with timer("discriminator"):
             read = questions
             if older := self._replayed(round):
                 read = self._assemble(list(questions), [*negatives, *older], round=round)
@@ -258,9 +273,9 @@ class Worker:
             trained = self.discriminator.train(
                 list(read.values()), steps=steps, phase=f"round {round}", decays=round
             )
-        with clock("scoring"):
+        with timer("scoring"):
             questions = self.discriminator.score(questions)
-            if self.world.rank == 0:
+            if self.process_group.rank == 0:
                 keep_scores(self.job.folder, round, list(questions.values()), seed=self.recipe.seed)
         row["discriminator"] = {
             **trained,
@@ -278,9 +293,9 @@ class Worker:
     ) -> dict[int, RoundQuestion]:
         rows = self.training_set.read(indices)
         made = {}
-        if self.job.objective.contrasts:
+        if self.job.objective.uses_negatives:
             made = {
-                index: make_negatives(self.recipe, self.task, row, round=round)
+                index: synthesize_negatives(self.recipe, self.task, row, round=round)
                 for index, row in rows.items()
             }
         limit = self.recipe.student.max_target_tokens
@@ -334,9 +349,9 @@ class Worker:
 
     def _snapshot(self, snapshot: int) -> Path:
         self.student.save(self.ring.writing(snapshot))
-        if self.world.rank == 0:
+        if self.process_group.rank == 0:
             self.ring.publish(snapshot)
-        self.world.barrier()
+        self.process_group.barrier()
         return self.ring.path(snapshot)
 
     def _validates(self, round: int) -> bool:
@@ -354,7 +369,7 @@ class Worker:
         ):
             return
         self.best = {"round": round, "validation": validation}
-        if self.world.rank == 0:
+        if self.process_group.rank == 0:
             best, writing = self.job.folder / "best", self.job.folder / ".best.writing"
             shutil.rmtree(writing, ignore_errors=True)
             shutil.copytree(snapshot, writing)

@@ -29,7 +29,7 @@ SPREAD = {
     "generation.rows_per_block": 16,
     "teacher.min_replicas": 2,
     "teacher.max_replicas": 2,
-    "teacher.cpus_per_replica": 2,
+    "teacher.replica.cpus": 2,
     "teacher.env": "{OMP_NUM_THREADS: '1'}",
     "discriminator.pretrain_steps": 4,
     "discriminator.steps_per_round": 2,

@@ -32,7 +32,7 @@ def methods(tmp_path, names):
 
 def test_cells_are_trained_once_and_the_table_is_whole(local_ray, tmp_path):
     folder, recipe = write_run(tmp_path / "run"), tiny_recipe(**CHANGES)
-    names = ["finetune", "again=finetune", "dss", "qcrd_no_judge", "control"]
+    names = ["finetune", "again=finetune", "dss", "qcrd_no_discriminator", "control"]
     told = []
     results = compare(
         recipe, folder, methods(tmp_path, names), seeds=2, report=lambda *call: told.append(call)
@@ -41,7 +41,7 @@ def test_cells_are_trained_once_and_the_table_is_whole(local_ray, tmp_path):
     label, rationale = results["measured"]
     assert (label["head"], rationale["head"]) == ("label", "rationale")
     assert (
-        list(label["means"]) == ["finetune", "again", "dss", "qcrd_no_judge", "control"]
+        list(label["means"]) == ["finetune", "again", "dss", "qcrd_no_discriminator", "control"]
         and "finetune" not in rationale["means"]
     )
     null = next(

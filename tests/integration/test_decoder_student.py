@@ -31,7 +31,7 @@ def student(local_ray, tmp_path_factory):
             "student.max_input_tokens": 128,
             "train.workers": 1,
             "evaluate.baselines": [],
-            "evaluate.cpus_per_worker": 0.5,
+            "evaluate.worker.cpus": 0.5,
         }
     )
     folder = write_run(tmp_path_factory.mktemp("decoder"))

@@ -179,7 +179,7 @@ def test_what_can_never_be_scheduled_is_named(local_ray, make_run):
     recipe, folder = make_run()
     greedy = recipe.model_copy(
         update={
-            "evaluate": EvaluateRecipe(cpus_per_worker=99),
+            "evaluate": EvaluateRecipe(worker={"cpus": 99}),
             "ray": RayRecipe(schedule_timeout_s=5),
         }
     )

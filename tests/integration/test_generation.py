@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from asked_teacher import AskedTeacher
 
-from qcrd_ray.cluster.resources import require
+from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.rationales import generate, generate_splits
 from qcrd_ray.recipe import Recipe
@@ -258,7 +258,7 @@ def test_generate_splits_starts_and_stops_the_recipes_own_teacher(tmp_path):
 def test_an_impossible_demand_is_refused_at_once(demands, told):
     start = time.monotonic()
     with pytest.raises(MissingResource, match=told):
-        require(demands, what="the stage", timeout_s=300)
+        wait_for_resources(demands, what="the stage", timeout_s=300)
     assert time.monotonic() - start < 5
 
 
@@ -269,6 +269,8 @@ def test_a_demand_that_others_hold_is_waited_for_and_then_named():
     group = placement_group([{"CPU": 6}])
     ray.get(group.ready())
     with pytest.raises(MissingResource, match=r"4 CPU \(2 free\).*other work holds it after 1 s"):
-        require([{"CPU": 4}], what="the stage", timeout_s=1)
+        wait_for_resources([{"CPU": 4}], what="the stage", timeout_s=1)
     remove_placement_group(group)
-    require([{"CPU": 4}, {"CPU": 4.0, "GPU": 0}, {"CPU": 0}], what="the stage", timeout_s=60)
+    wait_for_resources(
+        [{"CPU": 4}, {"CPU": 4.0, "GPU": 0}, {"CPU": 0}], what="the stage", timeout_s=60
+    )

@@ -116,24 +116,29 @@ def test_shards_and_micro_batches_change_nothing(local_ray, tiny_student, tiny_d
     def work():
         from transformers import AutoTokenizer
 
-        from qcrd_ray.training.process_group import World, compile_nothing
+        from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
         from qcrd_ray.training.student_learner import StudentLearner
 
-        compile_nothing()
-        world = World.here(torch.device("cpu"))
+        disable_operator_builds()
+        process_group = ProcessGroup.current(torch.device("cpu"))
         for name, (start, settings) in recipes.items():
             objective, tokenizer = (
                 build_objective(ObjectiveConfig()),
                 AutoTokenizer.from_pretrained(start),
             )
             learner = StudentLearner(
-                settings, objective, start, tokenizer=tokenizer, total_steps=10, world=world
+                settings,
+                objective,
+                start,
+                tokenizer=tokenizer,
+                total_steps=10,
+                process_group=process_group,
             )
-            sums = world.sum(
+            sums = process_group.sum(
                 sum(learner.step(step, batch)[0] for step, batch in enumerate(batches))
             )
             learner.save(tmp_path / name)
-            if world.rank == 0:
+            if process_group.rank == 0:
                 torch.save(sums, tmp_path / name / "sums.pt")
 
     TorchTrainer(

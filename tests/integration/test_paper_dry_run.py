@@ -9,14 +9,13 @@ import json
 import pytest
 from paper_tiny import PATHS, overrides
 
-from qcrd_ray import doctor, evaluation, rationales
-from qcrd_ray import pipeline as road
+from qcrd_ray import doctor, evaluation, pipeline, rationales
 from qcrd_ray.models.student_folder import StudentFolder, export_student
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.training.trainer import prepare_job, summarise
-from qcrd_ray.training.worker import train_alone
+from qcrd_ray.training.worker import train_in_process
 
 pytestmark = pytest.mark.integration
 IN_EVERY_TEST_RUN = "anli1_t5_small"  # the set whose labels are class names; the others are `long`
@@ -41,10 +40,10 @@ def test_the_whole_road_but_for_serving(path, local_ray, tiny_student, tmp_path,
     assert asked.roles["negative"] > 0, (
         "without a minority the contrast has nothing of the teacher's"
     )
-    for objective in road.objectives(recipe):
+    for objective in pipeline.objectives(recipe):
         job = prepare_job(recipe, folder, objective)
         job.folder.mkdir(parents=True, exist_ok=True)
-        train_alone(job)
+        train_in_process(job)
         write_text(job.folder / "result.json", json.dumps(summarise(job)) + "\n")
     results = evaluation.evaluate(recipe, folder)
     names = {row["name"] for row in results["rows"]}

@@ -249,13 +249,13 @@ def test_one_process_without_ray_and_deepspeed_learns_the_same(reference, tmp_pa
     """A comparison's cells train alone: what they say must hold for a training on a cluster."""
     from qcrd_ray.run.folder import RunFolder
     from qcrd_ray.training.trainer import prepare_job
-    from qcrd_ray.training.worker import train_alone
+    from qcrd_ray.training.worker import train_in_process
 
     root, _ = reference
     recipe = tiny_recipe(**{**ROUNDS, "train.workers": 1, "train.zero_stage": 0})
     job = prepare_job(recipe, write_run(tmp_path), "qcrd")
     job.folder.mkdir()
-    train_alone(job)
+    train_in_process(job)
     assert distance(last_weights(tmp_path), last_weights(root)) < 1e-4
     ours, theirs = (read_metrics(RunFolder(where).training("qcrd")) for where in (tmp_path, root))
     assert [row["student"]["loss"] for row in ours] == pytest.approx(
@@ -319,7 +319,7 @@ def test_dpo_on_two_workers_is_dpo_in_one_process(local_ray, tmp_path):
     ones.
     """
     from qcrd_ray.training.trainer import prepare_job
-    from qcrd_ray.training.worker import train_alone
+    from qcrd_ray.training.worker import train_in_process
 
     changes = {**ROUNDS, "train.rounds": 2, "objective.selection": "sampling"}
     train(tiny_recipe(**changes), write_run(tmp_path / "two"), objective="dpo")
@@ -329,7 +329,7 @@ def test_dpo_on_two_workers_is_dpo_in_one_process(local_ray, tmp_path):
         "dpo",
     )
     job.folder.mkdir()
-    train_alone(job)
+    train_in_process(job)
     two, one = (read_metrics(tmp_path / name / "train" / "dpo") for name in ("two", "one"))
     for ours, theirs in zip(one, two, strict=True):
         assert ours["student"] == pytest.approx(theirs["student"], abs=1e-3)

@@ -15,7 +15,7 @@ from pathlib import Path
 from ray import cloudpickle
 
 from qcrd_ray.data.records import Completion
-from qcrd_ray.teacher import Answer
+from qcrd_ray.teacher import TeacherAnswer
 
 cloudpickle.register_pickle_by_value(
     sys.modules[__name__]
@@ -51,7 +51,7 @@ class AskedTeacher:
 
     def stop(self) -> None: ...
 
-    async def complete(self, asks) -> list[Answer]:
+    async def complete(self, asks) -> list[TeacherAnswer]:
         with (self.folder / f"asked-{os.getpid()}").open("a") as file:
             file.writelines(f"{ask.question.id}\n" for ask in asks)
         if (self.folder / "die").exists():
@@ -59,7 +59,7 @@ class AskedTeacher:
             os._exit(1)
         await asyncio.sleep(self.delay_s)
         return [
-            Answer((Completion(text=self.text, tokens=10),) * self.k, prompt_tokens=20)
+            TeacherAnswer((Completion(text=self.text, tokens=10),) * self.k, prompt_tokens=20)
             for _ in asks
         ]
 

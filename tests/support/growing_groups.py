@@ -45,7 +45,7 @@ def main(cluster_file: str, recipe_file: str) -> None:
         told["checked"] = alive()
         for stage in ("generate", "train"):
             what, bundles = doctor.demands(recipe, stage)
-            cluster.require(bundles, what=what, timeout_s=120)
+            cluster.wait_for_resources(bundles, what=what, timeout_s=120)
             told[stage] = alive()
             released_within_s = 120
             while any(alive().values()) and released_within_s > 0:
@@ -73,7 +73,9 @@ def refused() -> str:
     """What no group can ever give is refused at once, though the cluster could grow."""
     start = time.monotonic()
     try:
-        cluster.require([{"GPU": 1.0, "sampler": 0.001}], what="the stage", timeout_s=120)
+        cluster.wait_for_resources(
+            [{"GPU": 1.0, "sampler": 0.001}], what="the stage", timeout_s=120
+        )
     except MissingResource as error:
         return f"{error}" if time.monotonic() - start < 30 else "late"
     return ""

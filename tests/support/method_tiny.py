@@ -20,8 +20,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from qcrd_ray.method.collation import MicroBatch, collate
-from qcrd_ray.method.examples import Counts, Example, Rationale, Source
+from qcrd_ray.method.collation import collate
+from qcrd_ray.method.examples import Counts, Example, MicroBatch, Rationale, Source
 from qcrd_ray.method.objectives import (
     Forward,
     Objective,
@@ -30,7 +30,7 @@ from qcrd_ray.method.objectives import (
     build_objective,
     total_counts,
 )
-from qcrd_ray.method.weights import weigh
+from qcrd_ray.method.weights import assign_weights
 
 PAD, EOS, VOCABULARY = 0, 1, 40
 
@@ -127,7 +127,7 @@ def rationale(random: random.Random, source: Source = Source.TEACHER) -> Rationa
 
 
 def weighed(examples: list[Example], weights: str = "score") -> list[Example]:
-    return list(weigh(dict(enumerate(examples)), weights=weights).values())
+    return list(assign_weights(dict(enumerate(examples)), weights=weights).values())
 
 
 def varied_examples(count: int = 8, seed: int = 3) -> list[Example]:

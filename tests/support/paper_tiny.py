@@ -58,21 +58,12 @@ def overrides(path: Path, folder: Path, student: Path) -> list[str]:
             "train.worker={cpus: 0.5}",
             "train.validate={every_rounds: 2, choose_by: label}",
         ),
-        *(
-            "negatives.cpus_per_sampler=0.5",
-            "negatives.gpus_per_sampler=0",
-            "negatives.resources_per_sampler={}",
-        ),
-        *(
-            "evaluate.workers=1",
-            "evaluate.cpus_per_worker=1",
-            "evaluate.gpus_per_worker=0",
-            "evaluate.resources_per_worker={}",
-        ),
+        "negatives.sampler={cpus: 0.5}",
+        *("evaluate.workers=1", "evaluate.worker={}"),
         *(
             "generation.actors=1",
-            "generation.resources_per_actor={}",
-            "serve.resources_per_replica={}",
+            "generation.actor={}",
+            "serve.replica={}",
             "ray.address=local",
         ),
     ]

@@ -53,12 +53,12 @@ def walk(root: Path) -> None:
         **{
             "run": str(root / "run"),
             "sampling": {"k": 1},
-            "generation": {"actors": 2, "rows_per_block": 4, "resources_per_actor": DATA},
+            "generation": {"actors": 2, "rows_per_block": 4, "actor": {"resources": DATA}},
             "train.rounds": 1,
             "train.worker": {"cpus": 0.5, "resources": TRAINER},
-            "negatives.resources_per_sampler": TRAINER,
-            "evaluate": {"baselines": [], "resources_per_worker": TRAINER},
-            "serve": {"port": 0, "resources_per_replica": DATA},
+            "negatives.sampler.resources": TRAINER,
+            "evaluate": {"baselines": [], "worker": {"resources": TRAINER}},
+            "serve": {"port": 0, "replica": {"resources": DATA}},
         }
     )
     asked = tiny_recipe(

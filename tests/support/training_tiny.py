@@ -41,7 +41,7 @@ BASE = {
         "batch_size": 6,
         "max_tokens": 128,
     },
-    "negatives": {"lag": 1, "batch_size": 32, "cpus_per_sampler": 0.5, "wait_timeout_s": 120},
+    "negatives": {"lag": 1, "batch_size": 32, "sampler": {"cpus": 0.5}, "wait_timeout_s": 120},
     "train": {
         "rounds": 2,
         "round": {"unit": "steps", "size": 3},

@@ -14,8 +14,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from qcrd_ray.method.collation import SOURCES, MicroBatch
-from qcrd_ray.method.examples import Counts, Example, Rationale
+from qcrd_ray.method.examples import SOURCES, Counts, Example, MicroBatch, Rationale
 from qcrd_ray.method.selection import BY_LOSS, Scheme, Selection, select
 from qcrd_ray.method.weights import Weights
 
@@ -68,7 +67,7 @@ class Targets(NamedTuple):
     shape; an absent target has 0 tokens.
 
     ``peaks`` has one more dimension, the vocabulary (:func:`qcrd_ray.method.losses.token_peaks`),
-    where the objective ``pools``.
+    where the objective ``needs_token_peaks``.
     """
 
     nll: Tensor
@@ -100,19 +99,19 @@ class Objective(ABC):
     sums.
 
     ``predicts``, ``explains``: which heads it trains; where it explains, its batches carry
-    candidates. ``weighs``: it multiplies by weights, so every candidate must have one.
-    ``contrasts``: it reads negatives, which then have to be sampled. ``refers``: it compares with
-    the student at the start, so every candidate must have its reference. ``pools``: it reads the
+    candidates. ``needs_weights``: it multiplies by weights, so every candidate must have one.
+    ``uses_negatives``: it reads negatives, which then have to be sampled. ``needs_reference``: it compares with
+    the student at the start, so every candidate must have its reference. ``needs_token_peaks``: it reads the
     targets' token peaks. ``means`` defines its metrics: name -> (sum, count); :meth:`loss` returns
     all of these sums.
     """
 
     predicts: ClassVar[bool] = True
     explains: ClassVar[bool] = False
-    weighs: ClassVar[bool] = False
-    contrasts: ClassVar[bool] = False
-    refers: ClassVar[bool] = False
-    pools: ClassVar[bool] = False
+    needs_weights: ClassVar[bool] = False
+    uses_negatives: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
+    needs_token_peaks: ClassVar[bool] = False
     means: ClassVar[dict[str, tuple[str, str]]] = {"prediction": ("prediction", "predictions")}
 
     def __init__(self, config: ObjectiveConfig) -> None:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from qcrd_ray.method.collation import MicroBatch
-from qcrd_ray.method.examples import Counts, Example, Rationale
+from qcrd_ray.method.examples import Counts, Example, MicroBatch, Rationale
 from qcrd_ray.method.losses import mutual_information_term, weighted_loss
 from qcrd_ray.method.objectives.base import Forward, Objective
 from qcrd_ray.method.selection import Selection
@@ -89,7 +88,7 @@ class MutualInformation(Distilling):
     rationale have it, and the mean is over the questions that are explained.
     """
 
-    pools = True
+    needs_token_peaks = True
     means = {
         **Distilling.means,
         "mutual_information": ("mutual_information", "pairs"),

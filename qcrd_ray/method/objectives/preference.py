@@ -14,8 +14,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from qcrd_ray.method.collation import MicroBatch
-from qcrd_ray.method.examples import Counts, Example, Rationale
+from qcrd_ray.method.examples import Counts, Example, MicroBatch, Rationale
 from qcrd_ray.method.losses import log_odds, weighted_loss
 from qcrd_ray.method.objectives.base import (
     NEGATIVE_FROM,
@@ -50,7 +49,7 @@ class Preference(Objective):
     """
 
     explains = True
-    contrasts = True
+    uses_negatives = True
     means = {  # noqa: RUF012 (a ClassVar of the base)
         **Objective.means,
         "positive_nll": ("positive_nll", "positives"),
@@ -153,7 +152,7 @@ class Dpo(Preference):
     that falls below its start for a pair that is far from right. 0 is off.
     """
 
-    refers = True
+    needs_reference = True
     means = {  # noqa: RUF012 (a ClassVar of the base)
         **Preference.means,
         "positive_gain": ("positive_gain", "positives"),

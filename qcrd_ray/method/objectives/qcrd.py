@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from qcrd_ray.method.collation import SOURCES, MicroBatch
-from qcrd_ray.method.examples import Counts, Example, Rationale
+from qcrd_ray.method.examples import SOURCES, Counts, Example, MicroBatch, Rationale
 from qcrd_ray.method.losses import contrastive_term, negative_term, positive_term, weighted_loss
 from qcrd_ray.method.objectives.base import NEGATIVE_FROM, Forward, Objective, negative_from, share
 from qcrd_ray.method.selection import average
@@ -20,8 +19,8 @@ class Qcrd(Objective):
     """
 
     explains = True
-    weighs = True
-    contrasts = True
+    needs_weights = True
+    uses_negatives = True
     means = {  # noqa: RUF012 (a ClassVar of the base)
         **Objective.means,
         "contrast": ("contrast", "contrasted"),

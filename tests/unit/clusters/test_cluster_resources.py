@@ -102,7 +102,11 @@ def test_a_process_without_a_tie_is_seen():
     """
     recipe = RECIPES["svamp_cluster.yaml"]
     untied = recipe.model_copy(
-        update={"teacher": recipe.teacher.model_copy(update={"resources_per_replica": {}})}
+        update={
+            "teacher": recipe.teacher.model_copy(
+                update={"replica": recipe.teacher.replica.model_copy(update={"resources": {}})}
+            )
+        }
     )
     _, bundles = doctor.demands(untied, "generate")
     assert holders(groups_of("aws.yaml"), bundles[0]) == {"teacher", "trainer"}

@@ -27,7 +27,7 @@ from qcrd_ray.comparison.statistics import (
     two_sided_p,
 )
 from qcrd_ray.comparison.table import markdown
-from qcrd_ray.comparison.trials import judge_rationales
+from qcrd_ray.comparison.trials import rationale_quality
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Outcome, Question, RationaleSet
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import Prediction
@@ -177,7 +177,7 @@ def test_a_method_is_its_keys(recipe):
     assert methods["finetune"].objective.name == "finetune" and methods["mi"].objective.name == "mi"
     assert methods["dss_voted"].objective.beta == 0 and not methods["dss_voted"].negatives.student
     assert (
-        methods["qcrd_no_judge"].objective.weights == "none"
+        methods["qcrd_no_discriminator"].objective.weights == "none"
         and methods["qcrd"].objective.weights == "score"
     )
     assert methods["kindest"].negatives.right == "drop" and methods["kindest"].objective.beta == 0.1
@@ -198,7 +198,7 @@ def test_the_benchs_recipe_reads_with_all_its_methods():
     )
     assert (
         methods["qcrd_drop_right"].negatives.right == "drop"
-        and methods["qcrd_no_judge_sampling"].objective.selection == "sampling"
+        and methods["qcrd_no_discriminator_sampling"].objective.selection == "sampling"
     )
 
 
@@ -372,7 +372,7 @@ def test_rationales_are_judged_by_what_they_say():
             tokens=4,
         )
 
-    facts = judge_rationales(
+    facts = rationale_quality(
         [
             said("1", "label", "3", "3"),
             said("2", "label", "4", "4"),
@@ -388,7 +388,7 @@ def test_rationales_are_judged_by_what_they_say():
         "steps_right": 1.0,
         "agreement": 0.5,
     }
-    assert judge_rationales([], split="test") == {}
+    assert rationale_quality([], split="test") == {}
 
 
 def test_the_table_shows_every_method_and_pair():

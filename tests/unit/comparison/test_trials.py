@@ -19,7 +19,7 @@ from qcrd_ray.comparison import baselines as beside
 from qcrd_ray.comparison import compare, read_methods, stage
 from qcrd_ray.comparison import trials as cells
 from qcrd_ray.comparison.notes import budget_notes
-from qcrd_ray.comparison.trials import Cell, CellTrainer
+from qcrd_ray.comparison.trials import CellTrainer, Trial
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA
 from qcrd_ray.evaluation.pool import Done
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, predicted
@@ -259,7 +259,7 @@ def test_cells_of_other_code_are_told(comparison):
 def test_a_cell_tells_its_code(tmp_path, monkeypatch):
     """cell.json, as the actor writes it."""
     job = SimpleNamespace(folder=tmp_path / "cell")
-    cell = Cell(method="dss", seed=0, job=job, questions={}, made_from={"train": "a"})
+    cell = Trial(method="dss", seed=0, job=job, questions={}, made_from={"train": "a"})
     monkeypatch.setattr(worker, "train_alone", lambda job: None)
     monkeypatch.setattr(cells, "_predict", lambda cell: [])
     monkeypatch.setattr(cells, "_facts", lambda cell, predictions: {"made_from": cell.made_from})

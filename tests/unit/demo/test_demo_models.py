@@ -93,10 +93,10 @@ def test_the_student_base_answers_what_it_was_taught_and_lacks_what_the_teacher_
 def test_no_split_of_the_demo_can_share_a_question_with_another_or_with_pretraining():
     data = load_recipe(ROOT / "jobs/recipes/demo.yaml").data
     drawn = [
-        wp.pools(seed=s.seed, kind=s.kind or "seen")
+        wp.needs_token_peaks(seed=s.seed, kind=s.kind or "seen")
         for s in (data.train, data.validation, data.test, data.held_out)
     ]
-    drawn.append(wp.pools(seed=0, kind="pretraining"))
+    drawn.append(wp.needs_token_peaks(seed=0, kind="pretraining"))
     assert sum(map(len, drawn)) == len(frozenset.union(*drawn))
 
 

@@ -33,7 +33,7 @@ from qcrd_ray.method.losses import (
 )
 from qcrd_ray.method.objectives import OBJECTIVES, ObjectiveConfig, build_objective, total_counts
 from qcrd_ray.method.prefix import read
-from qcrd_ray.method.reference import refer, reference_losses
+from qcrd_ray.method.reference import reference_losses, with_references
 from qcrd_ray.method.student import StudentStep
 
 A = ([2.0, 1.0], [0.9, 0.5], [1.0, 2.0], [0.1, 0.25])
@@ -361,7 +361,9 @@ def test_a_negative_without_a_difference_is_none(tiny, name):
             0
         ]
         assert (
-            len(refer(example, objective, losses).negatives) == len(losses) - 1 == len(negatives)
+            len(with_references(example, objective, losses).negatives)
+            == len(losses) - 1
+            == len(negatives)
         ), "references keep to the same ones"
     alone, settings = (
         replace(example, negatives=(text,)),

@@ -16,10 +16,10 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.method.collation import collate
 from qcrd_ray.method.examples import Example, Rationale
 from qcrd_ray.method.objectives import ObjectiveConfig, build_objective, total_counts
-from qcrd_ray.method.reference import refer, reference_losses
+from qcrd_ray.method.reference import reference_losses, with_references
 from qcrd_ray.method.student import StudentStep
 from qcrd_ray.training.dataset import RoundQuestion, Row
-from qcrd_ray.training.process_group import World
+from qcrd_ray.training.process_group import ProcessGroup
 from qcrd_ray.training.student_learner import Reference
 
 PAIR = ([1.0], [0.5], [2.0], [0.5])  # l+ = 1, l- = 2: one token each, so that sums are means
@@ -88,7 +88,7 @@ def test_a_ratio_is_of_whole_rationales_and_of_the_tokens_that_count(tiny):
     for where, skip in (("start", 0), ("difference", 2)):
         objective = dpo(dpo_nll=0.0, dpo_guard=0.0, negative_from=where)
         [losses] = reference_losses(StudentStep(start, objective), [example], pad=PAD, batch_size=4)
-        referred = refer(example, objective, losses)
+        referred = with_references(example, objective, losses)
         gains = [
             log_p(now, rationale.tokens, s) - log_p(start, rationale.tokens, s)
             for rationale, s in ((example.positives[0], 0), (example.negatives[0], skip))
@@ -154,14 +154,16 @@ def test_workers_share_the_scoring_and_all_get_the_same(tiny, tmp_path):
         for i, example in enumerate(examples)
     }
 
-    class Recorded(World):
+    class Recorded(ProcessGroup):
         def sum(self, tensor):
             shares.append(tensor)
             return tensor
 
     def scored(rank, size):
-        world = Recorded(rank, size, torch.device("cpu"))
-        return Reference(tiny_recipe(), objective, tmp_path, pad=PAD, world=world).score(questions)
+        group = Recorded(rank, size, torch.device("cpu"))
+        return Reference(tiny_recipe(), objective, tmp_path, pad=PAD, process_group=group).score(
+            questions
+        )
 
     shares: list[torch.Tensor] = []
     alone = scored(0, 1)

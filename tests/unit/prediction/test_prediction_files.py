@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qcrd_ray.data.json_lines import read_json_lines
 from qcrd_ray.errors import UserError
-from qcrd_ray.prediction.output import Counts, Output, cut, read_part
+from qcrd_ray.prediction.output import Output, RowCounts, cut, read_part
 from qcrd_ray.prediction.stage import prepare, read_columns
 from qcrd_ray.prediction.worker import Options
 
@@ -67,7 +67,7 @@ def test_parts_are_joined_in_order_and_counted(tmp_path, exported_student):
         job.output.answers_of(part.number).write_text(
             f'{{"part": {part.number}}}\n' * (part.rows - (part.number == 1))
         )
-    assert job.output.join(job.parts) == Counts(answered=4, rejected=1)
+    assert job.output.join(job.parts) == RowCounts(answered=4, rejected=1)
     assert [
         json.loads(line)["part"] for line in (tmp_path / "out.jsonl").read_text().splitlines()
     ] == [0, 0, 1, 2]

@@ -16,7 +16,7 @@ from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion
 from qcrd_ray.rationales.asking import Asker
 from qcrd_ray.rationales.store import ASK_SCHEMA
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.teacher import Answer, Ask, Refusal, Stopped, TeacherError
+from qcrd_ray.teacher import Stopped, TeacherAnswer, TeacherError, TeacherRefusal, TeacherRequest
 
 
 class Scripted:
@@ -32,7 +32,7 @@ class Scripted:
     def prompt(self, task, question) -> str:
         return task.teacher_prompt(question)
 
-    async def complete(self, asks: Sequence[Ask]) -> list[Answer]:
+    async def complete(self, asks: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         ids = tuple(ask.question.id for ask in asks)
         self.requests[ids] += 1
         self.now += 1
@@ -44,9 +44,11 @@ class Scripted:
             self.now -= 1
 
 
-def answers(asks: Sequence[Ask], *, samples: int = 3) -> list[Answer]:
+def answers(asks: Sequence[TeacherRequest], *, samples: int = 3) -> list[TeacherAnswer]:
     text = "First there were 3, then 5 more came. So the answer is 8."
-    return [Answer((Completion(text=text, tokens=12),) * samples, prompt_tokens=7) for _ in asks]
+    return [
+        TeacherAnswer((Completion(text=text, tokens=12),) * samples, prompt_tokens=7) for _ in asks
+    ]
 
 
 def recipe(**generation) -> Recipe:
@@ -119,7 +121,7 @@ def test_thinking_is_kept_apart_and_a_text_cut_off_inside_it_abstains():
     ]
 
     async def script(attempt, asks):
-        return [Answer(tuple(Completion(text=text) for text in texts)) for _ in asks]
+        return [TeacherAnswer(tuple(Completion(text=text) for text in texts)) for _ in asks]
 
     (row,), _, _ = ask(script)
     assert (row["outcome"], row["vote"], row["vote_share"]) == ("accepted", "8", 1.0)
@@ -182,7 +184,7 @@ def test_a_hanging_request_is_given_up():
 
 def test_a_refusal_is_not_tried_again():
     async def script(attempt, asks):
-        raise Refusal("the prompt has 9,000 tokens and the model takes 4,096")
+        raise TeacherRefusal("the prompt has 9,000 tokens and the model takes 4,096")
 
     (row,), teacher, _ = ask(script)
     assert (row["outcome"], row["attempts"], teacher.requests.total()) == ("rejected_input", 1, 1)
@@ -192,7 +194,7 @@ def test_a_refusal_is_not_tried_again():
 def test_one_question_does_not_spoil_the_others_of_its_request():
     async def script(attempt, asks):
         if any(ask.question.id == "b" for ask in asks):
-            raise Refusal("too long")
+            raise TeacherRefusal("too long")
         return answers(asks)
 
     rows, _, _ = ask(script, "abc", questions_per_request=3)

@@ -110,13 +110,9 @@ def test_each_stage_finds_room_in_its_own_groups_alone(name, cluster):
         started, homeless = brought_up(groups, bundles, autoscaler="v2")
         assert (set(started), homeless) == (expected, 0), stage
     settings = recipe.compare
-    cell = {
-        "CPU": settings.cpus_per_worker,
-        "GPU": settings.gpus_per_worker,
-        **settings.resources_per_worker,
-    }
-    assert brought_up(groups, [cell] * settings.workers, autoscaler="v2")[1] == 0 and holders(
-        groups, cell
+    trial = settings.worker.bundle
+    assert brought_up(groups, [trial] * settings.workers, autoscaler="v2")[1] == 0 and holders(
+        groups, trial
     ) == {"trainer"}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qcrd_ray.run.progress import Pace, Stages, clock, plain_line, rate_text
+from qcrd_ray.run.progress import Pace, Stages, format_duration, plain_line, rate_text
 
 
 def paced(*reports):
@@ -16,7 +16,7 @@ def paced(*reports):
     ("seconds", "text"), [(0, "0:00"), (9.6, "0:10"), (95, "1:35"), (3725, "1:02:05")]
 )
 def test_clock(seconds, text):
-    assert clock(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_a_line_has_share_rate_and_time_left():

@@ -56,7 +56,7 @@ def test_another_recipe_is_refused_and_the_changed_key_named(tmp_path):
         {"serve": {"port": 1234}},
         {"generation": {"attempts": 9}},
         {
-            "evaluate": {"resources_per_worker": {"trainer": 0.001}}
+            "evaluate": {"worker": {"resources": {"trainer": 0.001}}}
         },  # another cluster calls its groups otherwise
     ],
 )

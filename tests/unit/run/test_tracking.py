@@ -192,5 +192,5 @@ def test_mlflow_is_not_imported_unless_it_is_asked_for():
     """Bug guarded: a second of start-up, and a package that need not be there."""
     import subprocess
 
-    script = "import sys; from qcrd_ray import tracking; sys.exit('mlflow' in sys.modules)"
+    script = "import sys; from qcrd_ray.run import tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0

@@ -110,10 +110,12 @@ def test_a_seed_repeats_and_none_does_not(api):
 
 def test_equal_unseeded_asks_of_one_batch_are_drawn_apart(student):
     from qcrd_ray.data.records import Question
-    from qcrd_ray.inference.answering import Ask, Sampling
+    from qcrd_ray.inference.answering import AnswerRequest, Sampling
 
     sampling = Sampling(max_tokens=12, temperature=2.0, seed=None)
-    ask = Ask(question=Question(id="1", question=QUESTION), head="rationale", sampling=sampling)
+    ask = AnswerRequest(
+        question=Question(id="1", question=QUESTION), head="rationale", sampling=sampling
+    )
     assert len({texts[0].text for texts in student.write([ask] * 8)}) > 1
 
 

@@ -18,10 +18,10 @@ def test_texts_are_read_as_values(exported_student):
         "max_replicas": "null",
         "api_key_env": "123",
     }
-    folder, recipe = read_arguments({**texts, "resources_per_replica": '{"node": 1}'})
+    folder, recipe = read_arguments({**texts, "replica": '{"resources": {"node": 1}}'})
     assert folder.path == exported_student
     assert recipe == ServingRecipe(
-        replicas=2, batch_wait_s=0.1, api_key_env="123", resources_per_replica={"node": 1.0}
+        replicas=2, batch_wait_s=0.1, api_key_env="123", replica={"resources": {"node": 1.0}}
     )
 
 
@@ -31,7 +31,7 @@ def test_texts_are_read_as_values(exported_student):
         ({}, "student: is missing"),
         ({"student": None}, "student: is missing"),
         ({"student": "/nowhere"}, "/nowhere: there is no such folder"),
-        ({"replica": 2}, "replica: there is no such key; expected student, .*replicas"),
+        ({"workers": 2}, "workers: there is no such key; expected student, .*replicas"),
         ({"host": "0.0.0.0"}, r"host: .*http_options\.host"),
         ({"port": 80}, r"port: .*http_options\.port"),
         ({"replicas": "two"}, "replicas: .*integer, not 'two'"),

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.recipe import Example, TaskRecipe
+from qcrd_ray.recipe import FewShotExample, TaskRecipe
 from qcrd_ray.tasks import KINDS, build_task
 from qcrd_ray.tasks.base import Task
 
 ASKED = Question(id="1", question=" How many? ", choices=("x", "y"))
-EXAMPLE = Example(question="Two and two?", rationale="2 + 2 = 4.", answer="4")
+EXAMPLE = FewShotExample(question="Two and two?", rationale="2 + 2 = 4.", answer="4")
 
 
 def test_an_empty_instruction_gives_the_bare_form():

@@ -14,7 +14,7 @@ import pytest
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RecordedTeacher, SamplingRecipe
-from qcrd_ray.teacher import Ask
+from qcrd_ray.teacher import TeacherRequest
 from qcrd_ray.teacher.recording import Recording
 
 
@@ -32,7 +32,7 @@ def recording(path: str, *, k: int = 5, seed: int = 0, **columns) -> Recording:
 
 
 def texts(teacher: Recording, *ids: str) -> list[list[str]]:
-    asks = [Ask(Question(id=id, question="?"), "?") for id in ids]
+    asks = [TeacherRequest(Question(id=id, question="?"), "?") for id in ids]
     return [
         [completion.text for completion in answer.completions]
         for answer in asyncio.run(teacher.complete(asks))
@@ -79,7 +79,7 @@ def test_columns_are_mapped_and_numbers_serve_as_ids(tmp_path):
     teacher = recording(
         write(tmp_path / "r.jsonl", rows), id="qid", completion="out", finish_reason="why"
     )
-    (answer,) = asyncio.run(teacher.complete([Ask(Question(id="7", question="?"), "?")]))
+    (answer,) = asyncio.run(teacher.complete([TeacherRequest(Question(id="7", question="?"), "?")]))
     assert [(c.text, c.finish_reason) for c in answer.completions] == [
         ("the text", "length"),
         ("more", "stop"),

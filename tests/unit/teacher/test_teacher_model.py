@@ -75,7 +75,7 @@ def test_an_encoder_decoder_is_refused(tiny_student):
     [
         ({"accelerator": "cpu"}, [{"CPU": 1.0}]),
         (
-            {"accelerator": "cpu", "cpus_per_replica": 4, "resources_per_replica": {"fast": 1}},
+            {"accelerator": "cpu", "replica": {"cpus": 4, "resources": {"fast": 1}}},
             [{"CPU": 4.0, "fast": 1.0}],
         ),
         ({"accelerator": "gpu"}, [{"GPU": 1.0, "CPU": 1.0}]),
@@ -87,7 +87,7 @@ def test_an_encoder_decoder_is_refused(tiny_student):
             {
                 "accelerator": "gpu",
                 "engine_kwargs": {"tensor_parallel_size": 2},
-                "resources_per_replica": {"teacher": 1},
+                "replica": {"resources": {"teacher": 1}},
             },
             [
                 {"GPU": 1.0, "CPU": 1.0, "teacher": 1.0},
@@ -108,7 +108,7 @@ def test_a_cpu_engine_gets_its_environment_and_the_recipe_has_the_last_word(tmp_
     recipe = served(
         model,
         accelerator="cpu",
-        cpus_per_replica=4,
+        replica={"cpus": 4},
         env={"VLLM_CPU_KVCACHE_SPACE": "7"},
         engine_kwargs={"seed": 3},
     )

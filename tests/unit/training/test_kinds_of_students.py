@@ -22,10 +22,10 @@ from qcrd_ray.models.pretrained import load_model, read_config
 from qcrd_ray.recipe import LoraRecipe
 from qcrd_ray.training.lora import check_lora
 from qcrd_ray.training.metrics import read_metrics
-from qcrd_ray.training.process_group import World
+from qcrd_ray.training.process_group import ProcessGroup
 from qcrd_ray.training.student_learner import StudentLearner
 from qcrd_ray.training.trainer import prepare_job
-from qcrd_ray.training.worker import train_alone
+from qcrd_ray.training.worker import train_in_process
 
 ROUNDS = {
     "train.rounds": 2,
@@ -40,7 +40,7 @@ def trained(root, objective: str, **changes) -> list[dict]:
     """The rows of metrics of a training of ``objective``."""
     job = prepare_job(tiny_recipe(**ROUNDS, **changes), write_run(root), objective)
     job.folder.mkdir()
-    train_alone(job)
+    train_in_process(job)
     return read_metrics(job.folder)
 
 
@@ -55,9 +55,9 @@ def test_gradient_checkpointing_is_what_the_recipe_says(kind, request):
     start, objective = request.getfixturevalue(kind), build_objective(ObjectiveConfig())
     for wanted in (False, True):
         recipe = tiny_recipe(**ROUNDS, **{"student.gradient_checkpointing": wanted})
-        world = World.of_one(torch.device("cpu"))
+        process_group = ProcessGroup.single(torch.device("cpu"))
         learner = StudentLearner(
-            recipe, objective, start, tokenizer=None, total_steps=1, world=world
+            recipe, objective, start, tokenizer=None, total_steps=1, process_group=process_group
         )
         assert learner.student.is_gradient_checkpointing == wanted
 
@@ -119,10 +119,10 @@ def test_a_merged_student_says_what_the_adapted_one_says(
     """After a step on adapters beside every linear layer, with and without gradient checkpointing;
     and before it they change nothing.
     """
-    start, objective, world = (
+    start, objective, process_group = (
         request.getfixturevalue(kind),
         build_objective(ObjectiveConfig()),
-        World.of_one(torch.device("cpu")),
+        ProcessGroup.single(torch.device("cpu")),
     )
     changes = {
         "student.lora": {"rank": 2},
@@ -132,7 +132,7 @@ def test_a_merged_student_says_what_the_adapted_one_says(
     tokenizer = AutoTokenizer.from_pretrained(start)
     recipe = tiny_recipe(**{**ROUNDS, **changes})
     learner = StudentLearner(
-        recipe, objective, start, tokenizer=tokenizer, total_steps=4, world=world
+        recipe, objective, start, tokenizer=tokenizer, total_steps=4, process_group=process_group
     )
     plain, source, target = load_model(start), (7, 8, 9), (10, 11, 1)
     torch.testing.assert_close(

@@ -16,7 +16,7 @@ from qcrd_ray.tasks.steps import check_steps
 from qcrd_ray.tasks.word_problems import generate
 from qcrd_ray.training.dataset import Row, TrainingSet, assemble, candidates
 from qcrd_ray.training.start_models import train_tokenizer
-from qcrd_ray.training.synthetic_negatives import check_rows, make_negatives
+from qcrd_ray.training.synthetic_negatives import check_rows, synthesize_negatives
 from qcrd_ray.training.trainer import prepare_job
 
 MADE = {"negatives.corrupted": 2, "negatives.evolved": 1}
@@ -52,7 +52,7 @@ def test_what_is_made_is_wrong_new_and_as_many_as_asked():
     task = build_task(recipe.task)
     whole = 0
     for each in ROWS:
-        made = make_negatives(recipe, task, each, round=0)
+        made = synthesize_negatives(recipe, task, each, round=0)
         texts = [text for text, _ in made]
         assert len(set(texts)) == len(texts) and not set(texts) & {*each.positives, *each.negatives}
         for text, source in made:
@@ -68,7 +68,7 @@ def test_it_hangs_on_seed_question_and_round_alone():
     recipe = tiny_recipe(**MADE)
     task = build_task(recipe.task)
     first, again, later, other = (
-        [make_negatives(settings, task, each, round=round) for each in ROWS]
+        [synthesize_negatives(settings, task, each, round=round) for each in ROWS]
         for settings, round in (
             (recipe, 0),
             (recipe, 0),
@@ -77,7 +77,7 @@ def test_it_hangs_on_seed_question_and_round_alone():
         )
     )
     assert first == again and first != later and first != other
-    fewer = make_negatives(tiny_recipe(**{"negatives.evolved": 1}), task, ROWS[0], round=0)
+    fewer = synthesize_negatives(tiny_recipe(**{"negatives.evolved": 1}), task, ROWS[0], round=0)
     assert fewer == first[0][2:], "one source's draws are not the other's"
 
 
@@ -89,17 +89,19 @@ def test_a_wrong_vote_is_not_corrected_by_accident():
         build_task(recipe.task),
         row(question, positives=("3 + 4 = 7 things. So the answer is 7.",), answer="9"),
     )
-    made = [text for text, _ in make_negatives(recipe, task, given, round=0)]
+    made = [text for text, _ in synthesize_negatives(recipe, task, given, round=0)]
     assert len(made) >= 6 and not any(text.endswith(("is 7.", "is 9.")) for text in made)
 
 
 def test_without_positives_or_without_a_source_nothing_is_made():
     task = build_task(tiny_recipe().task)
     assert (
-        make_negatives(tiny_recipe(**MADE), task, row(ROWS[0].question, positives=()), round=0)
+        synthesize_negatives(
+            tiny_recipe(**MADE), task, row(ROWS[0].question, positives=()), round=0
+        )
         == []
     )
-    assert make_negatives(tiny_recipe(), task, ROWS[0], round=0) == []
+    assert synthesize_negatives(tiny_recipe(), task, ROWS[0], round=0) == []
 
 
 @pytest.mark.parametrize("kind", ["multiple_choice", "nli"])

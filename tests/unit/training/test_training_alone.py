@@ -15,7 +15,7 @@ from qcrd_ray.method.examples import Source
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.training.metrics import read_metrics, read_scores
 from qcrd_ray.training.trainer import prepare_job
-from qcrd_ray.training.worker import train_alone
+from qcrd_ray.training.worker import train_in_process
 
 ROUNDS = {
     "train.rounds": 2,
@@ -30,7 +30,7 @@ def trained(root, objective: str, **changes) -> list[dict]:
     """The rows of metrics of a training of ``objective``."""
     job = prepare_job(tiny_recipe(**{**ROUNDS, **changes}), write_run(root), objective)
     job.folder.mkdir()
-    train_alone(job)
+    train_in_process(job)
     return read_metrics(job.folder)
 
 
@@ -44,8 +44,8 @@ def test_every_objective_trains_whatever_negatives_the_recipe_has(tmp_path, obje
     )
     assert rows[1]["student"] and all(isfinite(value) for value in rows[1]["student"].values())
     assert all(isinstance(row["tokens"], int) and row["tokens"] > 0 for row in rows)
-    assert ("negatives" in rows[0]) == OBJECTIVES[objective].contrasts
-    assert not OBJECTIVES[objective].contrasts or rows[0]["negatives"]["from_corrupted"] > 0
+    assert ("negatives" in rows[0]) == OBJECTIVES[objective].uses_negatives
+    assert not OBJECTIVES[objective].uses_negatives or rows[0]["negatives"]["from_corrupted"] > 0
 
 
 def test_dpo_learns_against_its_start(tmp_path):

@@ -18,7 +18,7 @@ from qcrd_ray.data.records import StudentNegative
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.tokenization import tokenise_inputs
 from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
-from qcrd_ray.training.checkpoints import Ring, snapshots_kept
+from qcrd_ray.training.checkpoints import SnapshotStore, snapshots_kept
 from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_progress
 from qcrd_ray.training.start_models import check_start, train_tokenizer, write_start
 from qcrd_ray.training.student_negatives import NegativesFolder, round_snapshot
@@ -36,7 +36,7 @@ def test_the_ring_holds_every_snapshot_that_is_still_to_be_sampled(tmp_path):
     """
     for lag in (1, 2, 3):
         recipe = tiny_recipe(**{"negatives.lag": lag, "train.rounds": 8})
-        ring = Ring(tmp_path / str(lag), keep=snapshots_kept(recipe))
+        ring = SnapshotStore(tmp_path / str(lag), keep=snapshots_kept(recipe))
         publish(ring, 0)
         for round in range(8):
             assert ring.exists(round_snapshot(recipe, round)), (lag, round)
@@ -47,7 +47,7 @@ def test_the_ring_holds_every_snapshot_that_is_still_to_be_sampled(tmp_path):
 
 def test_a_snapshot_is_seen_whole_or_not_at_all(tmp_path):
     """A sampler may read a snapshot that a redone round would write again: the first one stays."""
-    ring = Ring(tmp_path, keep=2)
+    ring = SnapshotStore(tmp_path, keep=2)
     ring.writing(3).mkdir()
     assert not ring.exists(3)
     (ring.writing(3) / "config.json").write_text("first")
