@@ -1,0 +1,187 @@
+"""python docs/figures.py        draws docs/images/headline.svg from jobs/recipes/results/*.json.
+
+Plain Python without any package. The drawing brings its own panel and two sets of colours, so that
+it can be read on a light page and on a dark one. The same results give the same file, byte for
+byte: tests/unit/documents/test_figures.py holds the kept picture to that. (The charts of a run's
+report are drawn by qcrd_ray/report/charts.py; they take their colours and letters from its page.)
+"""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "jobs" / "recipes" / "results"
+IMAGES = ROOT / "docs" / "images"
+
+WIDTH, TOP, ROW, GROUP, BOTTOM = 720, 78, 46, 38, 92  # of the view box, in pixels
+LEFT, RIGHT = 316, 640  # where the accuracy axis begins and ends; the numbers stand right of it
+LOW, HIGH, STEP = 48, 66, 4  # the axis, in percent
+
+STYLE = """
+  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
+  .panel { fill: #fbfbfa; stroke: #d9dde1; } .text { fill: #1b1f24; font-size: 17px; }
+  .title { fill: #1b1f24; font-size: 19px; font-weight: 600; }
+  .muted { fill: #55606b; font-size: 14px; } .number { fill: #1b1f24; font-size: 17px; }
+  .code { fill: #55606b; font-size: 13px; font-family: ui-monospace, Menlo, Consolas, monospace; }
+  .grid { stroke: #e0e4e8; } .teacher { stroke: #55606b; stroke-dasharray: 5 4; }
+  .group { fill: #1b1f24; font-size: 15px; font-weight: 600; }
+  .plain { stroke: #55606b; fill: #55606b; } .other { stroke: #0072b2; fill: #0072b2; }
+  .ours { stroke: #c65200; fill: #c65200; } .best { stroke: #007d5a; fill: #007d5a; }
+  .bar { stroke-width: 3; }
+  @media (prefers-color-scheme: dark) {
+    .panel { fill: #14171a; stroke: #363c43; } .text, .title, .number, .group { fill: #e8eaed; }
+    .muted, .code { fill: #a4adb7; } .grid { stroke: #2b3036; } .teacher { stroke: #a4adb7; }
+    .plain { stroke: #a4adb7; fill: #a4adb7; } .other { stroke: #56b4e9; fill: #56b4e9; }
+    .ours { stroke: #f08a3c; fill: #f08a3c; } .best { stroke: #2fc39a; fill: #2fc39a; }
+  }
+"""
+MARKS = {  # shapes around (0, 0): nothing hangs on colour
+    "plain": "M-5-5H5V5H-5Z",
+    "other": "M-6 0A6 6 0 1 0 6 0A6 6 0 1 0-6 0Z",
+    "ours": "M0-8L8 0L0 8L-8 0Z",
+    "best": "M0-7L7 6H-7Z",
+}
+
+
+class Row(NamedTuple):
+    """One line of the chart: words, the method's name in a recipe, its look and its numbers."""
+
+    words: str
+    method: str
+    look: str
+    accuracy: float
+    low: float
+    high: float
+
+
+def headline(results: dict[str, Any]) -> str:
+    """The chart of accuracies by the rationale head, as SVG.
+
+    Args:
+        results: what `qcrd compare` wrote, by the stem of its file; "ladder" and "positives" are
+            read.
+    """
+    ladder, positives = results["ladder"], results["positives"]
+    base, teacher = _beside(ladder, "student base"), _beside(ladder, "teacher, one sample")
+    seeds, questions = ladder["seeds"], teacher["total"]
+    groups = [
+        ("", [Row("before training", "base", "plain", *_interval(base, "accuracy"))]),
+        (
+            "the paper's loss weights",
+            [
+                _row(ladder, "Distilling Step-by-Step", "dss", "other"),
+                _row(ladder, "+ several voted rationales", "dss_voted", "other"),
+                _row(ladder, "+ negatives", "qcrd_no_discriminator", "other"),
+                _row(ladder, "QCRD: + discriminator", "qcrd", "ours"),
+            ],
+        ),
+        (
+            "loss weights tuned on other questions",
+            [
+                _row(positives, "Distilling Step-by-Step", "dss_explain", "other"),
+                _row(positives, "+ several voted rationales", "dss_voted_explain", "other"),
+                _row(positives, "all right rationales in each step", "right_mean_explain", "best"),
+            ],
+        ),
+    ]
+    title = "How often the student's reasoning ends in the right answer"
+    under = f"{questions:,} new questions, {seeds} seeds. Dashed: one sample of the teacher, "
+    under += f"{100 * teacher['accuracy']:.1f} %"
+    notes = (
+        "Bars: 95 % intervals over questions and seeds. Methods are compared in pairs, question by",
+        "question; these differences and their tests are in jobs/recipes/RESULTS.md.",
+    )
+    height = TOP + sum(GROUP * bool(name) + ROW * len(rows) for name, rows in groups) + BOTTOM
+    floor = height - BOTTOM
+    spoken = ", ".join(
+        f"{row.words} ({row.method}) {row.accuracy:.1f}" for _, s in groups for row in s
+    )
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
+        f' aria-label="{escape(title)}">',
+        f"<title>{escape(title)}</title>",
+        f"<desc>Accuracy in percent: {escape(spoken)}.</desc>",
+        f"<style>{STYLE}</style>",
+        f'<rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        _text(24, 34, title, "title"),
+        _text(24, 58, under, "muted"),
+    ]
+    for tick in range(LOW, HIGH + 1, STEP):
+        drawn.append(_line("grid", _x(tick), TOP, _x(tick), floor))
+        drawn.append(_text(_x(tick), floor + 20, f"{tick} %", "muted", "middle"))
+    drawn.append(
+        _line("teacher", _x(100 * teacher["accuracy"]), TOP, _x(100 * teacher["accuracy"]), floor)
+    )
+    y = TOP
+    for name, rows in groups:
+        if name:
+            drawn.append(_text(24, y + 24, name, "group"))
+            y += GROUP
+        for row in rows:
+            drawn += _drawn(row, y)
+            y += ROW
+    drawn += [_text(24, floor + 50 + 20 * i, note, "muted") for i, note in enumerate(notes)]
+    return "\n".join([*drawn, "</svg>", ""])
+
+
+def _row(results: dict[str, Any], words: str, method: str, look: str) -> Row:
+    found = [
+        each
+        for each in results["measured"]
+        if (each["split"], each["head"]) == ("test", "rationale")
+    ]
+    return Row(words, method, look, *_interval(found[0]["means"][method], "mean"))
+
+
+def _interval(measured: dict[str, float], middle: str) -> tuple[float, float, float]:
+    """(accuracy, low, high) in percent."""
+    return 100 * measured[middle], 100 * measured["low"], 100 * measured["high"]
+
+
+def _beside(results: dict[str, Any], name: str) -> dict[str, Any]:
+    """The teacher's or the base's own accuracy on the test questions, by its rationale."""
+    return next(
+        each
+        for each in results["beside"]
+        if each["name"] == name and each["split"] == "test" and each["head"] != "label"
+    )
+
+
+def _drawn(row: Row, y: float) -> list[str]:
+    middle = y + 16
+    return [
+        _text(24, y + 16, row.words, "text"),
+        _text(24, y + 34, row.method, "code"),
+        _line(f"bar {row.look}", _x(row.low), middle, _x(row.high), middle),
+        f'<path class="{row.look}" d="{MARKS[row.look]}"'
+        f' transform="translate({_x(row.accuracy):.1f} {middle})"/>',
+        _text(WIDTH - 24, middle + 6, f"{row.accuracy:.1f} %", "number", "end"),
+    ]
+
+
+def _x(percent: float) -> float:
+    return LEFT + (percent - LOW) / (HIGH - LOW) * (RIGHT - LEFT)
+
+
+def _line(look: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{look}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _text(x: float, y: float, text: str, look: str, anchor: str = "start") -> str:
+    return (
+        f'<text class="{look}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    )
+
+
+def read(folder: Path = RESULTS) -> dict[str, Any]:
+    """The kept results, by the stem of their file."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    (IMAGES / "headline.svg").write_text(headline(read()))
