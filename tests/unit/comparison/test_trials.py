@@ -260,7 +260,7 @@ def test_a_cell_tells_its_code(tmp_path, monkeypatch):
     """cell.json, as the actor writes it."""
     job = SimpleNamespace(folder=tmp_path / "cell")
     cell = Trial(method="dss", seed=0, job=job, questions={}, made_from={"train": "a"})
-    monkeypatch.setattr(worker, "train_alone", lambda job: None)
+    monkeypatch.setattr(worker, "train_in_process", lambda job: None)
     monkeypatch.setattr(cells, "_predict", lambda cell: [])
     monkeypatch.setattr(cells, "_facts", lambda cell, predictions: {"made_from": cell.made_from})
     assert not cell.finished and CellTrainer(torch.get_num_threads()).run(cell).finished

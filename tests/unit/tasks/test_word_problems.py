@@ -110,10 +110,10 @@ def test_the_pools_of_seeds_and_of_pretraining_are_disjoint():
     """The proof that splits cannot overlap: what a call draws from is known from its arguments
     alone.
     """
-    of_seeds = [wp.needs_token_peaks(seed=seed, kind="seen") for seed in range(wp.SEED_POOLS)]
+    of_seeds = [wp.pools(seed=seed, kind="seen") for seed in range(wp.SEED_POOLS)]
     assert len(frozenset.union(*of_seeds)) == wp.SEED_POOLS
-    assert not frozenset.union(*of_seeds) & wp.needs_token_peaks(seed=0, kind="pretraining")
-    assert wp.needs_token_peaks(seed=1, kind="seen") == wp.needs_token_peaks(
+    assert not frozenset.union(*of_seeds) & wp.pools(seed=0, kind="pretraining")
+    assert wp.pools(seed=1, kind="seen") == wp.pools(
         seed=1 + wp.SEED_POOLS, kind="seen"
     )  # as the docstring warns
 
@@ -121,7 +121,7 @@ def test_the_pools_of_seeds_and_of_pretraining_are_disjoint():
 @pytest.mark.parametrize("kind", ["seen", "held_out", "pretraining"])
 def test_a_question_lies_in_its_calls_pools_whatever_its_people_are_called(kind):
     for question in SAMPLE[kind]:
-        assert wp.pool(question.question) in wp.needs_token_peaks(seed=5, kind=kind)
+        assert wp.pool(question.question) in wp.pools(seed=5, kind=kind)
         renamed = question.question.replace("apples", "kites").replace("Tom", "Zed")
         for old, new in (("Sara", "Mia"), ("pears", "nuts")):
             renamed = (
