@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from qcrd_ray import __version__
+from qcrd_ray.cluster.noise import quiet_libraries
 from qcrd_ray.errors import UserError
 from qcrd_ray.run.progress import Stages, console
 
@@ -342,7 +343,8 @@ def main() -> None:
     # as Ray's workers have it: a task of one's own may lie in the folder that `qcrd` is called from
     sys.path.append(os.getcwd())
     try:
-        app()
+        with quiet_libraries():
+            app()
     except UserError as error:
         console.print(f"[bold red]error[/] {_escaped(error)}", highlight=False, soft_wrap=True)
         sys.exit(1)

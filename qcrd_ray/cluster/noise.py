@@ -1,0 +1,77 @@
+"""Messages of libraries that say nothing to a user, and how they are kept off the screen.
+
+Each is matched by its text, with the reason beside it. Nothing is lost: Ray writes the same lines
+to its session's log folder, where a developer looks for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Lines that the raylet sends to the driver. Ray drops what matches RAY_DEDUP_LOGS_SKIP_REGEX.
+_RAYLET_NOISE = (
+    # A local Ray declares more logical CPUs than the machine has, so it starts that many workers.
+    r"PYTHON worker processes have been started on node",
+    # Serve ends its controller from within a call to it; that call then counts as failed.
+    r"Task ServeController\.graceful_shutdown failed",
+)
+
+# Lines that Ray's C++ core writes to file descriptor 2 of the driver.
+_CORE_NOISE = (
+    # Ray Data starts every actor of a pool so, whatever its arguments (ray-project/ray#57838).
+    rb"has constructor arguments in the object store and max_restarts > 0",
+)
+
+# Records of Ray's Python loggers, by logger.
+_LOGGED_NOISE = {
+    # A local Ray turns token authentication on, which is what we want of it.
+    "ray._private.authentication.authentication_token_setup": "Token authentication is enabled",
+}
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the known noise off this process's standard error while the block runs.
+
+    Call it before Ray is imported, in a process that is ours: it sets an environment variable that
+    Ray reads at its import, and puts a pipe in the place of file descriptor 2. Python's own
+    ``sys.stderr`` goes past the pipe, so a terminal stays one.
+    """
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "|".join(_RAYLET_NOISE))
+    for name, text in _LOGGED_NOISE.items():
+        logging.getLogger(name).addFilter(lambda record, text=text: text not in record.getMessage())
+    with _filtered_descriptor(2, re.compile(rb"|".join(_CORE_NOISE))):
+        yield
+
+
+@contextmanager
+def _filtered_descriptor(descriptor: int, noise: re.Pattern[bytes]) -> Iterator[None]:
+    """Drop the lines that match ``noise`` from what is written to ``descriptor``."""
+    sys.stderr.flush()
+    original, python_stderr = os.dup(descriptor), sys.stderr
+    read_end, write_end = os.pipe()
+    os.dup2(write_end, descriptor)
+    os.close(write_end)
+    sys.stderr = os.fdopen(os.dup(original), "w", buffering=1, errors="backslashreplace")
+
+    def forward() -> None:
+        with os.fdopen(read_end, "rb") as lines:
+            for line in lines:
+                if not noise.search(line):
+                    os.write(original, line)
+
+    thread = threading.Thread(target=forward, name="stderr filter", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = python_stderr
+        os.dup2(original, descriptor)  # closes the pipe's last write end, which ends the thread
+        thread.join(timeout=1.0)  # a child process that inherited the pipe may hold it open
