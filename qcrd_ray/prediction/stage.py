@@ -8,17 +8,16 @@ the last part is done they are joined in the input's order; see :mod:`qcrd_ray.p
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.data import ActorPoolStrategy
 
 from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.cluster.data_context import data_context
 from qcrd_ray.data.json_lines import find_file
 from qcrd_ray.data.sources import present_columns
 from qcrd_ray.errors import UserError
@@ -159,7 +158,7 @@ def _answer(job: Job, parts: Sequence[FilePart], workers: Workers) -> Iterator[d
     cluster.wait_for_resources(
         [bundle] * count, what="predicting (--workers)", timeout_s=RayRecipe().schedule_timeout_s
     )
-    with _data_context(cpus=count * workers.cpus):
+    with data_context(cpus=count * workers.cpus):
         rows = ray.data.from_items(
             [asdict(part) for part in parts], override_num_blocks=len(parts)
         ).map(
@@ -170,24 +169,3 @@ def _answer(job: Job, parts: Sequence[FilePart], workers: Workers) -> Iterator[d
             num_gpus=workers.gpus,
         )
         yield from rows.iter_rows()
-
-
-@contextmanager
-def _data_context(*, cpus: float) -> Iterator[None]:
-    """Ray Data without progress bars or log lines beside ours, and with a limit on what it asks of
-    an autoscaler.
-    """
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    # warns that there are no progress bars
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-    before = DataContext.get_current()
-    context = before.copy()
-    context.enable_progress_bars = False
-    context.execution_options.resource_limits = ExecutionResources.for_limits(
-        cpu=max(1.0, 2 * cpus)
-    )
-    DataContext._set_current(context)
-    try:
-        yield
-    finally:
-        DataContext._set_current(before)

@@ -9,7 +9,6 @@ the one it can resume.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
@@ -17,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.data import ActorPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
 
+from qcrd_ray.cluster.data_context import data_context
 from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
 from qcrd_ray.data.overlap import same_questions
 from qcrd_ray.data.records import Outcome, Question
@@ -146,9 +146,14 @@ def _ask_missing(
         + 1
     )
     with (
-        _data_context(store, settings),
+        data_context(cpus=sum(bundle["CPU"] for bundle in bundles(settings))) as context,
         _reporting(recipe.name, tally, report, total=total, finished=finished),
     ):
+        # its Parquet reader starts 32 actors to read the footer of one file
+        context.use_datasource_v2 = False
+        context.checkpoint_config = CheckpointConfig(
+            "id", str(store.checkpoint), delete_checkpoint_on_success=False
+        )
         files = {"num_cpus": FILES_CPUS, "resources": colocate(settings.actor.resources)}
         asks = ray.data.read_parquet(str(store.asks), **files)
         # Ray Data saves finished rows a block at a time, and without this it reads everything into
@@ -175,34 +180,6 @@ def _ask_missing(
         "asked": total - finished,
         **_speed(ray.get(tally.read.remote()), seconds=time.monotonic() - start),
     }
-
-
-@contextmanager
-def _data_context(store: Store, settings: GenerationRecipe) -> Iterator[None]:
-    """Ray Data's settings for this job: the row checkpoint, its share of the cluster, and no
-    progress bars or log lines beside ours.
-    """
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    # warns that there are no progress bars
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-    before = DataContext.get_current()
-    context = before.copy()
-    context.enable_progress_bars = False
-    # its Parquet reader starts 32 actors to read the footer of one file
-    context.use_datasource_v2 = False
-    # Ray Data asks the autoscaler for plain CPUs, whatever its tasks are tied to: without a limit,
-    # for nodes of other groups too.
-    context.execution_options.resource_limits = ExecutionResources.for_limits(
-        cpu=2 * sum(bundle["CPU"] for bundle in bundles(settings))
-    )
-    context.checkpoint_config = CheckpointConfig(
-        "id", str(store.checkpoint), delete_checkpoint_on_success=False
-    )
-    DataContext._set_current(context)
-    try:
-        yield
-    finally:
-        DataContext._set_current(before)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -33,6 +33,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from qcrd_ray.errors import UserError
+from qcrd_ray.run.files import write_text
+from qcrd_ray.run.periodic import periodically
 
 PUSH_EVERY_S = 60.0
 WORK = "QCRD_WORK"
@@ -172,29 +174,11 @@ class Mirror:
                 self._delete(name)
             self._write_state()
 
-    @contextmanager
-    def in_step(self, *, every_s: float = PUSH_EVERY_S) -> Iterator[None]:
+    def in_step(self, *, every_s: float = PUSH_EVERY_S) -> AbstractContextManager[None]:
         """Push every ``every_s`` seconds while the block runs, and at its end, also where it
         raises.
         """
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(every_s):
-                self._push_or_warn()
-
-        watcher = threading.Thread(target=watch, name="mirror", daemon=True)
-        watcher.start()
-        try:
-            yield
-        except BaseException:
-            over.set()
-            watcher.join()
-            self._push_or_warn()  # whatever comes of it, the block's own error is the one to tell
-            raise
-        over.set()
-        watcher.join()
-        self.push()
+        return periodically(self.push, every_s=every_s)
 
     def try_push(self) -> None:
         """:meth:`push`, but for a store that is out of reach for now: a later push makes up for it.
@@ -206,12 +190,6 @@ class Mirror:
             raise
         except UserError as error:
             log.warning("%s; trying again later", error)
-
-    def _push_or_warn(self) -> None:
-        try:
-            self.push()
-        except UserError as error:
-            log.warning("%s", error)
 
     def _fetch(self) -> None:
         if (
@@ -296,9 +274,8 @@ class Mirror:
         return json.loads(file.read_text()) if file.exists() else {"token": None, "pushed": {}}
 
     def _write_state(self) -> None:
-        temporary = self.folder / f"{STATE}.new"
-        temporary.write_text(json.dumps({"token": self._token, "pushed": self._pushed}))
-        temporary.replace(self.folder / STATE)
+        state = {"token": self._token, "pushed": self._pushed}
+        write_text(self.folder / STATE, json.dumps(state))
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:

@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import os
 from collections.abc import Collection
-from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import ServingRecipe
+from qcrd_ray.run.secrets import read_api_key
 from qcrd_ray.serving.http_errors import RequestError
 
 
 def read_key(recipe: ServingRecipe) -> str | None:
-    """The key that callers must send: the key file's, else the variable's, else None. It is read
-    where it is used and never passed on.
+    """The key that callers must send: from `serve.api_key_file`, else from the variable
+    `serve.api_key_env`, else None.
 
     Raises:
-        UserError: the file cannot be read, or what is there is no key.
+        UserError: see :func:`qcrd_ray.run.secrets.read_api_key`.
     """
-    if recipe.api_key_file is not None:
-        source = f"api_key_file: {recipe.api_key_file}"
-        try:
-            key = Path(recipe.api_key_file).expanduser().read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it holds more than ASCII"
-            # the cause would show what the file holds
-            raise UserError(f"{source} cannot be read ({reason})") from None
-    else:
-        source = f"api_key_env: the variable {recipe.api_key_env}"
-        key = os.environ.get(recipe.api_key_env)
-        if key is None:
-            return None
-        key = key.strip()
-    if not key:
-        raise UserError(
-            f"{source} holds no key; put one there, or unset it to serve the loopback without a key"
-        )
-    if not all("!" <= character <= "~" for character in key):
-        raise UserError(
-            f"{source} holds characters that no header can carry; a key is printable ASCII without"
-            " blanks"
-        )
-    return key
+    return read_api_key(section="serve", file=recipe.api_key_file, variable=recipe.api_key_env)
 
 
 def check_host(host: str, *, key: str | None) -> None:

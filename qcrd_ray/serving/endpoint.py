@@ -16,6 +16,7 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.context import _get_global_client
 
 from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.data.json_lines import expand_path
 from qcrd_ray.errors import UserError
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import RayRecipe, ServingRecipe
@@ -60,7 +61,7 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     keys = recipe.model_dump(exclude={"host", "port"}, exclude_unset=True)
     if recipe.api_key_file:
         # replicas run in another directory
-        keys["api_key_file"] = str(Path(recipe.api_key_file).expanduser().absolute())
+        keys["api_key_file"] = str(expand_path(recipe.api_key_file).absolute())
     serve.run(build({"student": str(folder.path), **keys}), name=APP, route_prefix="/")
     return f"http://{_in_url(recipe.host)}:{port}"
 

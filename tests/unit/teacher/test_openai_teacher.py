@@ -367,14 +367,14 @@ class TestKey:
         assert not content.strip() or content.decode("utf-8", "replace") not in str(refused.value)
 
     def test_a_missing_file_is_named(self, tmp_path):
-        with pytest.raises(UserError, match=r"cannot read .*/none on .*: No such file"):
+        with pytest.raises(UserError, match=r"/none cannot be read on .*: No such file"):
             read_key(self.given(api_key_file=str(tmp_path / "none")))
 
     def test_a_node_without_the_file_fails_its_rows_and_not_the_job(self, tmp_path):
         with serving() as server:
             (row,) = ask(server, teacher={"api_key_file": str(tmp_path / "none")})
         assert (row["outcome"], row["attempts"]) == ("failed", 0)
-        assert "cannot read" in row["reason"]
+        assert "cannot be read" in row["reason"]
 
 
 class TestProbe:
