@@ -1,1 +1,4 @@
-"""."""
+"""Ray: connect to it, check and wait for resources, set up Ray Data, keep noise off the screen.
+
+Imports the recipe and nothing else of the package; Ray's private corners lie in `ray_internals`.
+"""

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from ray.data import DataContext, ExecutionResources
 
+from qcrd_ray.cluster.ray_internals import silence_progress_warning
+
 
 @contextmanager
 def data_context(*, cpus: float) -> Iterator[DataContext]:
@@ -18,8 +20,7 @@ def data_context(*, cpus: float) -> Iterator[DataContext]:
     CPUs wherever its tasks are placed, and without a limit it would start nodes of other groups.
     """
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    # it warns that the progress bars are off
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    silence_progress_warning()
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.execution_options.resource_limits = ExecutionResources.for_limits(

@@ -1,10 +1,9 @@
-"""The Ray that a run works on: join it or start it, and find out before a stage whether it can ever
-give what the stage asks for.
+"""Connect to Ray, and find out before a stage starts whether the cluster can hold it.
 
-Ray's own answer to an impossible demand is to wait for ever. Here :func:`check_feasible` refuses at the
-start what can never be met, without waking a node for it, and :func:`wait_for_resources` waits, just before a
-stage, for what that stage takes: a cluster that grows brings up each
-group of nodes when its own stage begins, and no earlier.
+Ray itself waits for ever for resources that no node has. :func:`check_feasible` refuses at a run's
+start what the cluster can never hold, without starting a node. :func:`wait_for_resources` waits just
+before a stage for what that stage takes, so an autoscaling cluster starts each group of nodes when
+its stage begins and no earlier.
 """
 
 from __future__ import annotations
@@ -14,53 +13,47 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import psutil
 import ray
-import yaml
 from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from qcrd_ray.cluster.ray_internals import autoscaler_config, in_submitted_job, started_ray_here
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.recipe import RayRecipe
 
-Bundle = dict[str, float]  # resources that one process needs on one node: {"CPU": 1.0, "GPU": 1.0}
+# What one process needs of one node: {"CPU": 1.0, "GPU": 1.0}.
+Bundle = dict[str, float]
 
-# logical CPUs declared on a smaller machine, so that every stage's roles fit beside each other
+# Logical CPUs of a local Ray on a smaller machine, so that all actors of a stage fit at once.
 LOCAL_CPUS = 8
-COLOCATE_SHARE = (
-    0.001  # of a custom resource: enough to be placed where it is, and too little to use it up
-)
+# The share of a custom resource that places an actor on its node and uses next to nothing of it.
+COLOCATE_SHARE = 0.001
 _POLL_S = 1.0
-# Ray sets it for the entrypoint of a submitted job, and nowhere else
-_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-_UNTOLD = ("accelerator_type:", "memory")
+# Cluster configurations give CPUs and GPUs, and seldom the type of a GPU or the memory.
+_SELDOM_CONFIGURED = ("accelerator_type:", "memory")
 
 log = logging.getLogger(__name__)
 
 
 def connect(recipe: RayRecipe) -> None:
-    """Join or start the Ray that the recipe names; does nothing where this process is connected
-    already.
+    """Join or start the Ray that ``recipe.address`` names, unless this process is connected.
 
-    `local` starts a Ray that lives as long as this process. `auto` joins the cluster that
-    RAY_ADDRESS names or that runs on this
-    machine, and starts a local one where there is none. In a submitted job `local` is the cluster
-    that it was submitted to: a Ray of
-    its own would crowd the head and leave the other nodes idle.
+    - `local` starts a Ray that ends with this process. In a submitted job it means the cluster that
+      the job was submitted to: a second Ray would crowd the head and leave the other nodes idle.
+    - `auto` joins the cluster that RAY_ADDRESS names, or one that runs on this machine; if there is
+      none, it starts a local Ray.
+    - Everything else is the address of a cluster to join.
 
     Raises:
         UserError: no cluster answers at the address, or it refuses this client.
     """
     if ray.is_initialized():
         return
-    # Several processes share the cores of a node: a library that starts a thread per core in each
-    # makes all of them slower.
+    # Several processes share a node's cores; one thread per core in each of them slows all down.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     address = recipe.address
-    if address == "local" and _SUBMITTED_JOB in os.environ:
+    if address == "local" and in_submitted_job():
         log.warning(
             "ray.address: local is, in a submitted job, the cluster that it was submitted to"
         )
@@ -78,30 +71,35 @@ def connect(recipe: RayRecipe) -> None:
 
 
 def check_feasible(demands: Sequence[Bundle], *, what: str) -> None:
-    """Refuse what the cluster can never hold side by side, even when it is idle and has grown as
-    far as it may. Starts no node.
+    """Refuse what the cluster can never hold side by side, even if idle and grown to its limit.
 
-    Without an autoscaler that is what the live nodes have; with one, also every worker that its
-    configuration allows. Where nobody on
-    the cluster can tell (KubeRay's autoscaler runs beside it, and the local provider learns what a
-    machine has when it joins), nothing
-    is refused here, and :func:`wait_for_resources` names what did not come.
+    Counted are the live nodes and, with an autoscaler, every worker that its configuration allows.
+    Where that cannot be known (KubeRay's autoscaler runs outside the cluster; the local provider
+    learns what a machine has when it joins) nothing is refused here, and
+    :func:`wait_for_resources` names what did not come. Starts no node.
+
+    Args:
+        demands: one bundle per process that runs at the same time.
+        what: who asks, for the error: "the teacher (teacher.max_replicas)".
 
     Raises:
-        MissingResource: as :func:`wait_for_resources` does.
+        MissingResource: names the resource, how much is asked and how much there is.
     """
     bundles = _nonzero(demands)
-    nodes = _totals()
-    if not _own_ray():
-        config = _autoscaler_config()
+    nodes = _node_totals()
+    if not started_ray_here():
+        config = autoscaler_config()
         workers = allowed_workers(config) if config is not None else None
         if workers is None:
             return
         nodes += workers
-        # configurations count GPUs and CPUs, and seldom name the GPUs' type or the memory
         if workers:
             bundles = [
-                {name: amount for name, amount in bundle.items() if not name.startswith(_UNTOLD)}
+                {
+                    name: amount
+                    for name, amount in bundle.items()
+                    if not name.startswith(_SELDOM_CONFIGURED)
+                }
                 for bundle in bundles
             ]
     if shortage := shortage_of(bundles, nodes):
@@ -111,13 +109,14 @@ def check_feasible(demands: Sequence[Bundle], *, what: str) -> None:
 def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
     """Return once the cluster can hold all ``demands`` side by side, each on one node.
 
-    What is not :func:`check_feasible` is refused at once. The rest is reserved as one placement group for
-    a moment, so an autoscaling cluster sees it and grows, and what other jobs hold is waited for.
+    What :func:`check_feasible` refuses is refused at once. Then all demands are reserved for a moment
+    as one placement group: an autoscaler sees it and grows the cluster, and a busy cluster is waited
+    for.
 
     Args:
         demands: one bundle per process that the stage will start.
         what: who asks, for the error: "the teacher (teacher.max_replicas)".
-        timeout_s: how long to wait for a cluster that grows or is busy.
+        timeout_s: how long to wait, in seconds.
 
     Raises:
         MissingResource: names the resource, how much is asked and how much there is.
@@ -131,15 +130,13 @@ def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float
         deadline = time.monotonic() + timeout_s
         while not group.wait(_POLL_S):
             if time.monotonic() > deadline:
-                raise MissingResource(_late(bundles, what=what, timeout_s=timeout_s))
+                raise MissingResource(_late_message(bundles, what=what, timeout_s=timeout_s))
     finally:
         remove_placement_group(group)
 
 
 def colocate(resources: Mapping[str, float]) -> Bundle:
-    """What a helper of a process that asks for ``resources`` asks for itself, to be placed in the
-    same group of nodes.
-    """
+    """Custom resources that place a light actor on the nodes of a process that asks for ``resources``."""
     return {name: min(amount, COLOCATE_SHARE) for name, amount in resources.items()}
 
 
@@ -162,27 +159,17 @@ def _join(address: str) -> None:
 
 
 def _init(**arguments) -> None:
-    """`ray.init`, quietly: workers' output stays in Ray's log files, so that the progress line is
-    the one thing on the screen.
-    """
+    """Call `ray.init` without workers' output on the screen; Ray's log files keep it."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(
         log_to_driver=False, logging_level=logging.WARNING, configure_logging=True, **arguments
     )
-    if callable(on_sigterm):  # Ray has put its own in the place of ours
+    if callable(on_sigterm):  # Ray installs a handler of its own
         signal.signal(signal.SIGTERM, on_sigterm)
 
 
-def _own_ray() -> bool:
-    """Whether this process started the Ray that it is connected to: a single node, without an
-    autoscaler.
-    """
-    node = ray._private.worker._global_node
-    return node is not None and node.is_head()
-
-
-def _totals() -> list[Bundle]:
-    """What each live node has in all, free or not."""
+def _node_totals() -> list[Bundle]:
+    """The resources of each live node, free or not."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -195,8 +182,10 @@ def _nonzero(demands: Sequence[Bundle]) -> list[Bundle]:
 
 
 def shortage_of(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
-    """The first thing that ``nodes`` cannot give to ``bundles`` even when idle: "3 GPU, and the
-    cluster has 1"; "" when none.
+    """What idle ``nodes`` lack to hold ``bundles``: "3 GPU, and the cluster has 1"; "" if nothing.
+
+    Checks each resource's largest and total amount, and that every bundle fits on one node by
+    itself; it solves no packing problem.
     """
     for name in sorted({name for bundle in bundles for name in bundle}):
         asked = [bundle.get(name, 0.0) for bundle in bundles]
@@ -220,16 +209,16 @@ def shortage_of(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
 
 
 def _amount(amount: float, name: str = "") -> str:
-    """Memory is counted in bytes, everything else in pieces: "2 GPU", "1.5 GiB memory"."""
+    """ "2 GPU", "1.50 GiB memory"; Ray counts memory in bytes."""
     number = f"{amount / (1 << 30):.2f} GiB" if amount >= 1 << 20 else f"{amount:g}"
     return f"{number} {name}".rstrip()
 
 
 def allowed_workers(config: Mapping) -> list[Bundle] | None:
-    """The resources of every worker that a cluster configuration (as `ray up` takes it) allows; {}
-    allows none.
+    """The resources of every worker that a cluster configuration (as `ray up` takes it) allows.
 
-    None where it does not say what a worker has: the local provider finds that out when one joins.
+    {} allows none. None where it does not say what a worker has: the local provider learns that
+    when one joins.
     """
     workers: list[Bundle] = []
     for name, kind in config.get("available_node_types", {}).items():
@@ -242,49 +231,9 @@ def allowed_workers(config: Mapping) -> list[Bundle] | None:
     return workers
 
 
-def _autoscaler_config() -> dict | None:
-    """The configuration of the joined cluster's autoscaler, read on its head; {} where it has none,
-    None where it runs elsewhere.
-    """
-    head = next(
-        node
-        for node in ray.nodes()
-        if node["Alive"] and "node:__internal_head__" in node["Resources"]
-    )
-    on_head = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
-    return ray.get(
-        _read_config.options(scheduling_strategy=on_head).remote(
-            ray.get_runtime_context().gcs_address
-        )
-    )
-
-
-@ray.remote(num_cpus=0)
-def _read_config(gcs_address: str) -> dict | None:
-    """Ray keeps the configuration's path in one place only: the command line of the head's monitor.
-    KubeRay's head has no monitor.
-    """
-    for process in psutil.process_iter(["cmdline"]):
-        arguments = process.info["cmdline"] or []
-        if f"--gcs-address={gcs_address}" in arguments and any(
-            argument.endswith("/monitor.py") for argument in arguments
-        ):
-            option = "--autoscaling-config="
-            path = next(
-                (
-                    argument.removeprefix(option)
-                    for argument in arguments
-                    if argument.startswith(option)
-                ),
-                None,
-            )
-            return yaml.safe_load(Path(path).expanduser().read_text()) if path else {}
-    return None
-
-
-def _late(bundles: Sequence[Bundle], *, what: str, timeout_s: float) -> str:
+def _late_message(bundles: Sequence[Bundle], *, what: str, timeout_s: float) -> str:
     waited = f"after {timeout_s:g} s (ray.schedule_timeout_s)"
-    if shortage := shortage_of(bundles, _totals()):
+    if shortage := shortage_of(bundles, _node_totals()):
         return f"{what} asks for {shortage}, and it did not grow {waited}. {_advice()}"
     total = {
         name: sum(bundle.get(name, 0.0) for bundle in bundles)
@@ -303,7 +252,7 @@ def _late(bundles: Sequence[Bundle], *, what: str, timeout_s: float) -> str:
 
 
 def _advice() -> str:
-    if _own_ray():
+    if started_ray_here():
         return (
             "Ask for less, or add a node that has it. On a local Ray, ray.num_cpus declares logical"
             " CPUs."

@@ -1,4 +1,4 @@
-"""The rows that flow down the road, one schema each.
+"""The rows that flow through the pipeline, one schema each.
 
 A :class:`Question` is asked of the teacher, which answers with :class:`Completion` s; parsed and
 voted on they become one :class:`RationaleSet`. A :class:`StudentNegative` is what an older snapshot
@@ -8,8 +8,10 @@ stage reads and writes nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 import pyarrow as pa
 
@@ -44,6 +46,22 @@ class Question:
     choices: tuple[str, ...] = ()
     answer: str | None = None
     rationale: str | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Question:
+        """The question of a row of any file in the run folder.
+
+        A row of questions or of a training set has `id` and `answer`. A row of a rationale set has
+        `question_id` and `gold` instead, since its own `id` is that of the request.
+        """
+        id, answer = ("question_id", "gold") if "question_id" in row else ("id", "answer")
+        return cls(
+            id=row[id],
+            question=row["question"],
+            choices=tuple(row["choices"] or ()),
+            answer=row.get(answer),
+            rationale=row.get("rationale"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from transformers import AutoModel
 
 from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.cluster.ray_internals import dashboard_url, head_node, serve_runs
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.student import auto_class
 from qcrd_ray.models import pretrained as model_folder
@@ -111,7 +112,7 @@ def check_ports(recipe: Recipe) -> str:
     """The job server answers this node, and the endpoint's port on the head is free or Ray Serve's
     own.
     """
-    url = ray._private.worker.get_dashboard_url()
+    url = dashboard_url()
     if url:
         try:
             JobSubmissionClient(f"http://{url}")
@@ -162,19 +163,16 @@ def check_shared_folder(recipe: Recipe) -> str:
 
 
 def _check_serve_port(serve: ServingRecipe) -> str:
-    try:
-        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    if serve_runs():
         return "Ray Serve runs already"
-    except ValueError:  # it does not
-        pass
-    head = [node for node in _live_nodes() if "node:__internal_head__" in node["Resources"]]
-    [(_, error)] = _on(head, _bind, serve.host, serve.port)
+    head = head_node()
+    [(_, error)] = _on([head], _bind, serve.host, serve.port)
     if error:
         raise UserError(
-            f"serve.port: {serve.host}:{serve.port} is not free on {_name(head[0])} ({error}); give"
+            f"serve.port: {serve.host}:{serve.port} is not free on {_name(head)} ({error}); give"
             " another port"
         )
-    return f"{serve.host}:{serve.port} is free on {_name(head[0])}"
+    return f"{serve.host}:{serve.port} is free on {_name(head)}"
 
 
 def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tuple[dict, Any]]:

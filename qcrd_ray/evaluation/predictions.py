@@ -12,6 +12,7 @@ import pyarrow as pa
 from qcrd_ray.data.records import Outcome, Question
 from qcrd_ray.inference.heads import Head, HeadAnswer
 from qcrd_ray.method.ranking import accuracy
+from qcrd_ray.run.results import ResultRow
 from qcrd_ray.tasks.base import Task
 
 PREDICTION_SCHEMA = pa.schema(
@@ -77,7 +78,7 @@ def predicted(
         )
 
 
-def result_rows(predictions: Iterable[Prediction]) -> list[dict]:
+def result_rows(predictions: Iterable[Prediction]) -> list[ResultRow]:
     """A row for each (name, head, split), in the order of first appearance: what is right of all
     that was asked, with its Wilson 95 % interval. An answer that is missing or cannot be read is
     wrong, and is counted as ``unanswered`` too.
@@ -87,7 +88,7 @@ def result_rows(predictions: Iterable[Prediction]) -> list[dict]:
         groups.setdefault((prediction.name, prediction.head, prediction.split), []).append(
             prediction
         )
-    rows = []
+    rows: list[ResultRow] = []
     for (name, head, split), members in groups.items():
         measured = accuracy(sum(member.right for member in members), len(members))
         unanswered = sum(member.answer is None for member in members)
@@ -96,7 +97,11 @@ def result_rows(predictions: Iterable[Prediction]) -> list[dict]:
                 "name": name,
                 "head": head,
                 "split": split,
-                **measured._asdict(),
+                "correct": measured.correct,
+                "total": measured.total,
+                "accuracy": measured.accuracy,
+                "low": measured.low,
+                "high": measured.high,
                 "unanswered": unanswered,
             }
         )
@@ -118,12 +123,7 @@ def teacher_predictions(table: pa.Table, *, split: str, task: Task) -> Iterator[
     for row in table.to_pylist():
         if row["gold"] is None or row["outcome"] == Outcome.REJECTED_INPUT:
             continue
-        question = Question(
-            id=row["question_id"],
-            question=row["question"],
-            choices=tuple(row["choices"] or ()),
-            answer=row["gold"],
-        )
+        question = Question.from_row(row)
         gold = task.canonical(row["gold"], question)
         assert gold is not None, f"{question.id}: a gold answer that reading has let pass"
         first = (row["completions"] or [{}])[0]

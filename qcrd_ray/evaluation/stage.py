@@ -31,6 +31,7 @@ from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.manifests import truncation_note
 from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.run.results import Results, SplitCounts
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import read_split
 
@@ -51,7 +52,7 @@ class EvaluatedModel:
     file: Path
 
 
-def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress) -> dict:
+def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress) -> Results:
     """Measure on the test splits, and write predictions and results. Only what has changed since
     the last call is asked again.
 
@@ -73,7 +74,7 @@ def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress)
         [*tables, *(pq.read_table(part.file, schema=PREDICTION_SCHEMA) for part in parts)]
     )
     write_table(table, folder.evaluation / "predictions.parquet")
-    results = {
+    results: Results = {
         "rows": result_rows(_predictions(table)),
         "splits": splits,
         "notes": [*notes, *_data_notes(recipe, folder)],
@@ -108,7 +109,7 @@ def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[He
 
 def _questions(
     recipe: Recipe, folder: RunFolder
-) -> tuple[dict[str, tuple[Question, ...]], dict[str, dict[str, int]]]:
+) -> tuple[dict[str, tuple[Question, ...]], dict[str, SplitCounts]]:
     """The questions with an answer of each test split, and how many there were in all."""
     questions, splits = {}, {}
     for split in TEST_SPLITS:

@@ -12,7 +12,7 @@ from qcrd_ray import __version__
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe, RecordedTeacher, Split, StudentRecipe
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import markdown_table
+from qcrd_ray.run.results import Results, markdown_table
 
 USE = {
     "encoder-decoder": (
@@ -91,10 +91,10 @@ and terms of use of all three apply.
 
 
 def render_card(
-    recipe: Recipe, folder: RunFolder, *, results: Mapping, task: Mapping, discriminator: bool
+    recipe: Recipe, folder: RunFolder, *, results: Results, task: Mapping, discriminator: bool
 ) -> str:
     """The card's text. ``results`` are the evaluation's, ``task`` is the content of task.json."""
-    notes = "".join(f"\nNote: {note}.\n" for note in results.get("notes", ()))
+    notes = "".join(f"\nNote: {note}.\n" for note in results["notes"])
     module, own, _ = recipe.task.kind.partition(":")
     return CARD.format(
         name=recipe.name,
@@ -124,7 +124,7 @@ def render_card(
             if discriminator
             else ""
         ),
-        table=markdown_table(results),
+        table=markdown_table(results["rows"]),
         notes=notes,
         data=_data(recipe, folder),
         settings="\n".join(

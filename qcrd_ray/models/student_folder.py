@@ -30,6 +30,7 @@ from qcrd_ray.models.pretrained import check_student, fingerprint, read_config
 from qcrd_ray.recipe import Recipe, TaskRecipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.results import Results
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import Task
 
@@ -92,7 +93,7 @@ class StudentFolder:
         )
 
 
-def export_student(recipe: Recipe, folder: RunFolder, *, results: dict) -> Path:
+def export_student(recipe: Recipe, folder: RunFolder, *, results: Results) -> Path:
     """Write the best student of a finished training to the run folder's student/, with the
     evaluation's ``results`` in its card.
 
@@ -202,7 +203,7 @@ def _example(recipe: Recipe, folder: RunFolder) -> Question:
     generated = folder.questions("train")
     if recipe.data.train.generate and generated.exists():
         row = pq.read_table(generated).slice(0, 1).to_pylist()[0]
-        return Question(id="example", question=row["question"], choices=tuple(row["choices"] or ()))
+        return Question.from_row({**row, "id": "example"})
     return Question(id="example", question=PLACEHOLDER)
 
 

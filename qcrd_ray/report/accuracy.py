@@ -25,7 +25,7 @@ from qcrd_ray.report.html import (
     tag,
 )
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import COLUMNS, table_rows
+from qcrd_ray.run.results import COLUMNS, ResultRow, Results, table_rows
 
 Key = tuple[str, str, str]  # name, head, split
 
@@ -46,7 +46,7 @@ class Measured:
     question id -> answer.
     """
 
-    results: dict
+    results: Results
     answers: dict[Key, dict[str, GivenAnswer]]
 
     @property
@@ -65,7 +65,7 @@ class Measured:
             dict.fromkeys(row["head"] for row in self.results["rows"] if row["name"] == name)
         )
 
-    def row(self, name: str, head: str, split: str) -> dict | None:
+    def row(self, name: str, head: str, split: str) -> ResultRow | None:
         """A row of the results, None where that was not measured."""
         wanted = (name, head, split)
         return next(
@@ -254,7 +254,7 @@ def _intervals(measured: Measured, split: str) -> Markup:
         if counts and counts["without_answer"]
         else ""
     )
-    cells = table_rows({"rows": rows})
+    cells = table_rows(rows)
     return figure(
         title,
         drawing,

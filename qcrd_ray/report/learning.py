@@ -17,6 +17,7 @@ from qcrd_ray.report.axes import Axis, number, over, shares
 from qcrd_ray.report.charts import Box, Series, box_chart, legend, line_chart
 from qcrd_ray.report.html import Markup, charts, figure, missing, section, table, tag
 from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.results import RoundMetrics, TrainingResult
 from qcrd_ray.training.metrics import read_metrics, read_scores
 
 MOST_ROUNDS = 12  # boxes that fit side by side
@@ -31,8 +32,8 @@ class Training:
     """
 
     objective: str
-    rounds: list[dict[str, Any]]
-    result: dict[str, Any] | None
+    rounds: list[RoundMetrics]
+    result: TrainingResult | None
     scores: dict[int, list[ScoredRationale]]
 
     def curve(self, *path: str) -> list[tuple[float, float]]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from qcrd_ray.data.records import Outcome, Question, Role
 from qcrd_ray.method.ranking import Accuracy, accuracy
-from qcrd_ray.rationales.store import Store
+from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.report.axes import over, percent
 from qcrd_ray.report.charts import Interval, bar_chart, column_chart, interval_chart, legend_of_bars
@@ -78,10 +78,10 @@ class Bin:
 
 def read_rows(recipe: Recipe, folder: RunFolder, split: str) -> Rows | None:
     """The rows of ``split``; None: its questions have not been read for the teacher."""
-    store = Store(folder.rationales(split))
-    if not store.asks.exists():
+    store = RationaleStore(folder.rationales(split))
+    if not store.requests.exists():
         return None
-    asked = pq.read_metadata(store.asks).num_rows
+    asked = pq.read_metadata(store.requests).num_rows
     rejected = (
         pq.read_metadata(folder.rejected(split)).num_rows if folder.rejected(split).exists() else 0
     )
@@ -138,13 +138,7 @@ def _bin(index: int, members: list[tuple[float, bool | None]]) -> Bin:
 def _right(row: dict, task) -> bool | None:
     if row["gold"] is None:
         return None
-    question = Question(
-        id=row["question_id"],
-        question=row["question"],
-        choices=tuple(row["choices"] or ()),
-        answer=row["gold"],
-    )
-    return task.canonical(row["gold"], question) == row["vote"]
+    return task.canonical(row["gold"], Question.from_row(row)) == row["vote"]
 
 
 # MERGED report.sections.rows: The funnel of rows, and the votes.

@@ -28,6 +28,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qcrd_ray.cluster.ray_internals import in_submitted_job
 from qcrd_ray.data.json_lines import expand_path
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA
 from qcrd_ray.errors import UserError
@@ -59,8 +60,6 @@ OPERATIONAL = (
     "evaluate.worker.resources",
     "evaluate.workers",
 )
-# Ray sets it for the entrypoint of a submitted job, and nowhere else
-_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _NO_RUN_FOLDER = (
     "run: {} is not empty and holds no recipe.yaml, so it is no run folder; name another one"
     " with run"
@@ -223,7 +222,7 @@ def resolve(run: str) -> Path:
     if is_uri(run):
         return work_folder(run)
     path = expand_path(run)
-    if not path.is_absolute() and _SUBMITTED_JOB in os.environ:
+    if not path.is_absolute() and in_submitted_job():
         raise UserError(
             f"run: {run} is relative, and a submitted job's working directory goes away with it;"
             " give an absolute path"

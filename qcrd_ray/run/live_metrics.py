@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from ray.util import metrics
 
 from qcrd_ray.data.records import Outcome
+from qcrd_ray.run.results import RoundMetrics
 
 LOSSES = ("loss", "prediction", "l_pos", "l_neg")
 
@@ -91,7 +91,7 @@ class TrainingMetrics:
     def step(self, done: int) -> None:
         self._step.set(done, tags=self._tags)
 
-    def round(self, row: Mapping[str, Any]) -> None:
+    def round(self, row: RoundMetrics) -> None:
         """The numbers of a finished round, as a line of metrics.jsonl holds them."""
         student = row["student"]
         for term in LOSSES:

@@ -1,45 +1,110 @@
-"""What the manifest of a training set says about texts that were cut."""
+"""The schemas of a run folder's manifests, and what they say about texts that were cut.
+
+rationales/<split>/manifest.json   RationaleManifest: what became of the questions asked
+train/data/manifest.json           TrainingSetManifest: what the student can learn from
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 from qcrd_ray.recipe import StudentRecipe
+from qcrd_ray.run.provenance import Call
 
 
-def truncation_counts(manifest: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """(cut, all) of the inputs and of the targets, from a training set's manifest. All methods read
-    the same file, and what any of them reads counts: a question is two inputs, one for each head; a
-    rationale is one target, however many methods learn it.
+class Overlap(TypedDict):
+    """Questions of a measured split that occur among the training questions."""
+
+    ids: list[str]
+    of: int  # how many questions the split has
+
+
+class AskedCounts(TypedDict):
+    """What one run asked of the teacher; tokens are 0 where the source does not count them."""
+
+    asked: int  # questions
+    retries: int
+    seconds: float  # of asking, without the teacher's start
+    tokens_in: int
+    tokens_out: int
+    tokens_per_s: float
+
+
+class AskingCall(Call, AskedCounts):
+    """A run that asked the teacher, with its provenance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RationaleManifest:
+    """What became of the questions of one split. A run that was killed is not among the calls."""
+
+    split: str
+    rows: int  # read from the source
+    outcomes: dict[str, int]  # by data.records.Outcome; they add up to `rows`
+    completions: int  # samples of the teacher
+    roles: dict[str, int]  # by data.records.Role; they add up to `completions`
+    tokens: int  # of the completions
+    overlap: dict[str, Overlap]  # by measured split; of the training questions' manifest only
+    settings: dict[str, Any]  # the recipe's sections that decide the answers
+    calls: list[AskingCall]
+
+
+class TrainingSetManifest(TypedDict):
+    """How many questions and targets a training set has, and how many of them were cut."""
+
+    source: str  # hash of the rationales that it is made from
+    rows: int  # rationale sets read
+    dropped: dict[str, int]  # rationale sets left out, by reason
+    questions: int
+    labelled: int
+    with_positives: int
+    with_teacher_negatives: int
+    with_first: int
+    with_single: int
+    positives: int
+    negatives: int
+    others: int  # targets that are neither positives nor negatives
+    longest_label: int  # tokens
+    truncated_inputs: int
+    truncated_labels: int
+    truncated_positives: int
+    truncated_negatives: int
+    truncated_others: int
+    truncated_first: int
+    truncated_single: int
+
+
+def truncation_counts(manifest: TrainingSetManifest) -> dict[str, tuple[int, int]]:
+    """(cut, all) of a training set's "inputs" and "targets".
+
+    All methods read the same file, and what any of them reads counts: a question is two inputs, one
+    for each head; a rationale is one target, however many methods learn it.
     """
-    # one of an older version has no such counts
-    manifest = {"others": 0, "truncated_others": 0, **manifest}
-    targets = {
-        "labels": "labelled",
-        "positives": "positives",
-        "negatives": "negatives",
-        "others": "others",
-    }
     return {
         "inputs": (manifest["truncated_inputs"], 2 * manifest["questions"]),
         "targets": (
-            sum(manifest[f"truncated_{name}"] for name in targets),
-            sum(manifest[name] for name in targets.values()),
+            manifest["truncated_labels"]
+            + manifest["truncated_positives"]
+            + manifest["truncated_negatives"]
+            + manifest["truncated_others"],
+            manifest["labelled"]
+            + manifest["positives"]
+            + manifest["negatives"]
+            + manifest["others"],
         ),
     }
 
 
-def truncation_note(manifest: Mapping[str, Any], student: StudentRecipe) -> str:
-    """What was cut, by which key; "" where nothing was."""
+def truncation_note(manifest: TrainingSetManifest, student: StudentRecipe) -> str:
+    """What was cut, and the recipe key that cuts; "" if nothing was."""
     limits = {
         "inputs": ("max_input_tokens", student.max_input_tokens),
         "targets": ("max_target_tokens", student.max_target_tokens),
     }
-    told = [
+    return "; ".join(
         f"{cut:,} of {total:,} {name} of the training set were cut at student.{limits[name][0]}"
         f" ({limits[name][1]:,})"
         for name, (cut, total) in truncation_counts(manifest).items()
         if cut
-    ]
-    return "; ".join(told)
+    )

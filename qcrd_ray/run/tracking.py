@@ -25,6 +25,7 @@ from qcrd_ray.recipe.file import flatten
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import describe_call
+from qcrd_ray.run.results import Results, RoundMetrics
 from qcrd_ray.run.storage import is_uri, shown
 
 RUN_FILE = "mlflow.json"
@@ -94,13 +95,13 @@ class Tracker:
         self._sent: dict[str, set[int]] = {}
         self._send(lambda: None)
 
-    def rounds(self, objective: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def rounds(self, objective: str, rows: Sequence[RoundMetrics]) -> None:
         """Send the rounds of a training that have not been sent; ``rows`` are all of them so far,
         as in metrics.jsonl.
         """
         self._send(lambda: self._send_rounds(objective, rows))
 
-    def results(self, results: Mapping[str, Any]) -> None:
+    def results(self, results: Results) -> None:
         """Send the evaluation's accuracies with the ends of their intervals, as
         test/student/rationale/accuracy.
         """
@@ -182,7 +183,7 @@ class Tracker:
             self._client.log_batch(run, params=params[start : start + _PER_BATCH])
         return run
 
-    def _send_rounds(self, objective: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _send_rounds(self, objective: str, rows: Sequence[RoundMetrics]) -> None:
         sent = self._sent.get(objective)
         if sent is None:  # what an earlier call on this run folder sent
             history = self._client.get_metric_history(self._run, f"{objective}/round")

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Sequence
 
+from qcrd_ray.cluster.ray_internals import run_cpu_engine_in_process
 from qcrd_ray.teacher.base import Prompt, TeacherError, TeacherRefusal
 
 MODEL_ID = "teacher"
@@ -25,13 +26,9 @@ class TeacherReplica:
     """
 
     async def __init__(self, llm_config: dict):
-        from ray.llm._internal.serve.engines.vllm import vllm_models
         from ray.serve.llm import LLMConfig, LLMServer
 
-        # A CPU engine gets vLLM's multi-process executor, whose two processes spin while they wait
-        # for each other: on two cores that
-        # is half the machine. One device needs one process.
-        vllm_models.EXECUTOR_BACKEND_MP = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+        run_cpu_engine_in_process()
         self._server = LLMServer.sync_init(LLMConfig(**llm_config))
         await self._server.start()
 

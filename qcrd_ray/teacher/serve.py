@@ -18,9 +18,9 @@ from pathlib import Path
 import ray
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
-from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.exceptions import RayServeException
 
+from qcrd_ray.cluster.ray_internals import SKIP_MODEL_DOWNLOAD, serve_runs
 from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
@@ -103,7 +103,7 @@ class ServedTeacher:
             replica_bundles(self._recipe) * replicas, what=what, timeout_s=self._schedule_timeout_s
         )
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        self._started_serve = not _serve_runs()
+        self._started_serve = not serve_runs()
         self._started = True  # from here on there is something to stop
         serve.start(proxy_location="Disabled")
         target = serve.RunTarget(
@@ -119,7 +119,7 @@ class ServedTeacher:
         if not self._started:
             return
         self._started = False
-        if not _serve_runs():  # interrupted before it came up
+        if not serve_runs():  # interrupted before it came up
             return
         serve.delete(self._app)
         if self._started_serve and not serve.status().applications:
@@ -222,7 +222,7 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
         "log_engine_metrics": False,
     }
     if Path(model).is_dir():
-        llm_config["callback_config"] = {"callback_class": "qcrd_ray.teacher.serve.NoDownload"}
+        llm_config["callback_config"] = {"callback_class": SKIP_MODEL_DOWNLOAD}
     if accelerator_of(recipe) == "cpu":
         # vLLM's own binding of threads to cores halves its speed where others use the machine too;
         # compiling costs 25 s of start.
@@ -260,14 +260,6 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
     return replica.bind({**llm_config, "runtime_env": runtime_env})
 
 
-def _serve_runs() -> bool:
-    try:
-        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
-    except ValueError:
-        return False
-    return True
-
-
 def _completion(text: str, finish_reason: str | None, tokens: int, thinking: str) -> Completion:
     return Completion(
         text=text, finish_reason=finish_reason or "stop", tokens=tokens, thinking=thinking
@@ -281,17 +273,3 @@ def _without_zeros(bundle: Bundle) -> Bundle:
 def _tail(text: str, lines: int = 6) -> str:
     """The last lines of a traceback: what went wrong, without the way there."""
     return "\n".join(f"  {line}" for line in text.strip().splitlines()[-lines:])
-
-
-# MERGED teacher.no_download: A hook of Ray's LLM server for models that lie in a folder already.
-# Imported in a teacher's replica only.
-
-
-class NoDownload(CallbackBase):
-    """Skips the step that downloads the model: it runs in a process of its own on each node, which
-    imports vLLM before it finds that
-    there is nothing to download -- ten seconds of a start on a quiet machine.
-    """
-
-    async def on_before_node_init(self) -> None:
-        self.ctx.run_init_node = False

@@ -5,9 +5,10 @@ student by validation out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.run.results import RoundMetrics, TrainingResult
 
 if TYPE_CHECKING:
     from qcrd_ray.recipe import Recipe
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from qcrd_ray.training.job import ObjectiveName
 
 
-OnRounds = Callable[[Sequence[dict[str, Any]]], None]
+OnRounds = Callable[[Sequence[RoundMetrics]], None]
 
 
-def ignore(rows: Sequence[dict[str, Any]]) -> None:
+def ignore(rows: Sequence[RoundMetrics]) -> None:
     """The OnRounds of a training whose rounds nobody follows."""
 
 
@@ -29,7 +30,7 @@ def train(
     objective: ObjectiveName,
     report: Report = no_progress,
     on_rounds: OnRounds = ignore,
-) -> dict[str, Any]:
+) -> TrainingResult:
     """Train a student in a run folder: see :func:`qcrd_ray.training.trainer.train`."""
     # Imported here, so that samplers and workers, which import modules of this package, do not load
     # the driver's half of Ray Train.

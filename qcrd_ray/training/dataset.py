@@ -1,6 +1,4 @@
-"""The prepared training set, read back: memory-mapped rows, and the examples of one round with
-everything that round knows.
-"""
+"""The prepared training set, read back: memory-mapped rows, and the questions of one round."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from qcrd_ray.data.records import Question, StudentNegative
-from qcrd_ray.method.batching import Rounds, global_batch, keyed_seed
+from qcrd_ray.method.batching import Rounds
 from qcrd_ray.method.examples import Example, Rationale, Source, Tokens
-from qcrd_ray.method.negatives import merge
+from qcrd_ray.method.negatives import merge_rationales
 from qcrd_ray.method.tokenization import tokenise
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.tasks.base import Task
@@ -28,8 +26,10 @@ _READ_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A question of the training set: its example with the teacher's rationales (without scores),
-    and the texts behind it.
+    """A question of the training set.
+
+    ``example`` holds the teacher's rationales, without scores; ``positives`` and ``negatives`` are
+    their texts.
     """
 
     question: Question
@@ -42,9 +42,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundQuestion:
-    """A question as one round knows it: its example with what the student wrote and what was made,
-    the text of each of its rationales,
-    and which of the student's end in the right answer (None: in none, or there is no label).
+    """A question in one round.
+
+    ``example``: with the round's student negatives and synthetic negatives.
+    ``texts``: the text of each of its rationales.
+    ``right``: whether a sample of the student ends in the right answer; None: it ends in none, or
+    there is no label.
     """
 
     row: Row
@@ -54,8 +57,9 @@ class RoundQuestion:
 
 
 class TrainingSet:
-    """Rows by their index. The file is memory-mapped: workers on a node share it, and a million
-    questions cost no memory.
+    """Rows by their index.
+
+    The file is memory-mapped: workers on a node share it, and a million questions cost no memory.
     """
 
     def __init__(self, file: Path):
@@ -65,6 +69,7 @@ class TrainingSet:
         return len(self._rows)
 
     def read(self, indices: Sequence[int]) -> dict[int, Row]:
+        """The rows at ``indices``."""
         columns = self._rows[list(indices)]
         return {
             index: _row({name: column[i] for name, column in columns.items()})
@@ -84,7 +89,7 @@ class TrainingSet:
 
 
 def rounds_of(recipe: Recipe, questions: int) -> Rounds:
-    """The recipe's rounds over that many questions."""
+    """The recipe's rounds over ``questions`` questions."""
     train = recipe.train
     return Rounds(
         count=train.rounds,
@@ -92,29 +97,7 @@ def rounds_of(recipe: Recipe, questions: int) -> Rounds:
         size=train.round.size,
         questions=questions,
         batch_size=train.batch_size,
-    )
-
-
-def step_batch(recipe: Recipe, questions: int, step: int) -> list[int]:
-    """Which questions step ``step`` trains on: a pure function of (seed, step)."""
-    return global_batch(
-        seed=keyed_seed(recipe.seed, "batches"),
-        step=step,
-        questions=questions,
-        batch_size=recipe.train.batch_size,
-    )
-
-
-def round_questions(recipe: Recipe, rounds: Rounds, round: int) -> list[int]:
-    """The questions that occur in a round, each once, in ascending order: only these are sampled
-    and scored.
-    """
-    return sorted(
-        {
-            index
-            for step in rounds.steps(round)
-            for index in step_batch(recipe, rounds.questions, step)
-        }
+        seed=recipe.seed,
     )
 
 
@@ -122,96 +105,107 @@ def assemble(
     rows: Mapping[int, Row],
     negatives: Iterable[StudentNegative],
     *,
-    made: Mapping[int, Sequence[tuple[str, Source]]] | None = None,
+    synthetic: Mapping[int, Sequence[tuple[str, Source]]] | None = None,
     right: Literal["keep", "drop", "positive"] = "keep",
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
 ) -> dict[int, RoundQuestion]:
-    """Each row together with what older snapshots wrote about it and what was ``made`` of its
-    positives, every text once a side.
+    """Each row with its student negatives and ``synthetic`` negatives, each text once a side.
 
-    ``right``: what a student's sample that ends in the right answer is: a negative like the others,
-    nothing, or a positive.
+    ``right`` is `negatives.right`: what a sample of the student that ends in the right answer is. A
+    negative like the others, left out, or a positive.
     """
-    written: dict[str, dict[str, StudentNegative]] = {}
+    sampled: dict[str, dict[str, StudentNegative]] = {}  # by question and text
     for negative in negatives:
-        if negative.text.strip() and not (right == "drop" and negative.right):
-            written.setdefault(negative.question_id, {}).setdefault(negative.text.strip(), negative)
-    made = made or {}
+        text = negative.text.strip()
+        if text and not (right == "drop" and negative.right):
+            sampled.setdefault(negative.question_id, {}).setdefault(text, negative)
+    synthetic = synthetic or {}
     texts = sorted(
-        {text for several in (*written.values(), *map(dict, made.values())) for text in several}
+        {text for samples in sampled.values() for text in samples}
+        | {text for pairs in synthetic.values() for text, _ in pairs}
     )
     tokens = dict(zip(texts, tokenise(tokenizer, texts, max_tokens=max_tokens).rows, strict=True))
-    assembled = {}
-    for index, row in rows.items():
-        own = written.get(row.question.id, {})
-        rewritten = dict(made.get(index, ()))
-        praised = {text for text, negative in own.items() if right == "positive" and negative.right}
-        # a cut text can lose what made it wrong
-        known = {rationale.tokens for rationale in row.example.positives}
-        merged = merge(
-            [
-                *row.example.positives,
-                *(
-                    Rationale(tokens=tokens[text], source=Source.STUDENT)
-                    for text in own
-                    if text in praised
-                ),
-            ],
-            row.example.negatives,
-            [
-                *(
-                    Rationale(tokens=tokens[text], source=Source.STUDENT)
-                    for text in own
-                    if text not in praised
-                ),
-                *(
-                    Rationale(tokens=tokens[text], source=source)
-                    for text, source in rewritten.items()
-                    if tokens[text] not in known
-                ),
-            ],
-            # by another label than the vote, what the minority says can be right
-            drop_equal_to_positive=right == "positive",
+    return {
+        index: _round_question(
+            row,
+            sampled.get(row.question.id, {}),
+            dict(synthetic.get(index, ())),
+            tokens,
+            right_as_positive=right == "positive",
         )
-        of_tokens = {tokens[text]: text for text in (*rewritten, *own)}
-        of_tokens |= {
-            r.tokens: text for r, text in zip(row.example.negatives, row.negatives, strict=True)
-        }
-        of_tokens |= {
-            r.tokens: text for r, text in zip(row.example.positives, row.positives, strict=True)
-        }
-        assembled[index] = RoundQuestion(
-            row=row,
-            example=replace(row.example, positives=merged.positives, negatives=merged.negatives),
-            texts=of_tokens,
-            right={tokens[text]: negative.right for text, negative in own.items()},
-        )
-    return assembled
+        for index, row in rows.items()
+    }
 
 
-def candidates(questions: Iterable[RoundQuestion]) -> dict[str, int]:
-    """How many negatives each source gives a round, and how many of the student's samples are
-    positives in it, for the log.
+def _round_question(
+    row: Row,
+    sampled: Mapping[str, StudentNegative],
+    synthetic: Mapping[str, Source],
+    tokens: Mapping[str, Tokens],
+    *,
+    right_as_positive: bool,
+) -> RoundQuestion:
+    """``row`` with its student samples and synthetic negatives, both by text.
+
+    ``tokens`` are those of each text.
     """
-    negatives, praised = Counter({source: 0 for source in Source}), 0
+    teacher_positives, teacher_negatives = row.example.positives, row.example.negatives
+    # a text that was cut can have lost what made it wrong
+    known = {rationale.tokens for rationale in teacher_positives}
+    from_student = {text: Rationale(tokens=tokens[text], source=Source.STUDENT) for text in sampled}
+    as_positives = {text for text in sampled if right_as_positive and sampled[text].right}
+    positives, negatives = merge_rationales(
+        [*teacher_positives, *(from_student[text] for text in sampled if text in as_positives)],
+        [
+            *teacher_negatives,
+            *(from_student[text] for text in sampled if text not in as_positives),
+            *(
+                Rationale(tokens=tokens[text], source=source)
+                for text, source in synthetic.items()
+                if tokens[text] not in known
+            ),
+        ],
+        # by another label than the vote, what the minority says can be right
+        drop_equal_to_positive=right_as_positive,
+    )
+    # the teacher's text wins where two have the same tokens
+    text_of = {tokens[text]: text for text in (*synthetic, *sampled)}
+    text_of |= _texts(teacher_negatives, row.negatives)
+    text_of |= _texts(teacher_positives, row.positives)
+    return RoundQuestion(
+        row=row,
+        example=replace(row.example, positives=positives, negatives=negatives),
+        texts=text_of,
+        right={tokens[text]: negative.right for text, negative in sampled.items()},
+    )
+
+
+def _texts(rationales: Sequence[Rationale], texts: Sequence[str]) -> dict[Tokens, str]:
+    return {rationale.tokens: text for rationale, text in zip(rationales, texts, strict=True)}
+
+
+def count_sources(questions: Iterable[RoundQuestion]) -> dict[str, int]:
+    """How many of a round's negatives each source gave, for the log.
+
+    And how many of the student's samples are positives in it.
+    """
+    negatives, student_positives = Counter({source: 0 for source in Source}), 0
     for question in questions:
         negatives.update(rationale.source for rationale in question.example.negatives)
-        praised += sum(
+        student_positives += sum(
             rationale.source == Source.STUDENT for rationale in question.example.positives
         )
     return {
         **{f"from_{source}": count for source, count in negatives.items()},
-        "student_positives": praised,
+        "student_positives": student_positives,
     }
 
 
 def read_validation(file: Path, task: Task, *, limit: int | None) -> list[Question]:
-    """The validation questions with a readable gold answer, in canonical spelling; the first
-    ``limit`` of them.
-    """
+    """The first ``limit`` validation questions with a readable gold answer, made canonical."""
     rows = pq.read_table(file).to_pylist()
-    questions = [Question(**{**row, "choices": tuple(row["choices"] or ())}) for row in rows]
+    questions = [Question.from_row(row) for row in rows]
     answered = []
     for question in questions:
         answer = task.canonical(question.answer, question) if question.answer is not None else None
@@ -222,12 +216,7 @@ def read_validation(file: Path, task: Task, *, limit: int | None) -> list[Questi
 
 def _row(row: dict) -> Row:
     return Row(
-        question=Question(
-            id=row["id"],
-            question=row["question"],
-            choices=tuple(row["choices"] or ()),
-            answer=row["answer"],
-        ),
+        question=Question.from_row(row),
         input=row["input"],
         answer=row["answer"],
         example=Example(

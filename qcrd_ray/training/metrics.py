@@ -1,8 +1,14 @@
-"""What a training says about itself: a line a round in ``metrics.jsonl``, the same in TensorBoard,
-the steps done for the driver.
+"""The files in which a training reports on itself, and how they are read.
 
-A line's ``tokens`` are those that the student's steps read (``method.student.StudentOutput``): not
-what samplers, the discriminator, a reference or validation read.
+    metrics.jsonl          a RoundMetrics a round (qcrd_ray.run.results)
+    tensorboard/           the same numbers
+    progress.json          Progress: how far it is, for the driver's progress line
+    scores/<r>.parquet     the scores of a sample of round r's rationales (SCORED_RATIONALE_SCHEMA)
+
+Rank 0 writes them. The ``tokens`` of a round are those that the student's steps read
+(``method.student.StudentOutput``), not what samplers, the discriminator, a reference or validation
+read. The scores are those that the round was trained with, so a report needs neither the
+discriminator of that round nor the time to score again.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,14 +30,25 @@ from qcrd_ray.data.records import SCORED_RATIONALE_SCHEMA, ScoredAs, ScoredRatio
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.examples import Rationale, Source
 from qcrd_ray.run.files import write_table, write_text
+from qcrd_ray.run.results import RoundMetrics
 from qcrd_ray.training.dataset import RoundQuestion
 
-METRICS, PROGRESS, TENSORBOARD = "metrics.jsonl", "progress.json", "tensorboard"
+METRICS, PROGRESS, TENSORBOARD, SCORES = "metrics.jsonl", "progress.json", "tensorboard", "scores"
+KEPT_QUESTIONS = 200  # whose scores are kept
+_PROGRESS_EVERY_S = 0.5
+
+
+class Progress(TypedDict):
+    """How far a training is."""
+
+    step: int  # the student's optimizer steps that are done
+    note: str  # what it is doing: "pretraining the discriminator 12/80", "round 3/8"
 
 
 class MetricsWriter:
-    """Rank 0 writes. Rounds from ``first_round`` on that an interrupted training left are dropped:
-    they are about to be run again.
+    """Writes the metrics and the progress of a training that begins with round ``first_round``.
+
+    Later rounds that an interrupted training left are dropped: they are about to be run again.
     """
 
     def __init__(self, folder: Path, *, first_round: int, first_step: int):
@@ -41,15 +58,22 @@ class MetricsWriter:
         self._tensorboard = SummaryWriter(
             str(folder / TENSORBOARD), purge_step=first_step, flush_secs=10
         )
+        self._phase, self._due = "", 0.0
 
-    def progress(self, step: int, note: str) -> None:
-        """How many steps are done, for the driver's progress line."""
-        write_text(self.folder / PROGRESS, json.dumps({"step": step, "note": note}))
+    def progress(self, step: int, phase: str, count: str = "") -> None:
+        """How many steps are done, and what is being done now.
 
-    def round(self, row: Mapping[str, Any]) -> None:
-        """Append a round's row; its numbers go to TensorBoard under the same names, nested ones
-        with a slash.
+        ``count`` moves within a phase ("12/80"). A new phase is written at once, a new count at
+        most twice a second.
         """
+        if phase == self._phase and time.monotonic() < self._due:
+            return
+        self._phase, self._due = phase, time.monotonic() + _PROGRESS_EVERY_S
+        progress: Progress = {"step": step, "note": f"{phase} {count}".rstrip()}
+        write_text(self.folder / PROGRESS, json.dumps(progress))
+
+    def round(self, row: RoundMetrics) -> None:
+        """Append a round's row; its numbers go to TensorBoard too, nested names with a slash."""
         with (self.folder / METRICS).open("a") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in _numbers(row):
@@ -61,9 +85,10 @@ class MetricsWriter:
         self._tensorboard.close()
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rounds' rows so far; a last line cut short by a kill is left out, its round has no
-    checkpoint.
+def read_metrics(folder: Path) -> list[RoundMetrics]:
+    """The rows of the rounds so far.
+
+    A last line that a kill cut short is left out: its round has no checkpoint.
     """
     path = folder / METRICS
     if not path.exists():
@@ -72,16 +97,13 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-def read_progress(folder: Path) -> tuple[int, str]:
-    """(steps done, note), or (0, "starting") before the first."""
+def read_progress(folder: Path) -> Progress:
+    """The last progress; step 0 and the note "starting" before the first."""
     path = folder / PROGRESS
-    if not path.exists():
-        return 0, "starting"
-    progress = json.loads(path.read_text())
-    return progress["step"], progress["note"]
+    return json.loads(path.read_text()) if path.exists() else {"step": 0, "note": "starting"}
 
 
-def _numbers(row: Mapping[str, Any], prefix: str = ""):
+def _numbers(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in row.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{name}/")
@@ -89,31 +111,17 @@ def _numbers(row: Mapping[str, Any], prefix: str = ""):
             yield f"{prefix}{name}", value
 
 
-# MERGED training.scores: The scores of a round, kept for a sample of its questions:
-# ``scores/<round>.parquet`` (SCORED_RATIONALE_SCHEMA).
-#
-# They are what the round was trained with, so a report needs neither the discriminator of the time
-# nor the seconds to score again.
-#
-
-SCORES = "scores"
-KEPT_QUESTIONS = 200
-_SCORED_AS = {
-    source: ScoredAs.TEACHER_MINORITY if source == Source.TEACHER else ScoredAs(source.value)
-    for source in Source
-}
-
-
 def keep_scores(folder: Path, round: int, questions: Sequence[RoundQuestion], *, seed: int) -> None:
-    """Write all scores of up to :data:`KEPT_QUESTIONS` questions: the same ones in every round that
-    knows them, chosen by ``seed``.
+    """Write all scores of up to :data:`KEPT_QUESTIONS` questions, chosen by ``seed``.
+
+    They are the same questions in every round that contains them.
     """
     kept = heapq.nsmallest(
         KEPT_QUESTIONS,
         questions,
         key=lambda question: keyed_seed(seed, "kept scores", question.row.question.id),
     )
-    rows = [asdict(scored) for question in kept for scored in _scored(question)]
+    rows = [asdict(scored) for question in kept for scored in _scored_rationales(question)]
     write_table(
         pa.Table.from_pylist(rows, schema=SCORED_RATIONALE_SCHEMA),
         folder / SCORES / f"{round:05d}.parquet",
@@ -121,7 +129,7 @@ def keep_scores(folder: Path, round: int, questions: Sequence[RoundQuestion], *,
 
 
 def read_scores(folder: Path) -> dict[int, list[ScoredRationale]]:
-    """What was kept, by round; {}: nothing."""
+    """The kept scores by round; {}: there are none."""
     files = sorted((folder / SCORES).glob("*.parquet"))
     rows = {
         int(file.stem): pq.read_table(file, schema=SCORED_RATIONALE_SCHEMA).to_pylist()
@@ -133,7 +141,16 @@ def read_scores(folder: Path) -> dict[int, list[ScoredRationale]]:
     }
 
 
-def _scored(question: RoundQuestion) -> Iterator[ScoredRationale]:
+_POSITIVE_AS = {Source.TEACHER: ScoredAs.TEACHER_POSITIVE, Source.STUDENT: ScoredAs.STUDENT}
+_NEGATIVE_AS = {
+    Source.TEACHER: ScoredAs.TEACHER_MINORITY,
+    Source.STUDENT: ScoredAs.STUDENT,
+    Source.CORRUPTED: ScoredAs.CORRUPTED,
+    Source.EVOLVED: ScoredAs.EVOLVED,
+}
+
+
+def _scored_rationales(question: RoundQuestion) -> Iterator[ScoredRationale]:
     def scored(rationale: Rationale, scored_as: ScoredAs) -> ScoredRationale:
         assert rationale.score is not None, question.row.question.id
         return ScoredRationale(
@@ -148,19 +165,13 @@ def _scored(question: RoundQuestion) -> Iterator[ScoredRationale]:
         )
 
     for rationale in question.example.positives:
-        yield scored(
-            rationale,
-            ScoredAs.STUDENT if rationale.source == Source.STUDENT else ScoredAs.TEACHER_POSITIVE,
-        )
+        yield scored(rationale, _POSITIVE_AS[rationale.source])
     for rationale in question.example.negatives:
-        yield scored(rationale, _SCORED_AS[rationale.source])
-
-
-# MERGED training.clock: Where the seconds of a round go.
+        yield scored(rationale, _NEGATIVE_AS[rationale.source])
 
 
 class Timer:
-    """Seconds by part of a round."""
+    """Seconds by part of a round: ``with timer("scoring"): ...``."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
@@ -173,4 +184,5 @@ class Timer:
 
 
 def round_s(seconds: float) -> float:
+    """Seconds to the millisecond."""
     return round(seconds, 3)

@@ -16,7 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
@@ -26,6 +26,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.method.tokenization import tokenise, tokenise_inputs
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_text
+from qcrd_ray.run.manifests import TrainingSetManifest
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
 
 _IDS = pa.list_(pa.int32())
@@ -59,7 +60,7 @@ def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
     and explanations.
     """
     for row in _rows(table):
-        question = _question(row)
+        question = Question.from_row(row)
         yield from (prefix + task.student_input(question) for prefix in (PREDICT, EXPLAIN))
         yield from (task.label(c["answer"]) for c in row["completions"] if c["answer"] is not None)
         yield from _explanations(row, Role.POSITIVE, task)
@@ -67,7 +68,7 @@ def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
 
 def prepare(
     recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
+) -> TrainingSetManifest:
     """Write the training set of ``table`` (RATIONALE_SET_SCHEMA) to ``folder``, or keep what lies
     there if it was made of the same rows.
 
@@ -110,12 +111,13 @@ def prepare(
         folder / "dropped.jsonl",
         "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dropped),
     )
-    manifest = {
+    facts = {
         "source": source,
         "rows": table.num_rows,
         **counts,
         "dropped": dict(Counter(row["reason"] for row in dropped)),
     }
+    manifest = cast(TrainingSetManifest, facts)  # `counts` holds the other fields
     write_text(manifest_path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return manifest
 
@@ -124,7 +126,7 @@ def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, 
     """The texts of one question, or None and the reason why it cannot be trained on."""
     if row["outcome"] == Outcome.REJECTED_INPUT:
         return None, f"rejected: {row['reason']}"
-    question, labels = _question(row), recipe.objective.labels
+    question, labels = Question.from_row(row), recipe.objective.labels
     named = row["gold"] if labels == "gold" else row["vote"]
     answer = task.canonical(named, question) if named is not None else None
     if recipe.objective.positives == "label" and answer is not None:
@@ -249,15 +251,6 @@ def _explanations(row: dict[str, Any], role: Role, task: Task) -> list[str]:
 def _readable(completion: dict[str, Any]) -> bool:
     """Whether a completion gives a target at all."""
     return bool(completion["rationale"].strip()) and completion["answer"] is not None
-
-
-def _question(row: dict[str, Any]) -> Question:
-    return Question(
-        id=row["question_id"],
-        question=row["question"],
-        choices=tuple(row["choices"] or ()),
-        answer=row["gold"],
-    )
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

@@ -129,7 +129,7 @@ def test_the_table_shows_every_row():
         *predictions("teacher, voted", ["7"] * 9 + ["8"], head="vote", split="train"),
         *predictions("student", ["7", None]),
     ]
-    results = {"rows": result_rows(rows)}
+    results = result_rows(rows)
     markdown = markdown_table(results).splitlines()
     assert markdown[2] == "| train | teacher, voted | vote | 90.0 | 59.6 - 98.2 | 9/10 | 0 |"
     assert markdown[3] == "| test | student | label | 50.0 | 9.5 - 90.5 | 1/2 | 1 |"

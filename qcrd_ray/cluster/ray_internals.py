@@ -1,0 +1,183 @@
+"""Every use of Ray that is not part of its public interface, each with the reason.
+
+All were read in Ray's source, version :data:`READ_IN`. tests/unit/cluster/test_ray_internals.py
+fails when Ray's version changes, when one of them has gone, and when a public way exists instead.
+
+Ray is imported inside the functions, so that reading a recipe or a run folder does not load it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+READ_IN = "2.60.0"
+
+# Ray Data writes the ids of a block's rows to "<name>.pending.parquet" before the rows are safe;
+# `ray.data.checkpoint` has no public list of such blocks.
+PENDING_CHECKPOINT = ".pending.parquet"
+
+# Ray Train's list of the checkpoints of a run, in the run's storage folder. Ray writes it in place,
+# and cannot read it after a kill in that instant.
+TRAIN_CHECKPOINT_LIST = "checkpoint_manager_snapshot.json"
+
+# Ray sets this variable for the entrypoint of a submitted job, and nowhere else.
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entrypoint of a job from `ray job submit`.
+
+    The public runtime context knows the submission's id only once Ray is connected, and the run
+    folder is checked before that.
+    """
+    return _JOB_CONFIG in os.environ
+
+
+def started_ray_here() -> bool:
+    """Whether this process started the Ray that it is connected to: one node, no autoscaler.
+
+    `ray.init` reports addresses alone, which are the same for a Ray that was joined.
+    """
+    import ray._private.worker
+
+    node = ray._private.worker._global_node
+    return node is not None and node.is_head()
+
+
+def dashboard_url() -> str | None:
+    """host:port of the connected cluster's dashboard and job server, None where it has none.
+
+    Public only as a result of `ray.init`, which may have been called elsewhere
+    (ray-project/ray#52629).
+    """
+    import ray._private.worker
+
+    return ray._private.worker.get_dashboard_url() or None
+
+
+def head_node() -> dict[str, Any]:
+    """The entry of the cluster's head in `ray.nodes()`.
+
+    The head alone has the resource `node:__internal_head__`; `ray.nodes()` has no field for it.
+    """
+    import ray
+
+    return next(
+        node
+        for node in ray.nodes()
+        if node["Alive"] and "node:__internal_head__" in node["Resources"]
+    )
+
+
+def autoscaler_config() -> dict[str, Any] | None:
+    """The configuration of the connected cluster's autoscaler, as `ray up` takes it.
+
+    Read on the head, from the command line of the head's monitor process: Ray keeps the path of the
+    file nowhere else. {} where the cluster has no autoscaler; None where it runs elsewhere (the
+    head of a KubeRay cluster has no monitor).
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    on_head = NodeAffinitySchedulingStrategy(head_node()["NodeID"], soft=False)
+    read = ray.remote(num_cpus=0)(_read_autoscaler_config).options(scheduling_strategy=on_head)
+    return ray.get(read.remote(ray.get_runtime_context().gcs_address))
+
+
+def _read_autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
+    import psutil
+    import yaml
+
+    option = "--autoscaling-config="
+    for process in psutil.process_iter(["cmdline"]):
+        arguments = process.info["cmdline"] or []
+        if f"--gcs-address={gcs_address}" not in arguments:
+            continue
+        if not any(argument.endswith("/monitor.py") for argument in arguments):
+            continue
+        for argument in arguments:
+            if argument.startswith(option):
+                path = Path(argument.removeprefix(option)).expanduser()
+                return yaml.safe_load(path.read_text())
+        return {}
+    return None
+
+
+def serve_runs() -> bool:
+    """Whether Ray Serve runs on the connected cluster.
+
+    `serve.status` gives the same empty status for a Serve without applications and for none.
+    """
+    return _serve_client() is not None
+
+
+def serve_address() -> tuple[str | None, int] | None:
+    """(host, port) that a running Ray Serve listens on; host None where its HTTP is off; None where
+    no Serve runs.
+
+    Serve's own `get_serve_details` needs the dashboard, which a local Ray does not start.
+    """
+    from ray.serve.config import ProxyLocation
+
+    if (client := _serve_client()) is None:
+        return None
+    http = client.http_config
+    return (None if http.location == ProxyLocation.Disabled else http.host), http.port
+
+
+def _serve_client() -> Any:
+    from ray.serve.context import _get_global_client
+
+    return _get_global_client(raise_if_no_controller_running=False)
+
+
+def poll_train_workers(*, every_s: float) -> None:
+    """How often Ray Train looks at its workers; its default is 2 s. Call it before training.
+
+    A round's report and the end of training are seen that much sooner. No argument sets it, and the
+    variable is documented in Ray's source only. A value that the user has set is kept.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", f"{every_s:g}")
+
+
+def silence_progress_warning() -> None:
+    """Keep Ray Data from warning that its progress bars are off, which is what we asked for.
+
+    The warning has a logger of its own below the `ray.data` loggers, whose name is not public.
+    """
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+
+
+def run_cpu_engine_in_process() -> None:
+    """Let Ray's LLM server run vLLM on CPUs in one process. Call it in the replica, before the
+    engine.
+
+    Ray sets vLLM's multi-process executor for every CPU engine, whatever `engine_kwargs` say
+    (ray-project/ray#58334). Its two processes spin while they wait for each other: on two cores
+    that is half the machine.
+    """
+    from ray.llm._internal.serve.engines.vllm import vllm_models
+
+    vllm_models.EXECUTOR_BACKEND_MP = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+
+def skip_model_download(**arguments: Any) -> Any:
+    """A callback of Ray's LLM server for a model that lies in a folder already; used by its name.
+
+    The download step runs in a process of its own on each node, which imports vLLM before it finds
+    that there is nothing to download: ten seconds of a start. Ray's callbacks are not public yet
+    (ray-project/ray#60906).
+    """
+    from ray.llm._internal.common.callbacks.base import CallbackBase
+
+    class SkipModelDownload(CallbackBase):
+        async def on_before_node_init(self) -> None:
+            self.ctx.run_init_node = False
+
+    return SkipModelDownload(**arguments)
+
+
+SKIP_MODEL_DOWNLOAD = f"{__name__}.{skip_model_download.__name__}"  # as `callback_class` takes it
