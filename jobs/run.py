@@ -1,9 +1,9 @@
-"""Any verb of `qcrd` as a Ray job; without a verb, the whole road:
+r"""Any verb of `qcrd` as a Ray job; without a verb, all stages (`qcrd run`):
 
-    ray job submit --working-dir . -- python jobs/run.py jobs/recipes/demo.yaml --set
-    run=/shared/runs/demo
-    ray job submit --working-dir . -- python jobs/run.py train jobs/recipes/demo.yaml --set
-    run=/shared/runs/demo
+    ray job submit --working-dir . -- \
+        python jobs/run.py jobs/recipes/demo.yaml --set run=/shared/runs/demo
+    ray job submit --working-dir . -- \
+        python jobs/run.py train jobs/recipes/demo.yaml --set run=/shared/runs/demo
 
 Takes what `qcrd <verb>` takes. The run folder must be an absolute path: the job's working directory
 is a copy that goes away with it.

@@ -1,15 +1,15 @@
-"""The `qcrd` command: a few verbs over the stages.
+"""The `qcrd` command: its verbs, which call the rooms and print what they return.
 
-Exit codes: 0 done, 1 something that the user can mend (told without a traceback), 2 wrong usage,
-130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 a mistake that the user can mend (a message without a traceback), 2 wrong
+usage, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -24,7 +24,6 @@ from qcrd_ray.run.progress import Stages, console
 INTERRUPTED, TERMINATED = 130, 143  # 128 and the signal's number
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=(
@@ -44,6 +43,10 @@ Overrides = Annotated[
     ),
 ]
 
+OpenPage = Annotated[
+    bool, typer.Option("--open", help="open the report in a browser when it is written")
+]
+
 
 def _version(asked: bool) -> None:
     if asked:
@@ -61,14 +64,17 @@ def _options(
 
 
 @app.command()
-def run(recipe: RecipePath, set_: Overrides = None):
-    """Walk the whole road: generate, train, evaluate, export, serve and answer one question."""
-    # first, so that a mistake in it is told before the seconds that Ray and torch take to import
+def run(recipe: RecipePath, set_: Overrides = None, open_: OpenPage = False):
+    """Run all stages: generate, train, evaluate, export, and serve for one question."""
+    # first, so that a mistake in it is found before the seconds that Ray and torch take to import
     loaded = _load(recipe, set_)
     from qcrd_ray import pipeline
     from qcrd_ray.report import summary
 
-    summary.show(pipeline.run(loaded, Stages()))
+    result = pipeline.run(loaded, Stages())
+    summary.show(result)
+    if open_:
+        _open(result.folder.report)
 
 
 @app.command()
@@ -77,8 +83,10 @@ def generate(recipe: RecipePath, set_: Overrides = None):
     loaded = _load(recipe, set_)
     from qcrd_ray import pipeline
 
-    with _begin(loaded, "generate") as folder:
-        pipeline.generate(loaded, folder, Stages())
+    stages = Stages()
+    folder = pipeline.prepare(loaded, stages, check=["generate"])
+    with folder.in_step():
+        pipeline.generate(loaded, folder, stages)
     print(folder.rationales("train"))
 
 
@@ -89,8 +97,10 @@ def train(recipe: RecipePath, set_: Overrides = None):
     from qcrd_ray import pipeline
     from qcrd_ray.run.tracking import tracked
 
-    with _begin(loaded, "train") as folder, tracked(loaded, folder) as tracker:
-        pipeline.train(loaded, folder, Stages(), tracker)
+    stages = Stages()
+    folder = pipeline.prepare(loaded, stages, check=["train"])
+    with folder.in_step(), tracked(loaded, folder) as tracker:
+        pipeline.train(loaded, folder, stages, tracker)
     for objective in pipeline.objectives(loaded):
         print(folder.training(objective) / "best")
 
@@ -99,21 +109,18 @@ def train(recipe: RecipePath, set_: Overrides = None):
 def evaluate(recipe: RecipePath, set_: Overrides = None):
     """Measure teacher, base, baselines and student on the test split, and export the student."""
     loaded = _load(recipe, set_)
-    from qcrd_ray import evaluation
-    from qcrd_ray.models.student_folder import export_student
+    from qcrd_ray import pipeline
     from qcrd_ray.report import summary, write_report
     from qcrd_ray.run.tracking import tracked
 
-    with _begin(loaded, "evaluate") as folder, tracked(loaded, folder) as tracker:
-        with Stages().stage("evaluation") as report:
-            results = evaluation.evaluate(loaded, folder, report=report)
-        student = export_student(loaded, folder, results=results)
-        page = write_report(folder)
-        tracker.results(results)
-        tracker.artifact(page)
+    stages = Stages()
+    folder = pipeline.prepare(loaded, stages, check=["evaluate"])
+    with folder.in_step(), tracked(loaded, folder) as tracker:
+        results = pipeline.evaluate(loaded, folder, stages, tracker)
+        tracker.artifact(write_report(folder))
     summary.show_table(results)
-    print(student)
-    print(page)
+    print(folder.student)
+    print(folder.report)
 
 
 @app.command()
@@ -132,9 +139,7 @@ def compare(
     ] = None,
     set_: Overrides = None,
 ):
-    """Train several methods with several seeds on the same rationales, and write a table with
-    paired tests.
-    """
+    """Train methods with several seeds on the same rationales; write a table of paired tests."""
     from qcrd_ray import pipeline
 
     fractions = [_fraction(each) for each in data_fraction.split(",")]
@@ -166,14 +171,16 @@ def report(
     folder: Annotated[
         Path, typer.Argument(help="a run folder, finished or not", show_default=False)
     ],
+    open_: OpenPage = False,
 ):
-    """Write report.html into a run folder: one page about the run, its counts, curves, accuracies
-    and examples.
-    """
+    """Write report.html into a run folder: counts, curves, accuracies and examples on one page."""
     from qcrd_ray.report import write_report
     from qcrd_ray.run.folder import RunFolder
 
-    print(write_report(RunFolder(folder.expanduser().absolute())))
+    page = write_report(RunFolder(folder.expanduser().absolute()))
+    print(page)
+    if open_:
+        _open(page)
 
 
 @app.command()
@@ -214,11 +221,8 @@ def serve(
     serving.check(recipe)  # before Ray, which takes seconds to start
     cluster.connect(RayRecipe())
     url = serving.start(student, recipe)
-    print(
-        f"serving {student} at {url}; for example:\n{serving.example(url, recipe)}\nCtrl-C"
-        " stops it.",
-        flush=True,
-    )
+    print(f"serving {student} at {url}; for example:\n{serving.example(url, recipe)}")
+    print("Ctrl-C stops it.", flush=True)
     serving.wait()
 
 
@@ -255,9 +259,7 @@ def predict(
     cpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 1.0,
     gpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 0.0,
 ):
-    """Answer a large file of questions by Ray Data. A call that was killed goes on where it
-    stopped.
-    """
+    """Answer a large file of questions with Ray Data. A call that was killed continues."""
     from qcrd_ray.cluster import resources as cluster
     from qcrd_ray.prediction import stage as predicting
     from qcrd_ray.prediction.output import Output
@@ -273,11 +275,12 @@ def predict(
     # before Ray, which takes seconds to start
     job = predicting.prepare(student, questions, answers, options=options)
     cluster.connect(RayRecipe())
-    taken = predicting.Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker)
+    pool = predicting.Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker)
     with Stages().stage("predicting") as report:
-        counts = predicting.predict(job, workers=taken, report=report)
-    told = f" {counts.rejected:,} rejected: {Output(answers).rejected}" if counts.rejected else ""
-    print(f"{answers}: {counts.answered:,} answered.{told}")
+        counts = predicting.predict(job, workers=pool, report=report)
+    print(f"{answers}: {counts.answered:,} answered.")
+    if counts.rejected:
+        print(f"{Output(answers).rejected}: {counts.rejected:,} rejected.")
 
 
 @app.command()
@@ -285,9 +288,7 @@ def doctor(
     recipe: Annotated[Path | None, typer.Argument(show_default=False)] = None,
     set_: Overrides = None,
 ):
-    """Check the installation and, given a recipe, all that its run will need; say what to do about
-    what is missing.
-    """
+    """Check the installation and, given a recipe, what its run needs; say how to mend it."""
     from qcrd_ray import doctor as checks
 
     findings = checks.examine(recipe, set_ or [])
@@ -301,12 +302,31 @@ def doctor(
 def init(path: Annotated[Path, typer.Argument(help="where to write it")] = Path("recipe.yaml")):
     """Write a commented recipe to start from."""
     from qcrd_ray.recipe.template import render
+    from qcrd_ray.run.invocation import command
 
     if path.exists():
         raise UserError(f"{path} exists; name another file, or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(path.name), encoding="utf-8")
-    print(f"{path} written. Fill in data, teacher and student, then: qcrd doctor {path}")
+    print(f"{path} written. Fill in data, teacher and student, then:\n{command('doctor', path)}")
+
+
+@app.command()
+def schema(
+    path: Annotated[
+        Path | None, typer.Argument(help="where to write it; printed without", show_default=False)
+    ] = None,
+):
+    """Write the recipe's JSON schema, which editors complete and check recipes with."""
+    from qcrd_ray.recipe.schema import recipe_schema
+
+    text = json.dumps(recipe_schema(), indent=2)
+    if path is None:
+        print(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(path)
 
 
 def _load(path: Path, overrides: list[str] | None):
@@ -315,29 +335,21 @@ def _load(path: Path, overrides: list[str] | None):
     return load_recipe(path, overrides or [])
 
 
-@contextmanager
-def _begin(recipe, stage: str):
-    """What every single stage starts with: the checks, the run folder, Ray, and whether the stage
-    fits on it; a URI is kept in step.
-    """
-    from qcrd_ray import doctor
-    from qcrd_ray.cluster import resources as cluster
-    from qcrd_ray.run.folder import RunFolder
+def _open(page: Path) -> None:
+    import webbrowser
 
-    doctor.preflight(recipe)
-    folder = RunFolder.open(recipe)
-    cluster.connect(recipe.ray)
-    doctor.preflight_cluster(recipe, stages=(stage,))
-    with folder.in_step():
-        yield folder
+    if not webbrowser.open(page.as_uri()):
+        print(f"there is no browser here; open {page}")
 
 
-VERBS = tuple(command.callback.__name__ for command in app.registered_commands)
+VERBS = tuple(typer.main.get_group(app).commands)
 
 
 def main() -> None:
-    """The console script: verbs, the user's mistakes told without a traceback, and an orderly end
-    where the process is asked to stop.
+    """Run the console script.
+
+    A user's mistake ends it with a message and no traceback; SIGTERM ends a stage in order, as
+    Ctrl-C does.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     # as Ray's workers have it: a task of one's own may lie in the folder that `qcrd` is called from
@@ -357,9 +369,7 @@ def main() -> None:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM (`ray job stop`, Kubernetes) ends a stage as Ctrl-C does, so that it puts its things
-    away.
-    """
+    """On SIGTERM (`ray job stop`, Kubernetes), end a stage as Ctrl-C does, so that it cleans up."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut that short
     raise KeyboardInterrupt
 

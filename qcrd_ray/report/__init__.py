@@ -1,9 +1,9 @@
-"""report.html: one self-contained page about a run, readable without a network and without
-JavaScript.
+"""report.html: one page about a run, readable without a network and without JavaScript, and what a
+finished run prints.
 
-Facts are read from the run folder's files (``facts/``), drawn as inline SVG (``charts``) and put
-together (``sections/``, ``page``).
-What a run has not got to yet is said on the page; nothing is made up.
+Each module reads its part of the run folder and draws it; the page says what a run has not reached.
+Imports the rooms below: rationales, training, evaluation, serving, tasks, run, data, method, recipe
+and errors.
 """
 
 from qcrd_ray.report.page import write_report

@@ -28,6 +28,16 @@ from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.results import COLUMNS, ResultRow, Results, table_rows
 
 Key = tuple[str, str, str]  # name, head, split
+_MODELS = {
+    "student": (
+        "the trained student; by label: it names the answer at once; by rationale: it reasons first"
+    ),
+    "finetune": "a baseline: the same start, trained on questions and labels alone",
+    "single_task": "a baseline: the same start, trained to write one rationale and then the label",
+    "dss": "a baseline: Distilling Step-by-Step, trained on labels and rationales",
+    "mi": "a baseline: Distilling Step-by-Step with mutual information between the heads",
+    "student base": "the student before this training",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +100,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How many questions both heads of a model answered alike, and how many of these, and of the
-    others, each got right.
-    """
+    """How many questions both heads of a model answered alike, and which head was right."""
 
     name: str
     split: str
@@ -124,19 +132,20 @@ def read_measured(folder: RunFolder) -> Measured | None:
 
 
 def opponents(measured: Measured) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """What the student's heads are held against: the same head of every baseline and of the base (a
-    baseline's only head where it has
-    one), and the two heads against each other.
+    """The pairs (student's head, opponent's head) to compare, each as (name, head).
+
+    The opponents are the same head of every baseline and of the base (a baseline's only head where
+    it has one), and the student's other head.
     """
-    found = []
+    pairs = []
     for name in (*measured.baselines, "student base"):
         theirs = measured.heads(name)
         for head in measured.heads("student"):
             if theirs:
-                found.append((("student", head), (name, head if head in theirs else theirs[0])))
+                pairs.append((("student", head), (name, head if head in theirs else theirs[0])))
     if len(measured.heads("student")) > 1:
-        found.append((("student", "rationale"), ("student", "label")))
-    return found
+        pairs.append((("student", "rationale"), ("student", "label")))
+    return pairs
 
 
 def comparisons(measured: Measured) -> list[Comparison]:
@@ -157,7 +166,7 @@ def comparisons(measured: Measured) -> list[Comparison]:
 
 
 def agreements(measured: Measured) -> list[Agreement]:
-    """The two heads of every model that has both. Two missing answers do not agree."""
+    """The agreement of each model that has both heads. Two missing answers do not agree."""
     found = []
     for name, head, split in measured.answers:
         if head != "label" or (name, "rationale", split) not in measured.answers:
@@ -182,19 +191,7 @@ def agreements(measured: Measured) -> list[Agreement]:
     return found
 
 
-# MERGED report.sections.measured: Accuracies with their intervals, models compared question by
-# question, and the agreement of the two heads.
-
-_MODELS = {
-    "student": (
-        "the trained student; by label: it names the answer at once; by rationale: it reasons first"
-    ),
-    "finetune": "a baseline: the same start, trained on questions and labels alone",
-    "single_task": "a baseline: the same start, trained to write one rationale and then the label",
-    "dss": "a baseline: Distilling Step-by-Step, trained on labels and rationales",
-    "mi": "a baseline: Distilling Step-by-Step with mutual information between the heads",
-    "student base": "the student before this training",
-}
+# --- How it is drawn ---
 
 
 def measured_section(measured: Measured | None) -> Markup:
@@ -212,11 +209,11 @@ def measured_section(measured: Measured | None) -> Markup:
         notes.append(
             "there is no baseline here: evaluate.baselines: [finetune] trains and measures one"
         )
-    found, heads = comparisons(measured), agreements(measured)
+    compared, heads = comparisons(measured), agreements(measured)
     return section(
         "accuracy",
         "Accuracy",
-        facts([(name, told) for name, told in _MODELS.items() if name in names]),
+        facts([(name, text) for name, text in _MODELS.items() if name in names]),
         tag(
             "p",
             "What cannot be read as an answer counts as wrong. The test splits chose nothing:"
@@ -224,7 +221,7 @@ def measured_section(measured: Measured | None) -> Markup:
         ),
         *(missing(f"{note[:1].upper()}{note[1:]}.") for note in notes),
         charts(*(_intervals(measured, split) for split in measured.splits)),
-        _paired(found) if found else None,
+        _paired(compared) if compared else None,
         _agreement(heads) if heads else None,
     )
 
@@ -264,15 +261,13 @@ def _intervals(measured: Measured, split: str) -> Markup:
 
 
 def _kind(name: str) -> int:
-    """Marker and colour: the student, the baselines, the base, the teacher's vote, its single
-    samples.
-    """
+    """The marker and colour of a model: student, baseline, base, teacher's vote, its one sample."""
     if name.startswith("teacher"):
         return 3 if name.endswith("voted") else 4
     return {"student": 0, "student base": 2}.get(name, 1)
 
 
-def _paired(found: list[Comparison]) -> Markup:
+def _paired(compared: list[Comparison]) -> Markup:
     rows = [
         (
             each.split,
@@ -284,10 +279,10 @@ def _paired(found: list[Comparison]) -> Markup:
             each.counts.neither,
             p_text(each.counts.p_value),
         )
-        for each in found
+        for each in compared
     ]
     head = ("split", "first", "second", "both right", "only first", "only second", "neither", "p")
-    told = (
+    note = (
         "The same questions, answered by two models. p is McNemar's exact test on the questions"
         " that only one of them got: how likely so uneven a split would be if both were equally"
         " good. It knows one training of each, not another seed's, and no p is corrected for"
@@ -295,12 +290,12 @@ def _paired(found: list[Comparison]) -> Markup:
     )
     return join(
         tag("h3", "Compared question by question"),
-        tag("p", told),
+        tag("p", note),
         table(head, rows, caption="Questions by who got them right", words=3),
     )
 
 
-def _agreement(found: list[Agreement]) -> Markup:
+def _agreement(agreed: list[Agreement]) -> Markup:
     rows = [
         (
             each.name,
@@ -311,7 +306,7 @@ def _agreement(found: list[Agreement]) -> Markup:
             each.only_rationale_right,
             each.only_label_right,
         )
-        for each in found
+        for each in agreed
     ]
     head = (
         "model",

@@ -1,6 +1,4 @@
-"""The geometry of a chart: ticks that cover the data, scales from data to pixels, and the frame
-with both axes.
-"""
+"""The geometry of a chart: ticks that cover the data, scales from data to pixels, and the axes."""
 
 from __future__ import annotations
 
@@ -91,17 +89,17 @@ class Axis:
         decimals = max(len(f"{value:.10f}".rstrip("0").partition(".")[2]) for value in self.ticks)
         return f"{tick:,.{decimals}f}"
 
-    def told(self, value: float) -> str:
-        """A value between the ticks."""
+    def exact(self, value: float) -> str:
+        """A value between the ticks, with more digits."""
         return f"{100 * value:.1f} %" if self.share else number(value)
 
 
 def over(label: str, values: Iterable[float], *, share: bool = False, whole: bool = False) -> Axis:
     """An axis whose ticks cover ``values``; of none, from 0 to 1."""
-    found = list(values) or [0.0, 1.0]
+    values = list(values) or [0.0, 1.0]
     return Axis(
         label=label,
-        ticks=ticks(min(found), max(found), count=8 if whole else 5, whole=whole),
+        ticks=ticks(min(values), max(values), count=8 if whole else 5, whole=whole),
         share=share,
     )
 

@@ -1,8 +1,8 @@
 """The five charts of a report, as inline SVG: lines, columns, bars, intervals and boxes.
 
-Colours are variables of the page (Okabe and Ito's palette, one set for light and one for dark);
-every series also has a marker and a
-dash of its own, so that nothing hangs on colour. Each mark holds its numbers as a tooltip.
+Colours are variables of the page (Okabe and Ito's palette, one set for light and one for dark).
+Every series also has a marker and a dash of its own, so that no reader depends on colour. Each mark
+has its numbers as a tooltip.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A measured share with its interval. ``kind`` chooses marker and colour: rows of one kind look
-    alike.
-    """
+    """A measured share with its interval. ``kind`` is the number of its marker and colour."""
 
     name: str
     kind: int
@@ -50,9 +48,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A distribution: whiskers at the 5th and 95th percentile, the box over the middle half, a line
-    at the median.
-    """
+    """A distribution by its 5th, 25th, 50th, 75th and 95th percentile."""
 
     name: str
     kind: int
@@ -80,7 +76,7 @@ def line_chart(
             parts.append(tag("path", d=path, class_=f"line c{kind}", stroke_dasharray=DASHES[kind]))
         marked = line.points[:: ceil(len(line.points) / _MARKED)] if line.points else ()
         parts += [
-            marker(kind, across(a), up(b), f"{line.name}, {x.label} {x.told(a)}: {y.told(b)}")
+            marker(kind, across(a), up(b), f"{line.name}, {x.label} {x.exact(a)}: {y.exact(b)}")
             for a, b in marked
         ]
     if reference:
@@ -90,8 +86,8 @@ def line_chart(
 
 
 def interval_chart(title: str, description: str, rows: Sequence[Interval], *, label: str) -> Markup:
-    """Shares as dots on their intervals, a row each with its name above: long names fit on a narrow
-    screen.
+    """Shares as dots on their intervals, one row each, with its name above it: long names then fit
+    on a narrow screen.
     """
     height = TOP + _ROW * len(rows) + BOTTOM
     across = Scale(0.0, 1.0, 14, WIDTH - 30)
@@ -119,9 +115,9 @@ def interval_chart(title: str, description: str, rows: Sequence[Interval], *, la
         )
     for i, row in enumerate(rows):
         y = TOP + _ROW * i + 28
-        told = f"{percent(row.value)} ({percent(row.low)} to {percent(row.high)})"
+        text = f"{percent(row.value)} ({percent(row.low)} to {percent(row.high)})"
         parts.append(tag("text", row.name, x=across(0.0), y=y - 12, class_="name"))
-        parts.append(tag("text", told, x=across(1.0), y=y - 12, class_="tick", text_anchor="end"))
+        parts.append(tag("text", text, x=across(1.0), y=y - 12, class_="tick", text_anchor="end"))
         parts.append(
             tag(
                 "line",
@@ -143,7 +139,7 @@ def interval_chart(title: str, description: str, rows: Sequence[Interval], *, la
                     class_=f"line c{row.kind}",
                 )
             )
-        parts.append(marker(row.kind, across(row.value), y, f"{row.name}: {told}"))
+        parts.append(marker(row.kind, across(row.value), y, f"{row.name}: {text}"))
     parts.append(
         tag("text", label, x=WIDTH / 2, y=height - 6, class_="label", text_anchor="middle")
     )
@@ -159,9 +155,7 @@ def column_chart(
     x: str,
     y: Axis,
 ):
-    """Stacked columns, (name, count of each part): the first part is solid, the second hollow,
-    further ones solid again.
-    """
+    """Stacked columns, each (name, count of each part). The second part is hollow."""
     slots = _slots(len(columns), y.margin)
     drawn, _, up = frame(
         Axis(label=x, ticks=(0, 1)),
@@ -174,13 +168,13 @@ def column_chart(
         below = 0
         for kind, count in enumerate(counts):
             if count:
-                told = tag("title", f"{name}, {parts[kind]}: {number(count)}")
+                tooltip = tag("title", f"{name}, {parts[kind]}: {number(count)}")
                 top, bottom = up(below + count), up(below)
                 look = f"bar c{kind}" + (" hollow" if kind == 1 else "")
                 bars.append(
                     tag(
                         "rect",
-                        told,
+                        tooltip,
                         x=at - width / 2,
                         y=top,
                         width=width,
@@ -193,9 +187,7 @@ def column_chart(
 
 
 def bar_chart(title: str, description: str, bars: Sequence[tuple[str, int, str]]) -> Markup:
-    """Horizontal bars (name, count, what is written beside it), one under the other and as wide as
-    their share of the first.
-    """
+    """Horizontal bars, each (name, count, text beside it); the largest has the whole width."""
     height = TOP + (_BAR + 20) * len(bars)
     full = max([count for _, count, _ in bars], default=0) or 1
     across = Scale(0.0, full, 14, WIDTH - RIGHT)
@@ -209,11 +201,11 @@ def bar_chart(title: str, description: str, bars: Sequence[tuple[str, int, str]]
         parts.append(
             tag("rect", x=14, y=y + 18, width=across(full) - 14, height=_BAR - 12, class_="track")
         )
-        told = tag("title", f"{name}: {number(count)}")
+        tooltip = tag("title", f"{name}: {number(count)}")
         parts.append(
             tag(
                 "rect",
-                told,
+                tooltip,
                 x=14,
                 y=y + 18,
                 width=across(count) - 14,
@@ -225,7 +217,7 @@ def bar_chart(title: str, description: str, bars: Sequence[tuple[str, int, str]]
 
 
 def box_chart(title: str, description: str, boxes: Sequence[Box], *, x: str, y: Axis) -> Markup:
-    """Distributions side by side."""
+    """Distributions side by side: whiskers, a box over the middle half, a line at the median."""
     slots = _slots(len(boxes), y.margin)
     drawn, _, up = frame(
         Axis(label=x, ticks=(0, 1)),
@@ -236,7 +228,7 @@ def box_chart(title: str, description: str, boxes: Sequence[Box], *, x: str, y: 
     parts = [drawn]
     for at, box in zip(slots, boxes, strict=True):
         lowest, lower, median, upper, highest = (up(value) for value in box.percentiles)
-        told = tag(
+        tooltip = tag(
             "title",
             f"{box.name}: median {number(box.percentiles[2])}, 5th to 95th percentile"
             f" {_range(box)}",
@@ -245,7 +237,7 @@ def box_chart(title: str, description: str, boxes: Sequence[Box], *, x: str, y: 
         parts.append(
             tag(
                 "rect",
-                told,
+                tooltip,
                 x=at - half,
                 y=upper,
                 width=2 * half,
@@ -310,15 +302,15 @@ def legend_of_bars(names: Sequence[str]) -> Markup:
 
 
 def marker(kind: int, x: float, y: float, tooltip: str | None) -> Markup:
-    """The mark of series ``kind`` at a place."""
+    """The marker of series ``kind`` at (x, y)."""
     shape = MARKERS[kind % len(MARKERS)]
-    told = tag("title", tooltip) if tooltip is not None else None
+    title = tag("title", tooltip) if tooltip is not None else None
     if shape == "circle":
-        return tag("circle", told, cx=x, cy=y, r=4, class_=f"mark c{kind}")
+        return tag("circle", title, cx=x, cy=y, r=4, class_=f"mark c{kind}")
     open_ = " open" if shape in ("cross", "plus") else ""
     return tag(
         "path",
-        told,
+        title,
         d=_MARKS[shape],
         transform=f"translate({x:.1f} {y:.1f})",
         class_=f"mark c{kind}{open_}",

@@ -1,4 +1,4 @@
-"""Where the time and the tokens of a run went, from what each stage wrote down about itself."""
+"""Time and tokens of a run by stage, the resolved recipe, versions and calls."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ import yaml
 
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.report.html import Markup, facts, join, missing, pair, section, table, tag
-from qcrd_ray.report.learning import Training
+from qcrd_ray.report.rounds import Training
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.progress import format_duration
-from qcrd_ray.run.provenance import command_text
+from qcrd_ray.run.provenance import Call, command_text
 from qcrd_ray.run.storage import is_uri, shown, without_credentials
+
+_WORK = (
+    "Work within the stages, over all calls that did it. A training's tokens are those that the"
+    " student's steps read: inputs, labels, the rationales that were compared and those that were"
+    " trained on"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageEffort:
-    """One piece of work. ``tokens`` are those that the teacher read and wrote, or that the
-    student's steps read; None: nobody counted.
+    """One piece of work.
+
+    The tokens are those that the teacher read and wrote, or that the student's steps read; None
+    where they were not counted.
     """
 
     stage: str
@@ -31,16 +39,12 @@ class StageEffort:
 
 
 def stage_seconds(folder: RunFolder) -> dict[str, float]:
-    """Wall-clock seconds of each stage of the last whole run; {}: the stages were run one by
-    one.
-    """
+    """Wall-clock seconds of each stage of the last whole run; {} where there was none."""
     return json.loads(folder.seconds.read_text()) if folder.seconds.exists() else {}
 
 
 def work(folder: RunFolder, trainings: list[Training]) -> list[StageEffort]:
-    """Asking by split (all runs that asked), and every part of each training, summed over its
-    rounds.
-    """
+    """The work of asking by split, over all runs, and of each training by part, over its rounds."""
     found = []
     for manifest in sorted(folder.root.glob("rationales/*/manifest.json")):
         calls = json.loads(manifest.read_text())["calls"]
@@ -71,13 +75,7 @@ def work(folder: RunFolder, trainings: list[Training]) -> list[StageEffort]:
     return found
 
 
-# MERGED report.sections.effort: Time and tokens by stage, the resolved recipe, versions and commit.
-
-_WORK = (
-    "Work within the stages, over all calls that did it. A training's tokens are those that the"
-    " student's steps read: inputs, labels, the rationales that were compared and those that were"
-    " trained on"
-)
+# --- How it is drawn ---
 
 
 def effort_section(stages: dict[str, float], done: Sequence[StageEffort]) -> Markup:
@@ -110,9 +108,9 @@ def effort_section(stages: dict[str, float], done: Sequence[StageEffort]) -> Mar
     return section("effort", "Time and tokens", pair(wall, parts))
 
 
-def provenance_section(recipe: Recipe, calls: Sequence[dict]) -> Markup:
-    """The recipe without what may be secret: the environment that the teacher's replicas are given,
-    and a store's credentials.
+def provenance_section(recipe: Recipe, calls: Sequence[Call]) -> Markup:
+    """The versions and the recipe, without what may be secret: the environment of the teacher's
+    replicas, and a store's credentials.
     """
     tree = recipe.model_dump(mode="json", by_alias=True)
     tree["run"] = shown(recipe.run) if is_uri(recipe.run) else recipe.run
@@ -134,7 +132,7 @@ def provenance_section(recipe: Recipe, calls: Sequence[dict]) -> Markup:
     )
 
 
-def _versions(call: dict) -> Markup:
+def _versions(call: Call) -> Markup:
     packages = ", ".join(f"{name} {version}" for name, version in call["packages"].items())
     return facts(
         [
@@ -147,7 +145,7 @@ def _versions(call: dict) -> Markup:
     )
 
 
-def _calls(calls: Sequence[dict]) -> Markup:
+def _calls(calls: Sequence[Call]) -> Markup:
     rows = [(call["time"], command_text(call), (call["commit"] or "")[:12]) for call in calls]
     return tag(
         "details",

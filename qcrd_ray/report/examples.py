@@ -15,10 +15,17 @@ from qcrd_ray.data.records import ScoredAs, ScoredRationale
 from qcrd_ray.method.batching import keyed_random
 from qcrd_ray.report.accuracy import GivenAnswer, Measured
 from qcrd_ray.report.html import Markup, join, missing, pair, section, tag, verdict
-from qcrd_ray.report.learning import Training
+from qcrd_ray.report.rounds import Training
 from qcrd_ray.run.folder import RunFolder
 
 SHOWN = 5
+_WHO = {
+    ScoredAs.TEACHER_POSITIVE: "teacher, agrees with the vote",
+    ScoredAs.TEACHER_MINORITY: "teacher, disagrees with the vote",
+    ScoredAs.STUDENT: "an older student",
+    ScoredAs.CORRUPTED: "the teacher, with a wrong step made",
+    ScoredAs.EVOLVED: "the teacher, with other numbers put in",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +40,9 @@ class Disagreement:
 
 
 def extremes(training: Training) -> tuple[int, list[ScoredRationale], list[ScoredRationale]] | None:
-    """(round from 1, best scored, worst scored) of the last round that kept scores, no question
-    twice on one side; None: none did.
+    """(round from 1, best scored, worst scored) of the last round that kept scores; None: none did.
+
+    No question occurs twice on one side.
     """
     if not training.scores:
         return None
@@ -53,8 +61,8 @@ def differences(
     second: tuple[str, str],
     seed: int,
 ) -> tuple[list[Disagreement], list[Disagreement]]:
-    """Up to :data:`SHOWN` questions that ``first`` gets and ``second`` does not, and as many the
-    other way round, over all splits.
+    """Up to :data:`SHOWN` questions that only ``first`` got right, and as many that only ``second``
+    did, over all splits.
     """
     only_first, only_second = [], []
     for split in measured.splits:
@@ -105,24 +113,19 @@ def _questions(folder: RunFolder, split: str) -> dict[str, str]:
     }
 
 
-# MERGED report.sections.examples: Examples to read. Everything here was written by users and
-# models, and is shown as text.
-
-_WHO = {
-    ScoredAs.TEACHER_POSITIVE: "teacher, agrees with the vote",
-    ScoredAs.TEACHER_MINORITY: "teacher, disagrees with the vote",
-    ScoredAs.STUDENT: "an older student",
-    ScoredAs.CORRUPTED: "the teacher, with a wrong step made",
-    ScoredAs.EVOLVED: "the teacher, with other numbers put in",
-}
+# --- How they are drawn: written by users and models, so always shown as text ---
 
 
 def examples_section(
     scored: tuple[int, list[ScoredRationale], list[ScoredRationale]] | None,
     differing: tuple[str, str, list[Disagreement], list[Disagreement]] | None,
 ) -> Markup:
-    """``differing``: two models, the questions that the first gets and the second does not, and the
-    reverse; None: no baseline.
+    """The section.
+
+    Args:
+        scored: what :func:`extremes` found.
+        differing: two models' names, the questions that only the first got right, and those that
+            only the second did; None where there is no baseline.
     """
     parts = []
     if scored is None:

@@ -1,5 +1,4 @@
-"""HTML and SVG written so that nothing can be forgotten: every text that is not marked as HTML
-already is escaped.
+"""HTML and SVG: elements whose texts are always escaped, and the blocks that sections are built of.
 
 tag("p", "2 < 3", class_="note")  ->  <p class="note">2 &lt; 3</p>
 """
@@ -11,7 +10,7 @@ from html import escape
 
 
 class Markup(str):
-    """Text that is HTML already. Only this module and constants of ours make it."""
+    """Text that is HTML already. Only this module and our own constants make it."""
 
     __slots__ = ()
 
@@ -22,8 +21,7 @@ Child = str | int | float | None
 
 
 def tag(element: str, *children: Child, **attributes: object) -> Markup:
-    """An element. Children that are no :class:`Markup` are escaped, None is left out; so is an
-    attribute that is None.
+    """An element. Children that are not :class:`Markup` are escaped; None is left out everywhere.
 
     ``class_`` is written as class, ``stroke_width`` as stroke-width. Numbers are rounded to a
     hundredth: pixels need no more.
@@ -55,15 +53,16 @@ def _value(value: object) -> str:
     return escape(str(value))
 
 
-# MERGED report.blocks: The pieces that every section of a report is built of.
+# --- Blocks of a section ---
 
 
 def section(id: str, title: str, *children: Child) -> Markup:
+    """A section of the page under its heading; ``id`` is its anchor."""
     return tag("section", tag("h2", title, id=id), *children, aria_labelledby=id)
 
 
 def missing(text: str) -> Markup:
-    """Says that something is not there, and why: a report invents nothing."""
+    """A note that something is not there, and why: a report invents nothing."""
     return tag("p", text, class_="missing")
 
 
@@ -75,15 +74,14 @@ def figure(
     note: str = "",
     numbers: Markup | None = None,
 ) -> Markup:
-    """A chart under its title, with what has to be known to read it, and its numbers as a table to
-    unfold.
-    """
+    """A chart under its title, with a note on how to read it, and its numbers in a folded table."""
     caption = tag("figcaption", tag("h3", title), tag("p", note) if note else None, legend)
     unfolded = tag("details", tag("summary", "The numbers"), numbers) if numbers else None
     return tag("figure", caption, drawing, unfolded)
 
 
 def charts(*figures: Markup | None) -> Markup:
+    """Figures in a grid."""
     return tag("div", *figures, class_="charts")
 
 
@@ -99,8 +97,9 @@ def table(
     caption: str | None = None,
     words: int = 1,
 ) -> Markup:
-    """A table that scrolls by itself where it is wider than the page. Its first ``words`` columns
-    hold words, the others numbers.
+    """A table that scrolls by itself where it is wider than the page.
+
+    Its first ``words`` columns hold words, the others numbers.
     """
     looks = [None if column < words else "number" for column in range(len(head))]
     top = tag(
@@ -131,12 +130,12 @@ def table(
 
 
 def facts(pairs: Sequence[tuple[str, Child]]) -> Markup:
-    """Names and what they are, as a definition list."""
+    """Names with their values, as a definition list."""
     return tag("dl", *(join(tag("dt", name), tag("dd", value)) for name, value in pairs))
 
 
 def verdict(right: bool | None) -> Markup | None:
-    """Whether an answer is right, in words and not in colour alone; None: nobody can tell."""
+    """A badge that says right or wrong, in words and not in colour alone; None: not known."""
     if right is None:
         return None
     return tag(
@@ -150,4 +149,5 @@ def model_name(name: str, head: str) -> str:
 
 
 def p_text(p: float) -> str:
+    """A p-value with three decimals; never 0."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,4 +1,4 @@
-"""What was asked of whom, and the result in one glance."""
+"""The top of the page: the main accuracies, and the recipe in a few lines."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def tiles(measured: Measured | None) -> Markup:
 
 
 def overview(recipe: Recipe) -> Markup:
+    """The recipe in a few lines."""
     sampling, train, objective = recipe.sampling, recipe.train, recipe.objective
     pairs = [
         ("task", f"{recipe.task.kind}: {_KINDS.get(recipe.task.kind, 'own task')}"),
@@ -100,7 +101,10 @@ def _teacher(recipe: Recipe) -> str:
 
 def _student(recipe: Recipe) -> str:
     student = recipe.student
-    start = student.model or f"a random {student.scratch.kind} (student.scratch)"
+    start = student.model
+    if start is None:
+        assert student.scratch is not None, "the recipe has exactly one of model and scratch"
+        start = f"a random {student.scratch.kind} (student.scratch)"
     return (
         f"{start}; reads {number(student.max_input_tokens)} tokens, writes"
         f" {number(student.max_target_tokens)}"
@@ -128,7 +132,7 @@ def _objective(recipe: Recipe) -> str:
 
 
 def _source(split: Split) -> str:
-    if split.origin is None:
+    if split.generate is not None:
         return f"{number(split.generate)} generated ({split.kind or 'seen'}), seed {split.seed}"
     rows = f", rows {split.rows[0]} to {split.rows[1]}" if split.rows else ""
     return f"{split.origin}{rows}"

@@ -1,4 +1,4 @@
-"""The page: every section in its order, in one file that needs neither a network nor JavaScript."""
+"""The whole page: every section in its order, in one file without a network and JavaScript."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from qcrd_ray.report.accuracy import Measured, measured_section, read_measured
 from qcrd_ray.report.effort import effort_section, provenance_section, stage_seconds, work
 from qcrd_ray.report.examples import differences, examples_section, extremes
 from qcrd_ray.report.html import Markup, join, model_name, tag
-from qcrd_ray.report.learning import Training, learning_section, read_training
+from qcrd_ray.report.learning import learning_section
 from qcrd_ray.report.overview import overview, tiles
 from qcrd_ray.report.rationales import read_rows, rows_section
+from qcrd_ray.report.rounds import Training, read_training
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.provenance import Call
 
 _CONTENTS = (
     ("asked", "What was asked"),
@@ -30,8 +32,8 @@ _CONTENTS = (
     ("effort", "Time and tokens"),
     ("recipe", "Recipe and versions"),
 )
-# What a browser may load and run for this page: nothing. The page is text of models and users, and
-# needs only its own style.
+# A browser may load and run nothing for this page but its own style: its texts come from models and
+# users.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -53,13 +55,13 @@ def write_report(folder: RunFolder) -> Path:
 def render(folder: RunFolder) -> str:
     """The page's HTML."""
     recipe = load_recipe(folder.recipe)
-    rows = [found for split in ("train", "test") if (found := read_rows(recipe, folder, split))]
+    rows = [each for split in ("train", "test") if (each := read_rows(recipe, folder, split))]
     objectives = dict.fromkeys([recipe.objective.name, *recipe.evaluate.baselines])
-    trainings = [found for name in objectives if (found := read_training(folder, name))]
+    trainings = [each for name in objectives if (each := read_training(folder, name))]
     measured = read_measured(folder)
     calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
     body = join(
-        tag("header", tag("h1", recipe.name), _made(calls), tiles(measured), _contents()),
+        tag("header", tag("h1", recipe.name), _subtitle(calls), tiles(measured), _contents()),
         tag(
             "main",
             overview(recipe),
@@ -82,15 +84,17 @@ def render(folder: RunFolder) -> str:
 def _examples(
     recipe: Recipe, folder: RunFolder, trainings: list[Training], measured: Measured | None
 ) -> Markup:
-    """Rationales of the run's own training; questions on which the student and the first baseline
-    differ, each by its best-spoken head.
+    """Scored rationales of the run's own training, and questions on which only one of the student
+    and the first baseline is right.
     """
     own = next(
         (training for training in trainings if training.objective == recipe.objective.name), None
     )
     differing = None
     if measured and measured.baselines:
-        first, second = (_speaking(measured, name) for name in ("student", measured.baselines[0]))
+        first, second = (
+            _reasoning_head(measured, name) for name in ("student", measured.baselines[0])
+        )
         differing = (
             model_name(*first),
             model_name(*second),
@@ -99,13 +103,13 @@ def _examples(
     return examples_section(extremes(own) if own else None, differing)
 
 
-def _speaking(measured: Measured, name: str) -> tuple[str, str]:
-    """A model with the head that says most: the rationale, where it has one."""
+def _reasoning_head(measured: Measured, name: str) -> tuple[str, str]:
+    """A model with its rationale head, where it has one; else with its only head."""
     heads = measured.heads(name)
     return name, "rationale" if "rationale" in heads else heads[0]
 
 
-def _made(calls: list[dict]) -> Markup:
+def _subtitle(calls: list[Call]) -> Markup:
     when = (
         f", last worked on {datetime.fromisoformat(calls[-1]['time']):%Y-%m-%d %H:%M} UTC"
         if calls

@@ -1,5 +1,5 @@
-"""The rows of a split, from reading to the vote: how many went which way, how sure the votes are,
-and how often they are right.
+"""The rows of a split: how many reached each step up to the vote, how large the votes' shares are,
+and how often a vote is right.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -20,6 +21,7 @@ from qcrd_ray.report.charts import Interval, bar_chart, column_chart, interval_c
 from qcrd_ray.report.html import Markup, charts, figure, join, missing, section, table
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.base import Task
 
 BINS = 10
 _COLUMNS = [
@@ -28,10 +30,32 @@ _COLUMNS = [
 ]
 
 
+_STEPS = {
+    "read": "questions read",
+    "asked": "asked of the teacher",
+    "answered": "all samples came back",
+    "parsed": "an answer could be read",
+    "voted": "a vote was reached",
+}
+_LOST = {  # what a step lost, by the step that it did not reach
+    "asked": (Outcome.REJECTED_INPUT, "rejected"),
+    "answered": (Outcome.FAILED, "failed"),
+    "parsed": (Outcome.UNPARSED, "unparsed"),
+    "voted": (Outcome.NO_CONSENSUS, "without consensus"),
+}
+
+
+_ROLES = {
+    Role.POSITIVE: "agree with the vote",
+    Role.NEGATIVE: "disagree with it (minority)",
+    Role.ABSTAINED: "without a vote",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """``outcomes`` of the finished rows, with ``pending`` those not asked yet: together they are
-    all rows ``read``.
+    """The rows of one split. The ``outcomes`` of finished rows and the ``pending`` rows add up to
+    the rows ``read``.
 
     ``votes`` holds a pair for each accepted row: the vote's share, and whether it is right (None:
     no gold answer).
@@ -64,8 +88,9 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bin:
-    """The votes with a share in (low, high]; ``measured`` is how often they are right, None where
-    no gold answer tells.
+    """The votes with a share in (low, high].
+
+    ``measured`` is how often they are right; None where none has a gold answer.
     """
 
     low: float
@@ -89,8 +114,8 @@ def read_rows(recipe: Recipe, folder: RunFolder, split: str) -> Rows | None:
     outcomes, roles = Counter(dict.fromkeys(Outcome, 0)), Counter(dict.fromkeys(Role, 0))
     truncated = tokens = 0
     votes: list[tuple[float, bool | None]] = []
-    for table in store.tables(_COLUMNS):
-        for row in table.to_pylist():
+    for part in store.tables(_COLUMNS):
+        for row in part.to_pylist():
             outcomes[Outcome(row["outcome"])] += 1
             for completion in row["completions"]:
                 roles[Role(completion["role"])] += 1
@@ -117,45 +142,31 @@ def bins(votes: Sequence[tuple[float, bool | None]]) -> list[Bin]:
     members: list[list[tuple[float, bool | None]]] = [[] for _ in range(BINS)]
     for share, right in votes:
         members[max(1, ceil(share * BINS - 1e-9)) - 1].append((share, right))
-    found = [_bin(index, each) for index, each in enumerate(members)]
-    filled = [index for index, each in enumerate(found) if each.right + each.wrong + each.unknown]
-    return found[filled[0] : filled[-1] + 1] if filled else []
+    every = [_bin(index, each) for index, each in enumerate(members)]
+    filled = [index for index, each in enumerate(every) if each.right + each.wrong + each.unknown]
+    return every[filled[0] : filled[-1] + 1] if filled else []
 
 
 def _bin(index: int, members: list[tuple[float, bool | None]]) -> Bin:
-    told = Counter(right for _, right in members)
-    known = told[True] + told[False]
+    counts = Counter(right for _, right in members)
+    known = counts[True] + counts[False]
     return Bin(
         low=index / BINS,
         high=(index + 1) / BINS,
-        right=told[True],
-        wrong=told[False],
-        unknown=told[None],
-        measured=accuracy(told[True], known) if known else None,
+        right=counts[True],
+        wrong=counts[False],
+        unknown=counts[None],
+        measured=accuracy(counts[True], known) if known else None,
     )
 
 
-def _right(row: dict, task) -> bool | None:
+def _right(row: dict[str, Any], task: Task) -> bool | None:
     if row["gold"] is None:
         return None
     return task.canonical(row["gold"], Question.from_row(row)) == row["vote"]
 
 
-# MERGED report.sections.rows: The funnel of rows, and the votes.
-
-_STEPS = {
-    "read": "questions read",
-    "asked": "asked of the teacher",
-    "answered": "all samples came back",
-    "parsed": "an answer could be read",
-    "voted": "a vote was reached",
-}
-_LOST = {  # what a step lost, by the step that it did not reach
-    "asked": (Outcome.REJECTED_INPUT, "rejected"),
-    "answered": (Outcome.FAILED, "failed"),
-    "parsed": (Outcome.UNPARSED, "unparsed"),
-    "voted": (Outcome.NO_CONSENSUS, "without consensus"),
-}
+# --- How they are drawn ---
 
 
 def rows_section(splits: Sequence[Rows]) -> Markup:
@@ -183,9 +194,7 @@ def _split(rows: Rows) -> Markup:
 
 
 def funnel(rows: Rows) -> Markup:
-    """Five steps, each with what it lost; the table under it holds the outcomes, which add up to
-    the rows read.
-    """
+    """A bar for each step, with the rows that it lost; the table holds the outcomes."""
     bars = []
     for step, count in rows.steps:
         lost = []
@@ -225,15 +234,8 @@ def funnel(rows: Rows) -> Markup:
     )
 
 
-_ROLES = {
-    Role.POSITIVE: "agree with the vote",
-    Role.NEGATIVE: "disagree with it (minority)",
-    Role.ABSTAINED: "without a vote",
-}
-
-
 def vote_columns(split: str, shares: Sequence[Bin]) -> Markup:
-    """How many votes were won with which share."""
+    """How many votes were won with each share."""
     known = any(each.measured for each in shares)
     parts = ("right", "wrong", "no gold answer") if known else ("questions",)
     columns = [
@@ -266,7 +268,7 @@ def vote_columns(split: str, shares: Sequence[Bin]) -> Markup:
 
 def calibration(split: str, shares: Sequence[Bin]) -> Markup:
     """How often votes of each share are right: whether the share can be read as a confidence."""
-    found = [(each, each.measured) for each in shares if each.measured]
+    known = [(each, each.measured) for each in shares if each.measured]
     rows = [
         Interval(
             name=f"share {_bin_name(each)} %, {m.total:,} votes",
@@ -275,7 +277,7 @@ def calibration(split: str, shares: Sequence[Bin]) -> Markup:
             low=m.low,
             high=m.high,
         )
-        for each, m in found
+        for each, m in known
     ]
     title = f"How often the vote is right, by its share, {split}"
     note = "A share that could be read as a confidence would have its dot inside its own range."
@@ -293,7 +295,7 @@ def calibration(split: str, shares: Sequence[Bin]) -> Markup:
             percent(m.accuracy),
             f"{percent(m.low)} to {percent(m.high)}",
         )
-        for each, m in found
+        for each, m in known
     ]
     return figure(
         title,

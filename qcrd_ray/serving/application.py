@@ -17,14 +17,14 @@ from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
-from ray.serve.context import _get_global_client
 
+from qcrd_ray.cluster.ray_internals import serve_address
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference.answering import AnswerRequest, ScoreRequest, Student
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.serving import auth as doors
+from qcrd_ray.serving import auth
 from qcrd_ray.serving.arguments import read_arguments
 from qcrd_ray.serving.health import Health
 from qcrd_ray.serving.http_errors import RETRY_AFTER_S
@@ -45,11 +45,14 @@ SCRAPE_TIMEOUT_S = 5.0
 @serve.deployment(name=DEPLOYMENT)
 @serve.ingress()
 class StudentEndpoint:
-    """One replica: the student of ``folder``, loaded and warmed up before it takes a request."""
+    """One replica: the student of ``folder``, loaded and warmed up before its first request."""
 
     def __init__(self, folder: str, recipe: ServingRecipe, *, key_expected: bool) -> None:
-        """``key_expected``: the builder found a key; a replica whose node has none must not serve
-        without it.
+        """Load the student.
+
+        Args:
+            key_expected: whether the builder found a key. A replica whose node has none must then
+                not serve without it.
         """
         self.key = replica_key(recipe, expected=key_expected)
         self.student = Student(
@@ -59,9 +62,10 @@ class StudentEndpoint:
             max_tokens=recipe.max_output_tokens,
         )
         self.metrics, self.health = Metrics(), Health(stuck_after_s=2 * recipe.request_timeout_s)
+        # `serve.batch` adds these two, which its type does not say
         for batched in (self._write, self._score):
-            batched.set_max_batch_size(recipe.max_batch_size)
-            batched.set_batch_wait_timeout_s(recipe.batch_wait_s)
+            batched.set_max_batch_size(recipe.max_batch_size)  # pyright: ignore[reportAttributeAccessIssue]
+            batched.set_batch_wait_timeout_s(recipe.batch_wait_s)  # pyright: ignore[reportAttributeAccessIssue]
         self.service = Service(
             self.student, recipe, write=self._write, score=self._score, metrics=self.metrics
         )
@@ -81,35 +85,38 @@ class StudentEndpoint:
         return serve.get_replica_context().replica_id.unique_id, self.metrics.families()
 
     @serve.batch
-    async def _write(self, asks: list[AnswerRequest]) -> list[list[HeadAnswer]]:
-        self.metrics.batches.labels("write").observe(len(asks))
-        return await self.health.run("write", partial(self.student.write, asks))
+    async def _write(self, requests: list[AnswerRequest]) -> list[list[HeadAnswer]]:
+        self.metrics.batches.labels("write").observe(len(requests))
+        return await self.health.run("write", partial(self.student.generate, requests))
 
     @serve.batch
-    async def _score(self, judged: list[ScoreRequest]) -> list[float]:
-        self.metrics.batches.labels("score").observe(len(judged))
-        return await self.health.run("score", partial(self.student.score, judged))
+    async def _score(self, requests: list[ScoreRequest]) -> list[float]:
+        self.metrics.batches.labels("score").observe(len(requests))
+        return await self.health.run("score", partial(self.student.score, requests))
 
     async def _scrape(self) -> bytes:
         handle = serve.get_deployment_handle(
             DEPLOYMENT, app_name=serve.get_replica_context().app_name
         )
-        told = await handle.broadcast("families").results_async(
+        families = await handle.broadcast("families").results_async(
             timeout_s=SCRAPE_TIMEOUT_S, return_exceptions=True
         )
         # a replica that just died has no numbers
-        return exposition(dict(one for one in told if not isinstance(one, RayActorError)))
+        return exposition(dict(one for one in families if not isinstance(one, RayActorError)))
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
-    """The application. ``args``: `student`, its folder, and the keys of the recipe's `serve`
-    section without host and port.
+    """Build the application, for `serve run` and Serve's config files.
+
+    Args:
+        args: `student`, its folder, and the keys of the recipe's `serve` section without host and
+            port.
 
     Raises:
-        UserError: names the key that is wrong, or says why no key can be had.
+        UserError: names the argument that is wrong, or says why the bearer key cannot be read.
     """
     folder, recipe = read_arguments(args)
-    key_expected = doors.read_key(recipe) is not None
+    key_expected = auth.read_key(recipe) is not None
     options: dict[str, Any] = {"num_replicas": recipe.replicas}
     if recipe.max_replicas is not None and recipe.max_replicas > recipe.replicas:
         scaling = AutoscalingConfig(
@@ -133,21 +140,21 @@ def build(args: Mapping[str, Any]) -> serve.Application:
 
 
 def replica_key(recipe: ServingRecipe, *, expected: bool) -> str | None:
-    """The key as this replica's node holds it. `serve run` and `serve deploy` know no serve.host,
-    so the replica asks where Serve listens.
+    """The bearer key as this replica's node holds it.
+
+    `serve run` and `serve deploy` know no serve.host, so the replica asks where Serve listens.
 
     Raises:
         UserError: a key is ``expected`` and this node has none, or other machines can reach Ray
             Serve and there is none.
     """
-    key = doors.read_key(recipe)
+    key = auth.read_key(recipe)
     if expected and key is None:
         raise UserError(
             f"serve.api_key_env: this node's environment has no {recipe.api_key_env}; every node"
             " that serves needs it"
         )
-    # no public call tells a running Serve's address
-    client = _get_global_client(raise_if_no_controller_running=False)
-    if client is not None and client.http_config.host:
-        doors.check_host(client.http_config.host, key=key)
+    host, _ = serve_address() or (None, 0)
+    if host is not None:
+        auth.check_host(host, key=key)
     return key

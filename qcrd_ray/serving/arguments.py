@@ -1,5 +1,6 @@
-"""What the application builder is given, by Python, a Serve config or a command line: a student
-folder and the recipe's `serve` keys.
+"""The arguments of the application builder: a student folder and the recipe's `serve` keys.
+
+They come from Python, from a Serve config or from a command line.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ _SERVES_OWN = ("host", "port")  # Ray Serve listens, not its applications
 
 
 def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecipe]:
-    """The student and the recipe in ``{"student": folder, key: value ...}``. Values may be texts,
-    as ``serve run`` passes them.
+    """The student and the recipe in ``{"student": folder, key: value ...}``.
+
+    Values may be texts, as ``serve run`` passes them.
 
     Raises:
         UserError: names the key that is missing, unknown or wrong, or says why the folder is no
@@ -55,7 +57,7 @@ def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecip
         )
         raise UserError("\n".join(mistakes)) from None
     folder = StudentFolder.open(student)
-    # a pairing that cannot work is told here, not by a replica that fails to start
+    # a pairing that cannot work is found here, not by a replica that fails to start
     choose_engine(folder.path, recipe.engine)
     return folder, recipe
 
@@ -63,8 +65,11 @@ def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecip
 def read_settings(
     student: Path, given: Mapping[str, Any], overrides: Sequence[str]
 ) -> ServingRecipe:
-    """The recipe of a command line: ``given`` where it says something, then ``overrides`` such as
-    ``max_batch_size=16``.
+    """The recipe of a command line.
+
+    Args:
+        given: options; those that are None are left out.
+        overrides: such as ``max_batch_size=16``; they replace options.
     """
     keys = {key: value for key, value in given.items() if value is not None}
     for override in overrides:
@@ -94,4 +99,4 @@ def _yaml(key: str, value: str) -> Any:
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"{key}: {value!r} is no value") from error
+        raise UserError(f"{key}: {value!r} is not YAML") from error

@@ -1,4 +1,4 @@
-"""Who may ask: the loopback without a key, everybody else with the bearer key."""
+"""Authentication by a bearer key: needed wherever other machines can reach the endpoint."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def read_key(recipe: ServingRecipe) -> str | None:
 
 
 def check_host(host: str, *, key: str | None) -> None:
-    """Raise UserError where other machines could reach ``host`` and nobody would ask them for a
-    key.
-    """
+    """Raise UserError where other machines could reach ``host`` and there is no key."""
     if host == "localhost":
         return
     try:
@@ -46,27 +44,29 @@ def check_host(host: str, *, key: str | None) -> None:
 
 
 class BearerAuth:
-    """ASGI middleware: without ``Authorization: Bearer <key>`` every path but the ``open_paths``
-    ends in 401.
-    """
+    """ASGI middleware: 401 without ``Authorization: Bearer <key>``, but on ``open_paths``."""
 
     def __init__(self, app: ASGIApp, *, key: str, open_paths: Collection[str]) -> None:
         self.app, self.open_paths = app, open_paths
         self._expected = key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in self.open_paths or self._knows(scope):
+        if (
+            scope["type"] == "lifespan"
+            or scope["path"] in self.open_paths
+            or self._authorized(scope)
+        ):
             await self.app(scope, receive, send)
             return
-        refusal = RequestError(
+        error = RequestError(
             401,
             "this endpoint wants its key: send the header 'Authorization: Bearer <key>'",
             code="invalid_api_key",
             headers={"WWW-Authenticate": 'Bearer realm="qcrd"'},
         )
-        await refusal.response()(scope, receive, send)
+        await error.response()(scope, receive, send)
 
-    def _knows(self, scope: Scope) -> bool:
+    def _authorized(self, scope: Scope) -> bool:
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(sent) != 1:
             return False

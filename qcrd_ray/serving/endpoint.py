@@ -12,28 +12,31 @@ from pathlib import Path
 
 import ray
 from ray import serve
-from ray.serve.config import HTTPOptions, ProxyLocation
-from ray.serve.context import _get_global_client
+from ray.serve.config import HTTPOptions
 
 from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.cluster.ray_internals import serve_address
 from qcrd_ray.data.json_lines import expand_path
+from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import RayRecipe, ServingRecipe
-from qcrd_ray.serving import auth as doors
+from qcrd_ray.run.progress import Report
+from qcrd_ray.serving import auth
+from qcrd_ray.serving.messages import PredictResponse, Query
 
 APP = "qcrd-student"
 PROXY_GRACE_S = 10.0  # the replica's own limit comes first, and its answer says what happened
 
 
 def check(recipe: ServingRecipe) -> None:
-    """What can be known of the endpoint before a run: its key is there if its address needs one,
-    and nothing else listens there.
+    """Check what can be known before a run: the key is there if the address needs one, and the port
+    is free.
 
     Raises:
         UserError: names the field.
     """
-    doors.check_host(recipe.host, key=doors.read_key(recipe))
+    auth.check_host(recipe.host, key=auth.read_key(recipe))
     # on a running Ray it may be our own Serve that listens
     if recipe.port and not ray.is_initialized():
         _check_free(recipe.host, recipe.port)
@@ -44,12 +47,11 @@ def start(student: Path, recipe: ServingRecipe) -> str:
 
     Raises:
         UserError: no student folder, an address that other machines can reach without a key, a port
-            that is taken, or a Ray Serve
-            that already listens elsewhere.
+            that is taken, or a Ray Serve that already listens elsewhere.
         MissingResource: the cluster cannot hold the replicas.
     """
     folder = StudentFolder.open(student)
-    doors.check_host(recipe.host, key=doors.read_key(recipe))
+    auth.check_host(recipe.host, key=auth.read_key(recipe))
     timeout_s = RayRecipe().schedule_timeout_s
     cluster.wait_for_resources(
         bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=timeout_s
@@ -67,7 +69,7 @@ def start(student: Path, recipe: ServingRecipe) -> str:
 
 
 def bundles(recipe: ServingRecipe) -> list[cluster.Bundle]:
-    """What the endpoint takes of the cluster from its start, one bundle per replica."""
+    """The endpoint's demands on the cluster when it starts: one bundle for each replica."""
     return [recipe.replica.bundle] * recipe.replicas
 
 
@@ -87,15 +89,44 @@ def wait() -> None:
         stop()
 
 
+def ask_once(
+    student: Path, recipe: ServingRecipe, question: Question, report: Report
+) -> PredictResponse:
+    """Serve the student on a free port, ask it over HTTP as any client would, and stop it again."""
+    report(0, 2, "starting the endpoint")
+    # a busy port must not end a run at its last stage
+    url = start(student, recipe.model_copy(update={"port": 0}))
+    try:
+        report(1, 2, "asking one question")
+        query = Query(
+            question=question.question,
+            choices=list(question.choices),
+            rationale=True,
+            quality=StudentFolder.open(student).discriminator is not None,
+        )
+        request = urllib.request.Request(
+            f"{url}/v1/predict",
+            query.model_dump_json().encode(),
+            {"Content-Type": "application/json", **headers(recipe)},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = PredictResponse.model_validate_json(response.read())
+    finally:
+        stop()
+    report(2, 2, "answered")
+    return answer
+
+
 def headers(recipe: ServingRecipe) -> dict[str, str]:
-    """What a caller of this endpoint sends along: its key, where it has one."""
-    key = doors.read_key(recipe)
+    """The HTTP headers that a caller of this endpoint needs: its key, where it has one."""
+    key = auth.read_key(recipe)
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def example(url: str, recipe: ServingRecipe) -> str:
-    """A command that asks the endpoint at ``url`` a question of its own kind. It reads the key
-    where the endpoint does.
+    """A curl command that asks the endpoint at ``url`` an example question of its task.
+
+    It reads the key where the endpoint does.
     """
     request = urllib.request.Request(f"{url}/v1/task", headers=headers(recipe))
     with urllib.request.urlopen(request, timeout=30) as response:
@@ -104,7 +135,7 @@ def example(url: str, recipe: ServingRecipe) -> str:
     if task["example"]["choices"]:
         body["choices"] = task["example"]["choices"]
     key = ""
-    if doors.read_key(recipe):
+    if auth.read_key(recipe):
         held = (
             f"$(cat {shlex.quote(recipe.api_key_file)})"
             if recipe.api_key_file
@@ -118,10 +149,11 @@ def example(url: str, recipe: ServingRecipe) -> str:
 
 
 def _listen(recipe: ServingRecipe) -> int:
-    """Have Ray Serve listen where the recipe says; the port it got. Its address is one for the
-    whole cluster, set when it starts.
+    """Have Ray Serve listen where the recipe says, and return its port.
+
+    Ray Serve has one address for the whole cluster, which is set when it starts.
     """
-    running = _running_http()
+    running = serve_address()
     if running is not None:
         host, port = running
         if host == recipe.host and recipe.port in (0, port):
@@ -141,18 +173,6 @@ def _listen(recipe: ServingRecipe) -> int:
         proxy_location="HeadOnly",
     )
     return port
-
-
-def _running_http() -> tuple[str | None, int] | None:
-    """(host, port) of a Ray Serve that runs on this cluster, host None where its HTTP is off; None
-    where none runs.
-    """
-    # no public call tells a running Serve's address
-    client = _get_global_client(raise_if_no_controller_running=False)
-    if client is None:
-        return None
-    options = client.http_config
-    return (None if options.location == ProxyLocation.Disabled else options.host), options.port
 
 
 def _free_port(host: str) -> int:

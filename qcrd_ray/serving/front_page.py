@@ -1,5 +1,5 @@
-"""The page at /: one self-contained HTML file, sent with a policy under which the browser runs and
-loads nothing but what is in it.
+"""The page at `/`: one self-contained HTML file, with a Content-Security-Policy that allows nothing
+but what is in it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ def headers(page: str) -> dict[str, str]:
     """The headers that ``page`` is sent with.
 
     Inline scripts and styles are allowed by the hash of their text, so what a question or an answer
-    might smuggle into the page is not
-    run. The page may talk to its own origin only, cannot be framed, and sends no form.
-    ``style="..."`` attributes are not allowed.
+    might smuggle into the page is not run. The page may talk to its own origin only, cannot be
+    framed, and sends no form. ``style="..."`` attributes are not allowed.
     """
     inline = _Inline()
     inline.feed(page)

@@ -1,5 +1,7 @@
-"""Whether the model still answers. A replica whose model died or hangs must say so, or Ray Serve
-keeps sending it requests.
+"""What keeps a replica healthy: it reports a model that died or hangs, and limits what it reads.
+
+Ray Serve keeps sending requests to a replica that does not report its trouble. A body beyond the
+limit is rejected while it arrives, before it is held in memory or parsed.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ T = TypeVar("T")
 
 
 class Health:
-    """Runs the model's work in threads, and remembers how it went. ``stuck_after_s``: longer than
-    any honest batch takes.
+    """Runs the model's work in threads, and remembers how it went.
+
+    Args:
+        stuck_after_s: seconds after which a batch counts as hanging; longer than any batch takes.
     """
 
     def __init__(self, *, stuck_after_s: float) -> None:
@@ -41,14 +45,15 @@ class Health:
 
     @property
     def trouble(self) -> str:
-        """Why the model is not to be trusted with a request, or ""."""
+        """Why the model cannot answer requests, or ""."""
         if self._stuck:
             return f"the model has been busy with one batch for over {self._stuck_after_s:g} s"
         return "the model failed in its last batch" if self._failed else ""
 
     async def check(self, probe: Callable[[], object]) -> None:
-        """Raise where the model hangs, or failed last and fails at ``probe`` too: one bad batch
-        alone is no dead model.
+        """Raise where the model hangs, or where its last batch failed and ``probe`` fails too.
+
+        One bad batch alone does not mean that the model is dead.
         """
         if self._stuck:
             raise RuntimeError(self.trouble)
@@ -63,14 +68,8 @@ class Health:
         )
 
 
-# MERGED serving.limits: Request bodies beyond a limit are refused while they arrive, before they
-# are held in memory or parsed.
-
-
 class BodyLimit:
-    """ASGI middleware: more than ``max_bytes`` of body end in 413, whatever the request's headers
-    promised.
-    """
+    """ASGI middleware: a body of more than ``max_bytes`` ends in 413, whatever its headers say."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self.app, self.max_bytes = app, max_bytes

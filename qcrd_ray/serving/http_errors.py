@@ -1,11 +1,10 @@
-"""How the endpoint says no: one form for all routes, which is also the one that OpenAI's clients
-read.
+"""The endpoint's errors: one body for all routes, which OpenAI's clients read too.
 
-    {"error": {"message": ..., "type": ..., "param": ..., "code": ..., "details": [{"where": ...,
-    "expected": ...}]}}
+    {"error": {"message": ..., "type": ..., "param": ..., "code": ...,
+               "details": [{"where": ..., "expected": ...}]}}
 
-The message says what was expected. What was sent is never echoed: it may hold what no answer can
-carry.
+The message says what was expected. What was sent is never echoed: it may hold characters that a
+JSON answer cannot carry.
 """
 
 from __future__ import annotations
@@ -44,19 +43,19 @@ class ErrorFacts(BaseModel):
 
     message: str
     type: str = "invalid_request_error"
-    param: str | None = Field(None, description="the field that is wrong")
+    param: str | None = Field(default=None, description="the field that is wrong")
     code: str | None = None
     details: list[Detail] = []
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of every error answer."""
 
     error: ErrorFacts
 
 
 class RequestError(Exception):
-    """An answer that is no success, raised where it is noticed."""
+    """An HTTP error answer, raised where the mistake is noticed."""
 
     def __init__(
         self,
@@ -77,16 +76,18 @@ class RequestError(Exception):
 
 
 def install(app: FastAPI, *, bad_request_under: Sequence[str]) -> None:
-    """Have ``app`` answer every error in the one form. Wrong input is 422, and 400 below the paths
-    ``bad_request_under``.
+    """Have ``app`` answer every error with :class:`ErrorBody`.
+
+    Args:
+        bad_request_under: the paths on which wrong input is 400, as OpenAI has it, and not 422.
     """
 
     @app.exception_handler(RequestError)
-    async def refused(request: Request, error: RequestError) -> JSONResponse:
+    async def request_error(request: Request, error: RequestError) -> JSONResponse:
         return error.response()
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid_input(request: Request, error: RequestValidationError) -> JSONResponse:
         details = [
             Detail(where=_where(mistake["loc"]), expected=mistake["msg"])
             for mistake in error.errors()
@@ -105,19 +106,17 @@ def install(app: FastAPI, *, bad_request_under: Sequence[str]) -> None:
         return _respond(status, message, param=where.split(".")[0], details=details)
 
     @app.exception_handler(HTTPException)
-    async def declined(request: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         return _respond(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> JSONResponse:
+    async def server_error(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return _respond(500, "the student failed to answer; this is not the request's fault")
 
 
 def _where(path: Sequence[str | int]) -> str:
-    """The keys that lead to a mistake, without pydantic's names of union members
-    (`constrained-str`) between them.
-    """
+    """The keys that lead to a mistake, without pydantic's names of union members between them."""
     return ".".join(str(part) for part in path if isinstance(part, int) or part.isidentifier())
 
 

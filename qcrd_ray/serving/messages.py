@@ -1,4 +1,4 @@
-"""What POST /v1/predict takes and gives."""
+"""The request and response bodies of POST /v1/predict."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     question: str = Field(min_length=1, description="the question alone, without a prefix")
-    choices: Choices = Field([], description="for multiple choice")
+    choices: Choices = Field(default=[], description="for multiple choice")
     rationale: bool = Field(
-        False, description="also write the reasoning, and read its own answer out of it"
+        default=False, description="also write the reasoning, and read its own answer out of it"
     )
     quality: bool = Field(
-        False, description="also score the reasoning with the discriminator, 0 to 1"
+        default=False, description="also score the reasoning with the discriminator, 0 to 1"
     )
     samples: int | None = Field(
-        None,
+        default=None,
         ge=2,
         le=MAX_SAMPLES,
         description="self-consistency: also sample so many rationales and let them vote",
     )
     temperature: float = Field(
-        0.7, gt=0.0, le=2.0, description="of the samples; label and rationale are always greedy"
+        default=0.7,
+        gt=0.0,
+        le=2.0,
+        description="of the samples; label and rationale are always greedy",
     )
-    top_p: float = Field(1.0, gt=0.0, le=1.0, description="of the samples")
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="of the samples")
     seed: Seed = Field(
-        0, description="of the samples: the same question and seed give the same vote"
+        default=0, description="of the samples: the same question and seed give the same vote"
     )
 
     def as_question(self) -> Question:
@@ -61,29 +64,36 @@ class PredictResponse(BaseModel):
     label: str | None
     text: str
     rationale: str | None = Field(
-        None, description="the reasoning; null where it was not asked for"
+        default=None, description="the reasoning; null where it was not asked for"
     )
     rationale_answer: str | None = Field(
-        None, description="the answer that the reasoning ends in; it may differ from the label"
+        default=None,
+        description="the answer that the reasoning ends in; it may differ from the label",
     )
-    quality: float | None = Field(None, description="the discriminator's score of the reasoning")
+    quality: float | None = Field(
+        default=None, description="the discriminator's score of the reasoning"
+    )
     vote: str | None = Field(
-        None,
+        default=None,
         description=(
             "the answer of most samples; null without samples, at a tie, and where none holds an"
             " answer"
         ),
     )
     confidence: float | None = Field(
-        None,
+        default=None,
         description=(
-            "the share of all samples that gave the vote; one that was cut off or holds no answer"
-            " counts for none"
+            "the share of all samples that gave the vote; a sample that was cut off, or that holds"
+            " no answer, votes for none and is counted among all. It is not `vote_share` of a"
+            " rationale set, which is the share of the votes cast"
         ),
     )
-    votes: dict[str, int] | None = Field(None, description="how many samples gave each answer")
+    votes: dict[str, int] | None = Field(
+        default=None, description="how many samples gave each answer"
+    )
     question_cut: bool = Field(
-        False, description="the question is longer than the student reads, and its end was not read"
+        default=False,
+        description="the question is longer than the student reads, and its end was not read",
     )
 
 

@@ -1,5 +1,6 @@
-"""What the endpoint counts, in Prometheus's words. Each replica counts for itself; one scrape shows
-all, told apart by `replica`.
+"""The endpoint's Prometheus metrics.
+
+Each replica counts for itself; one scrape shows all, each with the label `replica`.
 
 Requests that Ray Serve's proxy answered itself (503 with a full queue, 408 after its own timeout)
 never reach a replica: Serve counts those, on each node's Ray metrics port
@@ -17,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-CALLER_LEFT = 499  # nobody was there to be answered any more; not the endpoint's failure
+CALLER_LEFT = 499  # the caller closed the connection; not the endpoint's failure
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -26,24 +27,31 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
-        self.requests = Counter("qcrd_requests", "Requests answered.", ["route", "status"], **own)
+        self.requests = Counter(
+            "qcrd_requests", "Requests answered.", ["route", "status"], registry=self.registry
+        )
         self.seconds = Histogram(
             "qcrd_request_seconds",
             "Seconds from a request's arrival to its last byte.",
             ["route"],
             buckets=_SECONDS,
-            **own,
+            registry=self.registry,
         )
         self.in_progress = Gauge(
             "qcrd_requests_in_progress",
             "Requests inside the replica: waiting for a batch or being answered.",
-            **own,
+            registry=self.registry,
         )
         self.batches = Histogram(
-            "qcrd_batch_size", "Asks that were answered together.", ["work"], buckets=_SIZES, **own
+            "qcrd_batch_size",
+            "Requests that were answered together.",
+            ["work"],
+            buckets=_SIZES,
+            registry=self.registry,
         )
-        self.tokens = Counter("qcrd_tokens", "Tokens read and written.", ["kind"], **own)
+        self.tokens = Counter(
+            "qcrd_tokens", "Tokens read and written.", ["kind"], registry=self.registry
+        )
 
     def families(self) -> list[Metric]:
         """The numbers now, ready to be sent to another replica."""

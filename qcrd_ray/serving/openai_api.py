@@ -1,9 +1,9 @@
 """OpenAI's API over a student, so that their clients work unchanged.
 
 A student answers single questions: a prompt is a question, and so is the last message of a chat. It
-follows no instructions and has no memory, so a system message is refused, and earlier turns are not
-read. A text is streamed once it is written, word by word: the student's texts are short, and an
-error can still be told by the status.
+follows no instructions and has no memory, so a system message is an error, and earlier turns are
+not read. A text is streamed word by word once it is whole: the student's texts are short, and an
+error still gets its HTTP status.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from qcrd_ray.serving.service import Service
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 PATHS = (COMPLETIONS, CHAT)
 LABEL = ":label"  # behind the model's name: the label head is asked
-_REFUSED = {status: {"model": ErrorBody} for status in (400, 404, 413, 503, 504)}
+_ERRORS = {status: {"model": ErrorBody} for status in (400, 404, 413, 503, 504)}
 
 
-def _answers(example: dict[str, Any]) -> dict[int, dict[str, Any]]:
+def _answers(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """The answers of a route, for the description: OpenAI's object, or the same in pieces."""
     content = {
         "application/json": {"example": example},
@@ -51,7 +51,7 @@ def _answers(example: dict[str, Any]) -> dict[int, dict[str, Any]]:
             "description": "OpenAI's object; with `stream`, server-sent events.",
             "content": content,
         },
-        **_REFUSED,
+        **_ERRORS,
     }
 
 
@@ -77,7 +77,7 @@ def make_router(service: Service) -> APIRouter:
         """Write about one question or several. `prompt` is the question alone; `<name>:label` gives
         the label, `<name>` a rationale.
 
-        Tokens instead of text, `echo`, `logprobs`, `best_of` and penalties are refused.
+        Tokens instead of text, `echo`, `logprobs`, `best_of` and penalties are errors.
         """
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
         return await _respond(
@@ -93,8 +93,8 @@ def make_router(service: Service) -> APIRouter:
     async def chat(request: ChatRequest) -> Response:
         """Answer the last message, which must be the user's, as a question alone.
 
-        The student follows no instructions: a `system` message is refused. It has no memory:
-        earlier turns are not read. Tools, pictures, `logprobs` and forced formats are refused.
+        The student follows no instructions: a `system` message is an error. It has no memory:
+        earlier turns are not read. Tools, pictures, `logprobs` and forced formats are errors.
         """
         for number, message in enumerate(request.messages):
             if message.role not in ("user", "assistant"):
@@ -125,7 +125,11 @@ def make_router(service: Service) -> APIRouter:
 
 
 def head_of(model: str, name: str) -> Head:
-    """The head that a model's name asks for. Raises Refusal for another name."""
+    """The head that a model's name asks for.
+
+    Raises:
+        RequestError: there is no such model.
+    """
     if model not in (name, name + LABEL):
         raise RequestError(
             404,
@@ -182,9 +186,9 @@ async def _respond(
         "system_fingerprint": f"fp_{version[:12]}" if version else None,
     }
     if request.stream:
-        told = usage if request.stream_options and request.stream_options.include_usage else None
+        wanted = request.stream_options is not None and request.stream_options.include_usage
         return StreamingResponse(
-            _events(shared, written, told, form),
+            _events(shared, written, usage if wanted else None, form),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-cache"},
         )
@@ -198,8 +202,10 @@ async def _respond(
 
 
 def _checked(service: Service, question: Question, head: Head, field: str) -> int:
-    """The question's tokens. Raises Refusal where it cannot be answered, or is longer than the
-    student reads.
+    """The number of the question's tokens.
+
+    Raises:
+        RequestError: it cannot be answered, or is longer than the student reads.
     """
     if reason := service.student.refusal(question):
         raise RequestError(400, f"{field}: {reason}", param=field)
@@ -229,15 +235,13 @@ def _events(
     usage: Usage | None,
     form: _TextForm | _ChatForm,
 ) -> Iterator[str]:
-    """The server-sent events of a stream: word by word, each text's end with its reason, the usage
-    where it is wanted, the end.
+    """The server-sent events of a stream: each text word by word, then its finish reason; the usage
+    where it is wanted; `[DONE]`.
     """
 
     def event(choices: list[dict], **more: Any) -> str:
-        return (
-            "data:"
-            f" {json.dumps({**shared, 'object': form.chunk_object, 'choices': choices, **more}, ensure_ascii=False)}\n\n"
-        )
+        chunk = {**shared, "object": form.chunk_object, "choices": choices, **more}
+        return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
 
     # with the usage asked for, every other chunk says that it does not carry it
     pending = {"usage": None} if usage else {}

@@ -1,5 +1,6 @@
-"""OpenAI's request and answer bodies, as far as a student can honour them. Another field may only
-hold what asks for nothing.
+"""OpenAI's request and response bodies, as far as a student can honour them.
+
+A field that it cannot honour may only hold the value that asks for nothing.
 
 https://platform.openai.com/docs/api-reference/completions and /chat
 """
@@ -36,28 +37,31 @@ class Common(BaseModel):
         )
     )
     max_tokens: int | None = Field(
-        None, ge=1, description="never more than the student was trained to write"
+        default=None, ge=1, description="never more than the student was trained to write"
     )
-    n: int | None = Field(None, ge=1, le=MAX_SAMPLES, description="texts for each question")
+    n: int | None = Field(default=None, ge=1, le=MAX_SAMPLES, description="texts for each question")
     temperature: float | None = Field(
-        None, ge=0.0, le=2.0, description="the default is 0, greedy, as the student was measured"
+        default=None,
+        ge=0.0,
+        le=2.0,
+        description="the default is 0, greedy, as the student was measured",
     )
-    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
     seed: Seed | None = Field(
-        None,
+        default=None,
         description=(
             "the same question and seed give the same text; without one each answer is drawn anew"
         ),
     )
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = Field(
-        None, description="the text ends before the first of these"
+        default=None, description="the text ends before the first of these"
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     choices: Choices = Field(
-        [], description="for multiple choice; no field of OpenAI's: send it as `extra_body`"
+        default=[], description="for multiple choice; no field of OpenAI's: send it as `extra_body`"
     )
-    user: str | None = Field(None, description="not used")
+    user: str | None = Field(default=None, description="not used")
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
@@ -142,7 +146,7 @@ class ChatRequest(Common):
 
     messages: list[ChatMessage] = Field(min_length=1)
     max_completion_tokens: int | None = Field(
-        None, ge=1, description="OpenAI's newer name of max_tokens"
+        default=None, ge=1, description="OpenAI's newer name of max_tokens"
     )
     logprobs: Literal[False] | None = None
     top_logprobs: None = None

@@ -1,6 +1,4 @@
-"""The HTTP application around a student: its routes and, from the outside in, its doors. No Ray
-here.
-"""
+"""The HTTP application around a student: its routes and its middleware. No Ray here."""
 
 from __future__ import annotations
 
@@ -15,8 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from qcrd_ray import __version__
-from qcrd_ray.serving import front_page, openai_api
-from qcrd_ray.serving import http_errors as refusals
+from qcrd_ray.serving import front_page, http_errors, openai_api
 from qcrd_ray.serving.auth import BearerAuth
 from qcrd_ray.serving.health import BodyLimit
 from qcrd_ray.serving.http_errors import ErrorBody, RequestError
@@ -26,12 +23,15 @@ from qcrd_ray.serving.service import Service
 
 OPEN_PATHS = ("/", "/healthz")  # answered without the key
 DESCRIPTION = """
-A student model: it answers a question (the label), explains its answer (the rationale), and a discriminator scores the explanation
-(the quality).
+A student model: it answers a question (the label), explains its answer (the rationale), and a
+discriminator scores the explanation (the quality).
 
-* **503** means that too much is waiting; try again after `Retry-After` seconds. **504** means that an answer took too long.
-* A wrong request is told what was expected: **422** here, **400** on the OpenAI-compatible routes.
-* With a key configured every route but `/` and `/healthz` wants `Authorization: Bearer <key>`, and answers **401** without it.
+* **503** means that too much is waiting; try again after `Retry-After` seconds. **504** means that
+  an answer took too long.
+* A wrong request is answered with what was expected: **422** here, **400** on the OpenAI-compatible
+  routes.
+* With a key configured every route but `/` and `/healthz` wants `Authorization: Bearer <key>`, and
+  answers **401** without it.
 """
 
 
@@ -46,9 +46,9 @@ def make_app(
     """The application.
 
     Args:
-        key: what callers must send; None lets everybody in.
-        trouble: why the model cannot answer now, or "".
-        scrape: the metrics of all replicas, in Prometheus's text format.
+        key: the bearer key that callers must send; None accepts every caller.
+        trouble: returns why the model cannot answer now, or "".
+        scrape: returns the metrics of all replicas, in Prometheus's text format.
     """
     app = FastAPI(
         title=title,
@@ -57,10 +57,10 @@ def make_app(
         docs_url=None,  # these pages load their scripts from elsewhere
         redoc_url=None,
         responses={401: {"model": ErrorBody}} if key else None,
-        # for the description; KeyDoor is who asks
+        # for the description alone; BearerAuth checks the key
         dependencies=[Depends(HTTPBearer(auto_error=False))] if key else [],
     )
-    refusals.install(app, bad_request_under=openai_api.PATHS)
+    http_errors.install(app, bad_request_under=openai_api.PATHS)
     _add_routes(app, service, trouble=trouble, scrape=scrape)
     app.include_router(openai_api.make_router(service))
     routes = [*app.openapi()["paths"], "/", app.openapi_url]
@@ -87,11 +87,11 @@ def _add_routes(
 
     @app.get("/healthz", responses={503: {"model": ErrorBody}})
     async def healthz() -> dict[str, str]:
-        """200 while the student is loaded, warmed up and answering. Whether Ray Serve itself lives
-        is told by `/-/healthz`.
+        """200 while the student is loaded, warmed up and answering. `/-/healthz` answers for Ray
+        Serve itself.
         """
         if reason := trouble():
-            raise RequestError(503, reason, headers={"Retry-After": str(refusals.RETRY_AFTER_S)})
+            raise RequestError(503, reason, headers={"Retry-After": str(http_errors.RETRY_AFTER_S)})
         return {"status": "ok"}
 
     @app.get(
@@ -100,8 +100,8 @@ def _add_routes(
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
-        """Prometheus's text format: requests, latencies, batches and tokens of every replica, told
-        apart by the label `replica`.
+        """Prometheus's text format: requests, latencies, batches and tokens of every replica, each
+        with the label `replica`.
         """
         return Response(await scrape(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -110,7 +110,7 @@ def _add_routes(
         """How questions are written and read: the student folder's task.json, and whether
         rationales can be scored (`quality`).
         """
-        return {**service.student.folder.facts, "quality": service.student.judge is not None}
+        return {**service.student.folder.facts, "quality": service.student.scorer is not None}
 
     @app.post(
         "/v1/predict", responses={status: {"model": ErrorBody} for status in (413, 422, 503, 504)}

@@ -1,17 +1,18 @@
-"""What the routes ask for: predictions, and texts of either head. Everything is put to the model
-through two batching functions.
+"""How a request is answered: with predictions, or with texts of either head.
+
+Every piece of work goes to the model through one of two batching functions, write and score.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference.answering import AnswerRequest, Sampling, ScoreRequest, Student
 from qcrd_ray.inference.heads import Head, HeadAnswer
+from qcrd_ray.method.self_consistency import count_votes
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.serving.http_errors import RETRY_AFTER_S, RequestError
 from qcrd_ray.serving.messages import PredictResponse, Query
@@ -22,8 +23,9 @@ Score = Callable[[ScoreRequest], Awaitable[float]]
 
 
 class Service:
-    """A student behind its limits. ``write`` and ``score`` take one item and may answer several
-    callers' together.
+    """A student, with limits on the size and the time of a request.
+
+    ``write`` and ``score`` take one item, and may answer several callers' items in one batch.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class Service:
         questions = [query.as_question() for query in queries]
         for number, (query, question) in enumerate(zip(queries, questions, strict=True)):
             reason = self.student.refusal(question)
-            if not reason and query.quality and self.student.judge is None:
+            if not reason and query.quality and self.student.scorer is None:
                 reason = (
                     "quality: this student folder holds no discriminator, so nothing can score its"
                     " rationales"
@@ -71,7 +73,7 @@ class Service:
         async with self._in_time():
             return list(
                 await asyncio.gather(
-                    *(self._asked(question, head, sampling) for question in questions)
+                    *(self._generate(question, head, sampling) for question in questions)
                 )
             )
 
@@ -89,7 +91,7 @@ class Service:
             }
             wanted.append(("rationale", Sampling(max_tokens=self.student.max_tokens, **drawn)))
         written = await asyncio.gather(
-            *(self._asked(question, head, sampling) for head, sampling in wanted)
+            *(self._generate(question, head, sampling) for head, sampling in wanted)
         )
         (label,) = written[0]
         prediction = PredictResponse(label=label.answer, text=label.text)
@@ -110,7 +112,9 @@ class Service:
             prediction.vote, prediction.confidence, prediction.votes = vote(written[-1])
         return prediction
 
-    async def _asked(self, question: Question, head: Head, sampling: Sampling) -> list[HeadAnswer]:
+    async def _generate(
+        self, question: Question, head: Head, sampling: Sampling
+    ) -> list[HeadAnswer]:
         answers = await self._write(AnswerRequest(question=question, head=head, sampling=sampling))
         self.metrics.tokens.labels("prompt").inc(self.student.prompt_tokens(question, head=head))
         self.metrics.tokens.labels("completion").inc(sum(answer.tokens for answer in answers))
@@ -141,17 +145,16 @@ class Service:
 
 
 def vote(samples: Sequence[HeadAnswer]) -> tuple[str | None, float | None, dict[str, int]]:
-    """(the answer of most samples, its share of all samples, the count of each answer); None and
-    None at a tie or without an answer.
+    """(the answer of most samples, its share of all samples, the count of each answer).
 
-    A sample that the token limit cut off has no vote: its last number need not be its answer.
+    The first two are None at a tie, and where no sample holds an answer. A sample that the token
+    limit cut off has no vote: its last number need not be its answer.
     """
-    counts = Counter(
-        sample.answer
-        for sample in samples
-        if sample.answer is not None and sample.finish_reason != "length"
+    count = count_votes(
+        sample.answer if sample.finish_reason != "length" else None for sample in samples
     )
-    best = counts.most_common(2)
-    if not best or (len(best) == 2 and best[0][1] == best[1][1]):
-        return None, None, dict(counts)
-    return best[0][0], best[0][1] / len(samples), dict(counts)
+    votes = dict(count.votes)
+    if len(count.leaders) != 1:
+        return None, None, votes
+    (winner,) = count.leaders
+    return winner, count.share_of_samples(winner), votes

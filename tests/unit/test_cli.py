@@ -1,11 +1,13 @@
-"""The command as a user meets it: exit codes, and mistakes told in words, without a traceback."""
+"""The command as a user meets it: exit codes, and mistakes in words, without a traceback."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from report_tiny import whole_run
 
 from qcrd_ray import __version__
 from qcrd_ray.cli import main
@@ -128,6 +130,34 @@ def test_init_with_every_key_uncommented_still_loads(tmp_path):
     assert load_recipe(tmp_path / "all.yaml").sampling.k == 5
 
 
+def test_init_says_what_to_type_next(qcrd, tmp_path):
+    """Bug guarded: a command that only those can paste who have the environment on their path."""
+    answer = qcrd("init", "new.yaml", cwd=tmp_path)
+    assert answer.stdout.splitlines()[-1] == "qcrd doctor new.yaml"
+
+
+def test_schema_is_printed_or_written(qcrd, tmp_path):
+    printed = json.loads(qcrd("schema", cwd=tmp_path).stdout)
+    assert "teacher" in printed["properties"] and "extends" in printed["properties"]
+    assert qcrd("schema", "recipe.json", cwd=tmp_path).stdout == "recipe.json\n"
+    assert json.loads((tmp_path / "recipe.json").read_text()) == printed
+
+
+@pytest.mark.parametrize("there_is_a_browser", [True, False])
+def test_a_report_is_opened_when_asked(qcrd, there_is_a_browser, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or there_is_a_browser)
+    folder = whole_run(tmp_path / "run")
+    assert qcrd("report", folder.root, cwd=tmp_path).returncode == 0 and not opened
+    answer = qcrd("report", folder.root, "--open", cwd=tmp_path)
+    assert opened == [folder.report.as_uri()]
+    assert ("no browser" in answer.stdout) is not there_is_a_browser
+
+
+def test_completion_can_be_installed(qcrd, tmp_path):
+    assert "--install-completion" in qcrd("--help", cwd=tmp_path).stdout
+
+
 def _uncommented(line):
     indent = len(line) - len(line.lstrip())
     rest = line.lstrip()
@@ -165,8 +195,8 @@ def test_a_task_of_ones_own_is_found_in_the_current_folder(qcrd, recipe):
     """A console script's own folder is the first of sys.path, and not the one that it is called
     from, which Ray's workers do have.
     """
-    told = qcrd("run", recipe, "--set", "task.kind=my_task:Mine", cwd=recipe.parent)
-    refused(told, "task.kind", "call `qcrd` from its folder")
+    answer = qcrd("run", recipe, "--set", "task.kind=my_task:Mine", cwd=recipe.parent)
+    refused(answer, "task.kind", "call `qcrd` from its folder")
     (recipe.parent / "my_task.py").write_text("class Yours: ...\n")
     refused(
         qcrd("run", recipe, "--set", "task.kind=my_task:Mine", cwd=recipe.parent),
@@ -178,10 +208,10 @@ def test_serving_something_that_is_no_student_folder(qcrd, tmp_path):
     refused(qcrd("serve", tmp_path, cwd=tmp_path), str(tmp_path))
 
 
-def test_predict_tells_mistakes_before_it_starts_ray(qcrd, exported_student, tmp_path):
+def test_predict_finds_mistakes_before_it_starts_ray(qcrd, exported_student, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem": "1 + 1?"}\n')
     (tmp_path / "there.jsonl").write_text("mine")
-    for arguments, told in [
+    for arguments, message in [
         (["no/student", "in.jsonl", "out.jsonl"], "there is no such folder"),
         ([exported_student, "inn.jsonl", "out.jsonl"], "near it: in.jsonl"),
         ([exported_student, "in.jsonl", "there.jsonl"], "nothing is written over it"),
@@ -192,5 +222,5 @@ def test_predict_tells_mistakes_before_it_starts_ray(qcrd, exported_student, tmp
         ),
     ]:
         answer = qcrd("predict", *arguments, cwd=tmp_path)
-        assert answer.returncode == 1 and told in answer.stderr.replace("\n", " "), answer
+        assert answer.returncode == 1 and message in answer.stderr.replace("\n", " "), answer
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.jsonl", "there.jsonl"]

@@ -66,7 +66,7 @@ def test_an_axis_of_few_or_equal_values_has_a_length(values):
 
 def test_ticks_are_written_with_the_same_decimals():
     assert [over("s", [0.982, 0.992]).written(tick) for tick in (0.99, 0.992)] == ["0.990", "0.992"]
-    assert shares("share").written(0.2) == "20 %" and shares("share").told(0.283) == "28.3 %"
+    assert shares("share").written(0.2) == "20 %" and shares("share").exact(0.283) == "28.3 %"
 
 
 @pytest.mark.parametrize("values", [[0.9875, 0.9895], [0, 1_200_000], [0.1, 0.9]])

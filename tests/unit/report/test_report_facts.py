@@ -11,8 +11,9 @@ from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.report.accuracy import Measured, agreements, comparisons, opponents, read_measured
 from qcrd_ray.report.effort import stage_seconds, work
 from qcrd_ray.report.examples import differences, extremes
-from qcrd_ray.report.learning import percentiles, read_training, score_boxes
 from qcrd_ray.report.rationales import bins, read_rows
+from qcrd_ray.report.rounds import read_training
+from qcrd_ray.report.scores import percentiles, score_boxes
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from qcrd_ray.data.records import ScoredAs, ScoredRationale
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.examples import Source
 from qcrd_ray.report import write_report
-from qcrd_ray.report.learning import Training, learning_section
+from qcrd_ray.report.learning import learning_section
 from qcrd_ray.report.page import render
+from qcrd_ray.report.rounds import Training
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import describe_call
 

@@ -77,8 +77,7 @@ def test_a_question_that_is_not_read_to_its_end_is_told(api):
     )
 
 
-# ----------------------------------------------------------------------------------------------------------
-# OpenAI-compatible routes
+# --- OpenAI-compatible routes ---
 
 
 def test_n_prompts_and_usage(api):
@@ -116,7 +115,7 @@ def test_equal_unseeded_asks_of_one_batch_are_drawn_apart(student):
     ask = AnswerRequest(
         question=Question(id="1", question=QUESTION), head="rationale", sampling=sampling
     )
-    assert len({texts[0].text for texts in student.write([ask] * 8)}) > 1
+    assert len({texts[0].text for texts in student.generate([ask] * 8)}) > 1
 
 
 def test_max_tokens_and_stop(api):
@@ -268,8 +267,7 @@ def test_models(api):
         assert unknown.status_code == 404 and unknown.json()["error"]["code"] == "model_not_found"
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# wrong input, limits
+# --- wrong input, limits ---
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20),
@@ -369,7 +367,7 @@ def test_samples_count_against_the_limit(api):
 def test_a_late_answer_is_504(student):
     def slow(asks):
         time.sleep(0.5)
-        return student.write(asks)
+        return student.generate(asks)
 
     late = client(student, write=slow, request_timeout_s=0.05).post(
         "/v1/predict", json={"question": QUESTION}
@@ -390,7 +388,7 @@ def test_a_broken_model_is_told_and_heals(student):
     def write(asks):
         if broken:
             raise RuntimeError("the device is gone")
-        return student.write(asks)
+        return student.generate(asks)
 
     api = client(student, write=write)
     assert api.get("/healthz").status_code == 200
@@ -406,8 +404,7 @@ def test_a_broken_model_is_told_and_heals(student):
     assert api.get("/healthz").json() == {"status": "ok"}
 
 
-# --------------------------------------------------------------------------------------------------------------------------
-# the key
+# --- the key ---
 
 
 def test_a_key_is_wanted_everywhere_but_at_the_open_paths(student):
@@ -459,8 +456,7 @@ def test_an_unknown_caller_s_body_is_not_read(student):
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------
-# metrics, description
+# --- metrics, description ---
 
 
 def test_metrics_count_requests_by_route_and_status(student):

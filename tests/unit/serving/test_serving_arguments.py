@@ -36,7 +36,7 @@ def test_texts_are_read_as_values(exported_student):
         ({"port": 80}, r"port: .*http_options\.port"),
         ({"replicas": "two"}, "replicas: .*integer, not 'two'"),
         ({"replicas": 0}, "replicas: .*greater than or equal to 1, not 0"),
-        ({"replicas": "["}, r"replicas: '\[' is no value"),
+        ({"replicas": "["}, r"replicas: '\[' is not YAML"),
         ({"replicas": 3, "max_replicas": 2}, r"max_replicas \(2\) is below replicas \(3\)"),
         ({"engine": "onnx"}, "engine: .*'auto'"),
     ],
