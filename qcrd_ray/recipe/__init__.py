@@ -1,10 +1,8 @@
-"""The recipe: one typed tree that says which task, which teacher, which student and which
-objective.
+"""The recipe: typed, immutable sections that say what a run does, and their YAML file.
 
-Every number that the paper leaves open is a field here, with the paper's value (or the house's,
-where it has none) as its default. ``qcrd_ray.recipe.file`` reads recipes from YAML; this package
-only says what a recipe is and which values can make sense, section by section, and here what they
-must agree on.
+Imports nothing else of the package but `errors`. Every number that the paper leaves open is a key,
+with the paper's value as its default, or ours where the paper gives none. This module holds the
+whole recipe and what its sections must agree on; ``recipe.file`` reads and writes it.
 """
 
 from __future__ import annotations
@@ -68,12 +66,11 @@ class Recipe(Section):
     """One run. Sections that a run does not touch may be left out."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    run: str = Field(
-        description=(
-            "the run folder: an absolute path or URI, or a path relative to where `qcrd` is called"
-        )
-    )
+    """The run's name in reports."""
+    run: str
+    """The run folder: an absolute path or URI, or a path relative to where `qcrd` is called."""
     seed: int = 0
+    """Seed of everything random in the run."""
     task: TaskRecipe
     data: DataRecipe
     teacher: TeacherRecipe
@@ -92,7 +89,7 @@ class Recipe(Section):
     ray: RayRecipe = RayRecipe()
 
     @model_validator(mode="after")
-    def _together(self):
+    def _sections_agree(self):
         if self.sampling.temperature == 0.0 and self.sampling.k > 1:
             raise ValueError(
                 "sampling.k > 1 at sampling.temperature 0 asks for the same text k times: raise the"
@@ -112,7 +109,7 @@ class Recipe(Section):
 
     @property
     def lag(self) -> int:
-        """Rounds between the snapshot that writes negatives and the round they are used in."""
+        """Rounds between the snapshot that samples negatives and the round that trains on them."""
         return (
             self.negatives.lag
             if self.negatives.lag != "auto"

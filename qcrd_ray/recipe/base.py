@@ -1,6 +1,4 @@
-"""What every section of the recipe is made of: the base of them all, and the numbers that a key can
-hold.
-"""
+"""What every section of the recipe is made of: the base class, bounded numbers, and resources."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1, strict=True)]  # strict: `true` is no 1
+Count = Annotated[int, Field(ge=1, strict=True)]  # strict: YAML's `true` is not 1
 NotNegativeCount = Annotated[int, Field(ge=0, strict=True)]
 
 
@@ -19,21 +17,23 @@ class Section(BaseModel):
     """A part of the recipe: immutable, and a key that it does not know is an error."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
 
 class Resources(Section):
-    """What one process takes of one node. Ray schedules by these numbers; it does not enforce them."""
+    """What one process takes of one node. Ray schedules by it, and does not enforce it."""
 
     cpus: NotNegative = 1.0
+    """CPU cores."""
     gpus: NotNegative = 0.0
-    resources: dict[str, NotNegative] = Field(
-        {},
-        description=(
-            "custom resources of Ray, which place the process on a group of nodes: {trainer: 0.001}"
-        ),
-    )
+    """GPUs; a fraction shares one GPU among processes."""
+    resources: dict[str, NotNegative] = Field(default={})
+    """Ray's custom resources, which place it on a group of nodes: {trainer: 0.001}."""
 
     @property
     def bundle(self) -> dict[str, float]:

@@ -1,6 +1,4 @@
-"""``data``: where the questions of each split come from, and which column of theirs is which field
-of ours.
-"""
+"""``data``: where the questions of each split come from, and which column is which field."""
 
 from __future__ import annotations
 
@@ -14,40 +12,29 @@ from qcrd_ray.recipe.base import Count, Section
 
 class Split(Section):
     """Where the questions of one split come from: a file, a Hugging Face data set, or the task's
-    own generator.
+    own generator. Give exactly one of `path`, `dataset` and `generate`.
     """
 
-    path: str | None = Field(
-        None,
-        description=(
-            "a .jsonl, .csv, .tsv or .parquet file; ${VARIABLES} of the environment are expanded"
-        ),
-    )
-    dataset: str | None = Field(None, description="a Hugging Face data set: a hub id, or a folder")
-    config: str | None = Field(
-        None, description="which configuration of the data set; none: its only or default one"
-    )
-    split: str | None = Field(
-        None, description="which of the data set's own splits: train, or several as train+test"
-    )
-    revision: str | None = Field(
-        None, description="branch, tag or commit of the data set on the hub"
-    )
-    rows: tuple[int, int] | None = Field(
-        None, description="[first, past the last] of the rows, after the shuffle"
-    )
-    shuffle: int | None = Field(
-        None,
-        description="seed to shuffle the rows with before `rows` is taken; none: as they stand",
-    )
-    generate: Count | None = Field(
-        None, description="how many questions the task's generator makes"
-    )
-    seed: int = Field(0, description="the generator's seed")
-    kind: str | None = Field(
-        None,
-        description="the generator's kind of question: word_problems has `seen` and `held_out`",
-    )
+    path: str | None = None
+    """A .jsonl, .csv, .tsv or .parquet file; ${VARIABLES} of the environment are filled in."""
+    dataset: str | None = None
+    """A Hugging Face data set: a hub id (owner/name), or a folder."""
+    config: str | None = None
+    """The data set's configuration; null: its only or default one."""
+    split: str | None = None
+    """The data set's own split: train, or several as train+test."""
+    revision: str | None = None
+    """Branch, tag or commit of the data set on the hub; null: the newest."""
+    rows: tuple[int, int] | None = None
+    """Take these rows alone: [first, past the last], after the shuffle."""
+    shuffle: int | None = None
+    """Seed to shuffle the rows with, before `rows` is taken; null: no shuffle."""
+    generate: Count | None = None
+    """How many questions the task's generator makes (word_problems)."""
+    seed: int = 0
+    """The generator's seed; splits whose seeds differ modulo 8 share no question."""
+    kind: str | None = None
+    """The generator's kind of question: word_problems has `seen` and `held_out`."""
 
     @model_validator(mode="after")
     def _one_source(self):
@@ -71,9 +58,7 @@ class Split(Section):
 
     @property
     def origin(self) -> str | None:
-        """The file or data set without the folders of the machine that it is read on; None: the
-        questions are generated.
-        """
+        """The file's or data set's name without its folders; None for generated questions."""
         if self.path is not None:
             return PurePath(self.path).name
         if self.dataset is None:
@@ -87,8 +72,8 @@ class Split(Section):
         )
 
 
-def _spelt(values: Any) -> Any:
-    """YAML's 0 and true as the texts that they are looked up by."""
+def _keys_as_text(values: Any) -> Any:
+    """Turn YAML's 0 and true into "0" and "true", as the answers are spelt when looked up."""
     if not isinstance(values, dict):
         return values
     return {
@@ -98,24 +83,26 @@ def _spelt(values: Any) -> Any:
 
 
 class DataRecipe(Section):
-    """The splits. ``columns`` says where our fields are found in a row: a column (`Body`), a path
-    into one (`choices.text`,
-    `answers.0`), a text around several (`"{Body} {Question}"`), or a list of these.
+    """The questions of each split, and how their rows are read.
+
+    `columns` says where the fields of a question are found in a row: a column (`Body`), a path into
+    one (`choices.text`, `answers.0`), a text around several (`"{Body} {Question}"`), or a list of
+    these.
     """
 
     train: Split
+    """The questions that the teacher explains."""
     validation: Split
+    """Questions that choose the best checkpoint."""
     test: Split
-    held_out: Split | None = Field(
-        None, description="a second, harder test split, reported beside `test`"
-    )
+    """Questions that the final accuracy is measured on."""
+    held_out: Split | None = None
+    """A second, harder test split, reported beside `test`."""
     columns: dict[
         Literal["id", "question", "choices", "answer", "rationale"], str | tuple[str, ...]
-    ] = Field({})
-    values: Annotated[dict[str, str], BeforeValidator(_spelt)] = Field(
-        {},
-        description=(
-            "what the answer column's values mean: {0: entailment, 1: neutral, 2: contradiction};"
-            " class names are known"
-        ),
-    )
+    ] = Field(default={})
+    """Where each field is found, if not in a column of its name: {question: Body}."""
+    values: Annotated[dict[str, str], BeforeValidator(_keys_as_text)] = Field(default={})
+    """What the answer column's values mean: {0: entailment, 1: neutral, 2: contradiction}. The
+    names of a data set's class labels are known without.
+    """

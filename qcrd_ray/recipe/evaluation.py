@@ -1,4 +1,4 @@
-"""``evaluate``: what is measured on the test splits, and beside what."""
+"""``evaluate`` and ``compare``: what is measured on the test splits, and against what."""
 
 from __future__ import annotations
 
@@ -12,51 +12,46 @@ from qcrd_ray.recipe.objective import ObjectiveName
 
 
 class EvaluateRecipe(Section):
-    """What is measured on the test split, once, at the end."""
+    """What is measured on the test splits, once, at the end of a run."""
 
-    baselines: tuple[ObjectiveName, ...] = Field(
-        ("finetune",), description="objectives trained and measured beside the recipe's own"
-    )
-    base: bool = Field(True, description="measure the student before training as well")
-    teacher_on_test: bool = Field(
-        False,
-        description="ask the teacher the test questions too, to measure it on them (paid for)",
-    )
+    baselines: tuple[ObjectiveName, ...] = ("finetune",)
+    """Objectives trained and measured beside the recipe's own."""
+    base: bool = True
+    """Measure the student before training as well."""
+    teacher_on_test: bool = False
+    """Ask the teacher the test questions too, to measure it on them (paid for)."""
     workers: Count = 1
+    """Processes that answer the test questions."""
     worker: Resources = Resources()
+    """What one of them takes of the cluster."""
     batch_size: Count = 64
-
-
-# MERGED recipe.comparison: ``compare``: methods of one's own, and what a comparison of methods may
-# use.
+    """Questions answered together."""
 
 
 class Variant(Section):
-    """A method of one's own for `qcrd compare`: another one with some keys changed."""
+    """A method of your own for `qcrd compare`: a known method with some keys changed."""
 
-    like: str = Field("qcrd", description="the method it starts from")
-    set: dict[str, Any] = Field(
-        {}, description="dotted keys of this recipe: {negatives.right: drop}"
-    )
+    like: str = "qcrd"
+    """The method it starts from."""
+    set: dict[str, Any] = Field(default={})
+    """Dotted keys of this recipe and their values: {negatives.right: drop}."""
 
 
 class CompareRecipe(Section):
-    """`qcrd compare`: every method with every seed on the same rationales. A trial is one
-    training in one process.
+    """`qcrd compare`: every method with every seed on the same rationales. A trial is one training
+    in one process.
     """
 
-    variants: dict[str, Variant] = Field({})
-    workers: Count | None = Field(
-        None, description="trials at a time; none: as many as the cluster has room for"
-    )
+    variants: dict[str, Variant] = Field(default={})
+    """Methods of your own by name: {drop_right: {set: {negatives.right: drop}}}."""
+    workers: Count | None = None
+    """Trials at a time; null: as many as the cluster has room for."""
     worker: Resources = Resources()
-    control: Split | None = Field(
-        None,
-        description="the base's own pretraining data with rationales: what `control` is trained on",
-    )
-    resamples: Annotated[int, Field(ge=1_000)] = Field(
-        10_000, description="of the bootstrap over questions and seeds"
-    )
+    """What one trial takes of the cluster."""
+    control: Split | None = None
+    """The base model's own pretraining data with rationales, for the method `control`."""
+    resamples: Annotated[int, Field(ge=1_000)] = 10_000
+    """Resamples of the bootstrap over questions and seeds."""
 
     @model_validator(mode="after")
     def _worker_has_cores(self):

@@ -1,14 +1,12 @@
-"""Recipes as YAML files: read with overrides, checked with errors that say where, and written out
-again.
+"""Recipes as YAML files: read with overrides, checked with errors that say where, written again.
 
-Every mistake is reported with its line, its dotted key and what was expected; all of a file's
-mistakes together. Environment variables
-are not filled in here: only the paths of ``data`` and of a recorded teacher are, when they are
-opened.
+All mistakes of a file are reported together, each with its line, its dotted key and what was
+expected. Environment variables are not filled in here, but when the paths of ``data`` and of a
+recorded teacher are opened.
 
-A recipe may begin with ``extends: other.yaml``, a path from its own folder: it is then that recipe
-with its own keys laid over it, section by section. A list, a value or null replaces what stood
-there; so does a section of another ``source``. What is written out is one recipe.
+A recipe may begin with ``extends: other.yaml``, a path from its own folder. Its keys are then
+merged into the other recipe's, section by section. A list, a value or null replaces what stood
+there; so does a section with another ``source``. A recipe that is written out extends nothing.
 """
 
 from __future__ import annotations
@@ -37,24 +35,27 @@ class _Dumper(yaml.SafeDumper):
     """Writes what :class:`_Loader` reads back."""
 
 
-def _text(dumper: yaml.Dumper, text: str) -> yaml.Node:
-    """Quote the line ends of Unicode, which PyYAML writes as they are and reads back as blanks."""
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    """Quote Unicode's line ends, which PyYAML writes as they are and reads back as blanks."""
     return dumper.represent_scalar(
         "tag:yaml.org,2002:str", text, style='"' if re.search("[\x85\u2028\u2029]", text) else None
     )
 
 
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _represent_text)
 for _yaml in (_Loader, _Dumper):
     _yaml.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a YAML file, over those that it extends, after overrides such as
-    ``train.rounds=4`` (the value is YAML).
+    """Read a recipe, merged into those that it extends.
 
-    Raises: :class:`UserError` naming file and line (or the override), the key, and what was
-    expected.
+    Args:
+        path: the YAML file.
+        overrides: keys with YAML values, such as ``train.rounds=4``; they come last.
+
+    Raises:
+        UserError: names file and line (or the override), the key, and what was expected.
     """
     tree, where = _read_tree(Path(path))
     for override in overrides:
@@ -67,9 +68,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The whole recipe as YAML, defaults included; :func:`load_recipe` reads it back to the same
-    recipe.
-    """
+    """The whole recipe as YAML, defaults included; :func:`load_recipe` reads it back."""
     return yaml.dump(
         recipe.model_dump(mode="json", by_alias=True),
         Dumper=_Dumper,
@@ -105,12 +104,13 @@ def _read_tree(path: Path, extended_by: tuple[Path, ...] = ()) -> tuple[dict, Ke
     if not other.is_file():
         raise UserError(f"{place}: extends: there is no recipe {other}")
     base, base_where = _read_tree(other, chain)
-    return _laid_over(base, base_where, tree, where), base_where
+    return _merge(base, base_where, tree, where), base_where
 
 
-def _laid_over(base: dict, base_where: Keys, tree: dict, where: Keys, path: tuple = ()) -> dict:
-    """``base`` with the keys of ``tree`` over it, section by section; their places go to
-    ``base_where``, which is changed in place.
+def _merge(base: dict, base_where: Keys, tree: dict, where: Keys, path: tuple = ()) -> dict:
+    """Merge ``tree`` into a copy of ``base``, section by section.
+
+    The places of its keys go into ``base_where``, which is changed in place.
     """
     merged = dict(base)  # two keys of a YAML file may be one object
     for key, value in tree.items():
@@ -120,7 +120,7 @@ def _laid_over(base: dict, base_where: Keys, tree: dict, where: Keys, path: tupl
             and isinstance(below, dict)
             and value.get("source") in (None, below.get("source"))
         ):
-            merged[key] = _laid_over(below, base_where, value, where, at)
+            merged[key] = _merge(below, base_where, value, where, at)
             inner = (at,)
         else:
             merged[key] = value
@@ -169,9 +169,7 @@ def within(key: str, parts: Sequence[str]) -> bool:
 
 
 def _parse(text: str, name: str) -> tuple[Any, Keys]:
-    """The YAML document as plain values, and where each of its keys stands ("file:line" by
-    path).
-    """
+    """The YAML document as plain values, and the place of each of its keys, "file:line" by path."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -181,6 +179,7 @@ def _parse(text: str, name: str) -> tuple[Any, Keys]:
         return (None if node is None else loader.construct_document(node)), where
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        assert mark is not None, error
         raise UserError(
             f"{name}:{mark.line + 1}: not YAML that a recipe may hold: {error.problem}"
         ) from None
@@ -191,8 +190,9 @@ def _parse(text: str, name: str) -> tuple[Any, Keys]:
 
 
 def _locate(node: yaml.Node, path: tuple, name: str, where: Keys, above: set[int]) -> None:
-    """Note the line of every key below ``node``, and refuse a key that is given twice or a node
-    that holds itself.
+    """Add the place of every key below ``node`` to ``where``.
+
+    Refuses a key that is given twice, and a node that contains itself.
     """
     if id(node) in above:
         raise UserError(
@@ -217,7 +217,7 @@ def _locate(node: yaml.Node, path: tuple, name: str, where: Keys, above: set[int
 
 
 def _override(tree: dict, where: Keys, override: str) -> None:
-    """Set one dotted key of the tree, which is changed in place."""
+    """Set one dotted key of ``tree``, which is changed in place."""
     key, equals, value = override.partition("=")
     path = tuple(key.strip().split("."))
     name = f"--set {override}"

@@ -1,4 +1,7 @@
-"""``objective``: the loss that the student is trained with, and its weights."""
+"""``objective``, ``negatives`` and ``discriminator``: the loss, wrong rationales, and their scores.
+
+Equation numbers are those of method/METHOD.md.
+"""
 
 from __future__ import annotations
 
@@ -22,148 +25,142 @@ ObjectiveName = Literal[
 
 
 class ObjectiveRecipe(Section):
-    """Equations (2)-(8). `qcrd` is the paper's method, the others are what it is compared with:
-    `finetune` (question -> label), `single_task` (one target: rationale, then label), `dss`
-    (Distilling Step-by-Step), `mi` (dss and mutual information);
-    `orpo_distill`, `redi` and `dpo` learn from pairs of a right and a wrong rationale.
+    """The loss that the student is trained with: alpha_pred * L_pred + alpha_cl * L_cl (8).
+
+    L_pred is the loss of the label; L_cl is small where right rationales are likely and wrong ones
+    are not (3). `qcrd` is the paper's method. The others are what it is compared with: `finetune`
+    (label only), `single_task` (one target: rationale, then label), `dss` (Distilling
+    Step-by-Step), `mi` (dss and mutual information), and `orpo_distill`, `redi` and `dpo`, which
+    learn from pairs of a right and a wrong rationale.
     """
 
     name: ObjectiveName = "qcrd"
+    """The training method."""
     alpha_pred: NotNegative = 0.5
+    """Weight of the label's loss (alpha1)."""
     alpha_cl: NotNegative = 0.5
+    """Weight of the rationales' loss (alpha2)."""
     beta: NotNegative = 0.2
+    """Weight of wrong rationales against right ones in equation (3)."""
     delta: Positive = 3.0
-    selection: Literal["minmax", "maxmin", "sampling", "mean", "weighted_mean"] = Field(
-        "minmax",
-        description=(
-            "which positive and negative of a question are trained on; the last two take all"
-        ),
-    )
-    weights: Literal["score", "normalised", "none"] = Field(
-        "score",
-        description=(
-            "score: D's s and 1 - s; normalised: these with mean 1 over all candidates, chosen or"
-            " not; none: no discriminator"
-        ),
-    )
-    labels: Literal["gold", "vote"] = Field(
-        "gold", description="what L_pred is trained on; gold falls back on nothing"
-    )
-    positives: Literal["vote", "label"] = Field(
-        "vote",
-        description=(
-            "vote: samples that agree with the vote, the paper's; label: those that agree with"
-            " `labels`, where there is one"
-        ),
-    )
+    """Nats a token: a wrong rationale with a higher loss is unlikely enough and no longer pushed
+    down.
+    """
+    selection: Literal["minmax", "maxmin", "sampling", "mean", "weighted_mean"] = "minmax"
+    """Which rationales of a question are trained on: the likeliest positive and the least likely
+    negative (minmax, the paper), the reverse, one of each at random, or the mean over all.
+    """
+    weights: Literal["score", "normalised", "none"] = "score"
+    """Weights of rationales: score, the discriminator's s and 1 - s; normalised, these divided by
+    their mean over all candidates; none, without a discriminator.
+    """
+    labels: Literal["gold", "vote"] = "gold"
+    """The label: the data's answer (questions without one have none), or the vote."""
+    positives: Literal["vote", "label"] = "vote"
+    """The teacher's right samples: those that agree with the vote (the paper), or with the label
+    where there is one.
+    """
     prediction_mean: Literal["tokens", "examples"] = "tokens"
-    mi_weight: NotNegative = Field(
-        0.1, description="mi: weight of the cross-entropy between the heads"
-    )
-    mi_double_softmax: bool = Field(
-        False, description="mi: take the softmax twice, as its public code does"
-    )
-    orpo_lambda: NotNegative = Field(0.1, description="orpo_distill: weight of the odds-ratio term")
-    redi_alpha: NotNegative = Field(0.8, description="redi: weight of the negative's likelihood")
-    dpo_beta: Positive = Field(0.1, description="dpo: how much a log-likelihood ratio counts")
-    dpo_nll: NotNegative = Field(1.0, description="dpo: weight of the positive's own loss")
-    dpo_guard: NotNegative = Field(
-        50.0, description="dpo: DPO-Positive's lambda, against a positive below its start; 0: off"
-    )
-    negative_from: Literal["start", "difference"] = Field(
-        "start",
-        description=(
-            "difference: a negative is penalised from the first token that no positive shares; one"
-            " equal to a positive is none"
-        ),
-    )
-
-
-# MERGED recipe.negatives: ``negatives``: the wrong rationales that the student learns from, and who
-# makes them.
+    """What L_pred is a mean over: the batch's label tokens, or its examples."""
+    mi_weight: NotNegative = 0.1
+    """For `mi`: weight of the cross-entropy between the heads."""
+    mi_double_softmax: bool = False
+    """For `mi`: take the softmax twice, as its public code does."""
+    orpo_lambda: NotNegative = 0.1
+    """For `orpo_distill`: weight of the odds-ratio term."""
+    redi_alpha: NotNegative = 0.8
+    """For `redi`: weight of the negative's likelihood."""
+    dpo_beta: Positive = 0.1
+    """For `dpo`: factor of the log-likelihood ratios."""
+    dpo_nll: NotNegative = 1.0
+    """For `dpo`: weight of the positive's own loss."""
+    dpo_guard: NotNegative = 50.0
+    """For `dpo`: penalty on a positive that is less likely than at the start (DPO-Positive)."""
+    negative_from: Literal["start", "difference"] = "start"
+    """Where the loss of a negative begins: at its start (the paper), or at the first token that no
+    positive shares.
+    """
 
 
 class NegativesRecipe(Section):
-    """Where negatives come from: the teacher's minority, and the student of `lag` rounds ago;
-    beyond the paper, positives with other numbers.
+    """Where wrong rationales come from: samples of the teacher that lost the vote, and samples of
+    the student as it was `lag` rounds ago. Beyond the paper: right ones with changed numbers.
     """
 
     teacher: bool = True
+    """Use the teacher's samples that disagree with the vote."""
     student: bool = True
-    corrupted: NotNegativeCount = Field(
-        0,
-        description=(
-            "how many a question: positives with one wrong step (after PORT, arXiv 2406.16061)"
-        ),
-    )
-    evolved: NotNegativeCount = Field(
-        0,
-        description=(
-            "how many a question: positives for other numbers (after ECD, arXiv 2410.07513)"
-        ),
-    )
-    lag: Count | Literal["auto"] = Field(
-        "auto", description="rounds; auto = min(5, rounds // 5), at least 1"
-    )
+    """Use samples of an older snapshot of the student."""
+    corrupted: NotNegativeCount = 0
+    """Right rationales with one wrong step to add per question and round (after PORT, arXiv
+    2406.16061).
+    """
+    evolved: NotNegativeCount = 0
+    """Right rationales for other numbers to add per question and round (after ECD, arXiv
+    2410.07513).
+    """
+    lag: Count | Literal["auto"] = "auto"
+    """Age of the snapshot in rounds; auto: min(5, rounds // 5), at least 1."""
     before_lag: Literal["oldest", "none"] = "oldest"
+    """In the first `lag` rounds: sample the untrained student, or use no samples."""
     per_question: Count = 1
+    """Samples of the student per question and round."""
     temperature: Positive = 1.5
+    """Sampling temperature of the student."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    right: Literal["keep", "drop", "positive"] = Field(
-        "keep",
-        description=(
-            "student samples whose answer equals the label: negatives all the same (the paper),"
-            " left out, or positives"
-        ),
-    )
+    """Nucleus sampling: share of the probability that is sampled from."""
+    right: Literal["keep", "drop", "positive"] = "keep"
+    """Student samples whose answer equals the label: keep them as negatives (the paper), drop them,
+    or make positives of them.
+    """
     samplers: Count = 1
+    """Processes that sample the student beside training; raise it if it waits."""
     sampler: Resources = Resources()
+    """What one of them takes of the cluster."""
     batch_size: Count = 64
+    """Questions sampled together."""
     wait_timeout_s: Positive = 1800.0
-
-
-# MERGED recipe.discriminator: ``discriminator``: the judge of rationales, and how it is trained.
+    """Seconds that training waits for late samples before it fails."""
 
 
 class DiscriminatorRecipe(Section):
-    """D(question, rationale) -> [0, 1]: an encoder, max pooling over tokens, two linear layers
-    (section 2 of the paper).
+    """D(question, rationale) -> [0, 1] scores rationales: an encoder, max pooling over its tokens,
+    two linear layers.
     """
 
-    model: str | None = Field(
-        None,
-        description=(
-            "an encoder, an encoder-decoder whose encoder is used, or a decoder; none: the"
-            " student's own start"
-        ),
-    )
+    model: str | None = None
+    """Its encoder: an encoder, an encoder-decoder (its encoder is used) or a decoder; null: the
+    model that the student starts from.
+    """
     hidden: Count = 256
+    """Width between the two linear layers."""
     max_tokens: Count = 512
+    """Question and rationale together; longer ones are cut."""
     dropout: Share = 0.1
-    loss: Literal["paper", "cross_entropy", "bradley_terry"] = Field(
-        "paper", description="paper: equation (2); the others are proper scores"
-    )
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = Field(
-        0.0,
-        description=(
-            "cross_entropy: its targets are this far from 1 and 0, against scores that are all too"
-            " sure"
-        ),
-    )
-    replay: NotNegativeCount = Field(
-        0,
-        description="D's steps of a round read the student samples of as many older rounds as well",
-    )
+    """Dropout before the linear layers."""
+    loss: Literal["paper", "cross_entropy", "bradley_terry"] = "paper"
+    """The loss of its scores: equation (2), or one that gives calibrated scores."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    """For `cross_entropy`: distance of the targets from 0 and 1; raise it if scores are extreme.
+    """
+    replay: NotNegativeCount = 0
+    """Older rounds whose student samples it is trained on once more."""
     pretrain_steps: Annotated[int, Field(ge=0)] = 500
+    """Steps before the student's first round."""
     steps_per_round: Annotated[int, Field(ge=0)] = 20
-    batch_size: Count = Field(32, description="questions per step, over all workers")
+    """Steps at the start of each round."""
+    batch_size: Count = 32
+    """Questions per step, over all workers."""
     learning_rate: Positive = 1e-4
-    learning_rate_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.9, description="per round: the paper's alpha3 *= 0.9"
-    )
+    """Learning rate of AdamW in the first round."""
+    learning_rate_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    """Factor of the learning rate per round (the paper decays alpha3)."""
     clip: Positive = 1.0
-    mask_share: Share = Field(0.15, description="words masked in an augmented negative")
-    replace_share: Share = Field(0.15, description="words replaced in an augmented negative")
+    """Largest norm of the gradient."""
+    mask_share: Share = 0.15
+    """Share of words masked in an augmented negative."""
+    replace_share: Share = 0.15
+    """Share of words replaced in it."""
 
     @model_validator(mode="after")
     def _targets(self):

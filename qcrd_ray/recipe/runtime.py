@@ -1,4 +1,4 @@
-"""``ray``: the cluster that a run works on."""
+"""``ray``, ``serve`` and ``tracking``: the cluster, the student's endpoint, experiment trackers."""
 
 from __future__ import annotations
 
@@ -10,64 +10,53 @@ from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Sectio
 
 
 class RayRecipe(Section):
-    """Which Ray. `local` starts one on this machine; `auto` joins the one that the environment
-    names.
-    """
+    """The Ray cluster that the run works on."""
 
-    address: str = Field(
-        "auto",
-        description="auto (join the running cluster, else start a local one), local, or an address",
-    )
-    num_cpus: Count | None = Field(
-        None, description="logical CPUs of a local Ray; none: at least 8, so that every stage fits"
-    )
-    schedule_timeout_s: Positive = Field(
-        300.0,
-        description="how long a stage waits for its resources before it names what is missing",
-    )
-
-
-# MERGED recipe.serving: ``serve``: the endpoint that answers with the student.
+    address: str = "auto"
+    """`auto` (join the running cluster, else start a local one), `local`, or an address."""
+    num_cpus: Count | None = None
+    """Logical CPUs of a local Ray; null: at least 8, so that every stage fits."""
+    schedule_timeout_s: Positive = 300.0
+    """Seconds that a stage waits for its resources before it names what is missing."""
 
 
 class ServingRecipe(Section):
-    """The student's endpoint. ``replicas`` are the fewest; ``max_replicas`` above them lets Ray
-    Serve add more under load.
+    """The endpoint that answers with the student. A `max_replicas` above `replicas` lets Ray Serve
+    add replicas under load.
     """
 
-    host: str = Field("127.0.0.1", description="anything but the loopback wants a key")
+    host: str = "127.0.0.1"
+    """IP address to listen on; one that others can reach needs a key."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
-    api_key_env: str = Field(
-        "QCRD_API_KEY",
-        description="the variable that holds the bearer key which callers must send; unset = none",
-    )
-    api_key_file: str | None = Field(
-        None, description="a file that holds the key; it goes before the variable"
-    )
-    engine: Literal["auto", "transformers", "ctranslate2", "vllm"] = Field(
-        "auto", description="auto = what fits the model"
-    )
-    model_name: str = Field(
-        "student",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-        description="what OpenAI's clients call the student",
-    )
+    """Port to listen on; 0: a free one."""
+    api_key_env: str = "QCRD_API_KEY"
+    """The variable that holds the key which callers must send; unset: no key."""
+    api_key_file: str | None = None
+    """A file that holds the key, on every node that serves; before the variable."""
+    engine: Literal["auto", "transformers", "ctranslate2", "vllm"] = "auto"
+    """What runs the model; auto: what fits it."""
+    model_name: str = Field(default="student", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """The model name that OpenAI clients ask for."""
     replicas: Count = 1
-    max_replicas: Count | None = Field(
-        None, description="none: as many as replicas, no autoscaling"
-    )
+    """Replicas at the start, and the fewest."""
+    max_replicas: Count | None = None
+    """The most replicas under load; null: as many as `replicas`."""
     replica: Resources = Resources()
+    """What one replica takes of the cluster."""
     max_batch_size: Count = 32
+    """Requests that a replica answers together."""
     batch_wait_s: NotNegative = 0.005
-    max_queued_requests: Count = Field(
-        1_000, description="per proxy; beyond them: 503 with Retry-After"
-    )
+    """Seconds that a request waits for others to be answered with."""
+    max_queued_requests: Count = 1_000
+    """Waiting requests per proxy; more are answered with 503 and Retry-After."""
     request_timeout_s: Positive = 120.0
+    """Seconds until a request ends with 504."""
     max_body_bytes: Count = 1 << 20
-    max_questions: Count = Field(64, description="in one request; each sample of a question counts")
-    max_output_tokens: Count | None = Field(
-        None, description="none: what the student was trained to write"
-    )
+    """Largest body of a request."""
+    max_questions: Count = 64
+    """Questions in one request; each sample of a question counts."""
+    max_output_tokens: Count | None = None
+    """Tokens of one answer; null: what the student was trained to write."""
 
     @model_validator(mode="after")
     def _replicas(self):
@@ -78,18 +67,12 @@ class ServingRecipe(Section):
         return self
 
 
-# MERGED recipe.tracking: ``tracking``: who else is told a training's numbers.
-
-
 class TrackingRecipe(Section):
     """Where a training's numbers go besides metrics.jsonl and TensorBoard, which are always
     written.
     """
 
-    mlflow: str | None = Field(
-        None,
-        description=(
-            "an MLflow tracking URI (needs the mlflow or mlflow-skinny package); none: not used"
-        ),
-    )
-    experiment: str = Field("qcrd", description="the MLflow experiment")
+    mlflow: str | None = None
+    """An MLflow tracking URI (needs the mlflow or mlflow-skinny package); null: no MLflow."""
+    experiment: str = "qcrd"
+    """The MLflow experiment."""

@@ -16,39 +16,38 @@ class FewShotExample(Section):
     """A worked example shown to the teacher before the question (few-shot)."""
 
     question: str
+    """The question's text."""
     choices: tuple[str, ...] = ()
+    """The choices of a multiple-choice question."""
     rationale: str
+    """The reasoning, without the closing phrase."""
     answer: str
+    """The answer that the reasoning ends in."""
 
 
 class TaskRecipe(Section):
     """What kind of question is asked. A prompt field left empty takes the kind's own text."""
 
-    kind: str = Field(
-        description=(
-            f"{' | '.join(KINDS)} | package.module:Class, a task of your own (see"
-            " qcrd_ray/tasks/base.py)"
-        )
-    )
-    options: dict[str, Any] = Field(
-        {}, description="settings of a task of your own, which it finds in recipe.options"
-    )
+    kind: str
+    """word_problems, arithmetic, multiple_choice, nli, short_text, or a task of your own as
+    package.module:Class.
+    """
+    options: dict[str, Any] = Field(default={})
+    """Settings of a task of your own, which finds them in recipe.options."""
     system: str | None = None
-    instruction: str | None = Field(
-        None, description="what the teacher is told to do with the question"
-    )
+    """System message for a teacher with a chat template; null: none."""
+    instruction: str | None = None
+    """What the teacher is asked to do with the question; null: the kind's text."""
     examples: tuple[FewShotExample, ...] = ()
-    thinking: tuple[str, str] | None = Field(
-        ("<think>", "</think>"),
-        description=(
-            "the marks around a reasoning model's thinking, which is kept apart from the rationale"
-        ),
-    )
-    closing: str = Field(
-        "So the answer is {answer}.",
-        description="how the student's explanations end; must hold {answer}",
-    )
+    """Worked examples for the teacher, shown before the question."""
+    thinking: tuple[str, str] | None = ("<think>", "</think>")
+    """The marks around a reasoning model's thinking, which is kept apart from the rationale; null:
+    the teacher has none.
+    """
+    closing: str = "So the answer is {answer}."
+    """How explanations end; must hold {answer}."""
     max_question_chars: Count = 20_000
+    """Longer questions are rejected with a reason."""
 
     @field_validator("kind")
     @classmethod

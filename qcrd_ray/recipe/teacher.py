@@ -1,4 +1,6 @@
-"""``teacher``: who writes the rationales. Which of the three it is stands in ``source``."""
+"""``teacher``, ``sampling``, ``generation`` and ``vote``: who writes the rationales, how it is
+sampled and asked, and which of its answers wins. ``teacher.source`` says which teacher it is.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +13,32 @@ from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Sectio
 
 
 class ServeTeacher(Section):
-    """A Ray Serve deployment that hosts the teacher in vLLM."""
+    """A teacher that the run hosts itself: Ray Serve replicas with vLLM."""
 
     source: Literal["serve"]
-    model: str = Field(description="hub id, folder, or `demo` for the shipped teacher")
-    accelerator: str = Field(
-        "auto", description="auto, cpu, gpu, or a Ray accelerator type such as A100"
-    )
+    """Which kind of teacher this is."""
+    model: str
+    """Hub id, folder, or `demo` for the shipped teacher."""
+    accelerator: str = "auto"
+    """`auto`, `cpu`, `gpu`, or a Ray accelerator type such as A100."""
     min_replicas: Annotated[int, Field(ge=0)] = 1
+    """The fewest replicas."""
     max_replicas: Count = 1
-    replica: Resources = Field(
-        Resources(), description="of one replica; its GPUs follow from engine_kwargs"
-    )
+    """The most replicas under load."""
+    replica: Resources = Resources()
+    """What one replica takes of a node; its GPUs follow from engine_kwargs."""
     max_ongoing_requests: Count = 64
-    engine_kwargs: dict[str, Any] = Field(
-        {}, description="passed to vLLM as they are: tensor_parallel_size, quantization, ..."
-    )
-    env: dict[str, str] = Field(
-        {}, description="environment of the replicas (no secrets: it enters the job's metadata)"
-    )
-    chat: Literal["auto", "always", "never"] = Field(
-        "auto", description="use the model's chat template: auto = where it has one"
-    )
+    """Requests that a replica works on at once."""
+    engine_kwargs: dict[str, Any] = Field(default={})
+    """Arguments for vLLM: tensor_parallel_size, quantization, max_model_len, ..."""
+    env: dict[str, str] = Field(default={})
+    """Environment of the replicas; no secrets: it enters the job's metadata."""
+    chat: Literal["auto", "always", "never"] = "auto"
+    """Whether to ask in the model's chat template; auto: where it has one."""
     ready_timeout_s: Positive = 900.0
+    """Seconds until a replica must answer; raise it for large downloads."""
     trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for one you trust."""
 
     @model_validator(mode="after")
     def _replicas(self):
@@ -51,51 +55,45 @@ class ServeTeacher(Section):
 
 
 class RecordedTeacher(Section):
-    """Completions that somebody has already paid for: JSON Lines with `id` and `completion`,
-    several rows a question.
+    """Completions that exist already: JSON Lines with `id` and `completion`, several rows a
+    question.
     """
 
     source: Literal["recording"]
+    """Which kind of teacher this is."""
     path: str
-    columns: dict[Literal["id", "completion", "finish_reason"], str] = Field({})
+    """The .jsonl file; ${VARIABLES} of the environment are filled in."""
+    columns: dict[Literal["id", "completion", "finish_reason"], str] = Field(default={})
+    """Keys of the file's rows, where they have other names: {completion: text}."""
 
 
 class OpenAITeacher(Section):
-    """An OpenAI-compatible endpoint that somebody else runs: a hosted model, or a vLLM server. How
-    many requests are in flight, and how often one is tried, stands in ``generation``.
+    """An OpenAI-compatible endpoint that somebody else runs: a hosted model, or a vLLM server.
+    `generation` says how many requests are in flight and how often one is tried.
     """
 
     source: Literal["openai"]
-    base_url: str = Field("https://api.openai.com/v1", description="up to and with /v1")
-    model: str = Field(description="as the endpoint calls it")
-    endpoint: Literal["chat", "completions"] = Field(
-        "chat", description="/chat/completions with messages, or /completions with plain text"
-    )
-    api_key_env: str = Field(
-        "OPENAI_API_KEY", description="the variable that holds the key; unset = no key is sent"
-    )
-    api_key_file: str | None = Field(
-        None,
-        description=(
-            "a file that holds the key, on every node that asks; it goes before the variable"
-        ),
-    )
-    samples_per_request: Count | None = Field(
-        None, description="for endpoints that refuse n > 1, say 1; none: all k in one request"
-    )
-    max_spent_tokens: Count | None = Field(
-        None,
-        description=(
-            "prompt and completion tokens of this run folder, after which it stops in order"
-        ),
-    )
-    extra_body: dict[str, Any] = Field(
-        {},
-        description=(
-            "further fields of the request: top_k, reasoning_effort, ...; null leaves one of ours"
-            " out (max_tokens: null)"
-        ),
-    )
+    """Which kind of teacher this is."""
+    base_url: str = "https://api.openai.com/v1"
+    """The endpoint's address, up to and with /v1."""
+    model: str
+    """The model's name at the endpoint."""
+    endpoint: Literal["chat", "completions"] = "chat"
+    """/chat/completions with messages, or /completions with plain text."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The variable that holds the key; unset: no key is sent."""
+    api_key_file: str | None = None
+    """A file that holds the key, on every node that asks; before the variable."""
+    samples_per_request: Count | None = None
+    """Samples in one request; 1 where the endpoint refuses n > 1; null: all k."""
+    max_spent_tokens: Count | None = None
+    """Budget in tokens, prompts and completions together; asking stops in order when this run
+    folder has spent it; null: none.
+    """
+    extra_body: dict[str, Any] = Field(default={})
+    """Further fields of the request: top_k, reasoning_effort, ...; `max_tokens: null` leaves that
+    field out.
+    """
 
     @model_validator(mode="after")
     def _request(self):
@@ -137,18 +135,19 @@ TeacherRecipe = Annotated[
 ]
 
 
-# MERGED recipe.generation: ``sampling``, ``generation``, ``vote``: how the teacher is sampled and
-# asked, and which of its answers is believed.
-
-
 class SamplingRecipe(Section):
-    """How the teacher is sampled. K = 5 at T = 0.7 are the paper's, as its summaries give them."""
+    """How the teacher is sampled. The paper takes 5 samples at temperature 0.7."""
 
     k: Count = 5
+    """Samples per question; they vote on its answer."""
     temperature: NotNegative = 0.7
+    """Sampling temperature; above 0 for k > 1."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus sampling: share of the probability that is sampled from."""
     max_tokens: Count = 256
+    """Tokens of one sample; raise it where samples are cut before their answer."""
     stop: tuple[str, ...] = ()
+    """Texts that end a sample."""
 
 
 class GenerationRecipe(Section):
@@ -156,23 +155,32 @@ class GenerationRecipe(Section):
     disk.
     """
 
-    actors: Count = Field(1, description="Ray Data actors that ask the teacher")
+    actors: Count = 1
+    """Ray Data actors that ask the teacher."""
     actor: Resources = Resources()
-    requests_in_flight: Count = Field(64, description="per actor")
+    """What one of them takes of the cluster."""
+    requests_in_flight: Count = 64
+    """Requests that an actor has open at once; raise it while the teacher idles."""
     questions_per_request: Count = 1
-    attempts: Count = Field(
-        4, description="how often one request is tried before its rows end as `failed`"
-    )
+    """Questions in one request to a served teacher."""
+    attempts: Count = 4
+    """How often one request is tried before its rows end as `failed`."""
     backoff_s: NotNegative = 0.5
+    """Seconds before the second attempt; they double with each further one."""
     request_timeout_s: Positive = 600.0
-    rows_per_block: Count = Field(
-        64, description="rows that are written, and so can be resumed, together"
-    )
+    """Seconds until a request has failed."""
+    rows_per_block: Count = 64
+    """Questions whose rows are written together; a kill loses at most these."""
 
 
 class VoteRecipe(Section):
-    """Self-consistency, and what becomes of the cases that the paper does not name."""
+    """Self-consistency: the samples vote on the answer. The keys decide cases that the paper does
+    not name.
+    """
 
     incomplete: Literal["failed", "vote"] = "failed"
+    """Fewer than k samples came back: ask again in the next run, or vote over them."""
     truncated: Literal["abstain", "vote"] = "abstain"
+    """Whether a sample that was cut by max_tokens votes."""
     tie: Literal["no_consensus", "first"] = "no_consensus"
+    """A tie: no vote, or the answer that came first."""

@@ -1,21 +1,25 @@
-"""`qcrd init`: a recipe with every key, its default and its meaning, made from the recipe's own
-types and so never out of date.
-"""
+"""`qcrd init`: a recipe with every key, its default and its meaning, from the sections' types."""
 
 from __future__ import annotations
 
-import types
-import typing
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from qcrd_ray.recipe import DataRecipe, Recipe, ServeTeacher, Split, StudentRecipe, TaskRecipe
+from qcrd_ray.recipe import (
+    DataRecipe,
+    Recipe,
+    Section,
+    ServeTeacher,
+    Split,
+    StudentRecipe,
+    TaskRecipe,
+)
+from qcrd_ray.recipe.introspection import default, fields, sections, summary
 
 # The keys that a recipe cannot do without, as somebody with own questions would fill them in first.
-_START: dict[type[BaseModel], dict[str, Any]] = {
+_START: dict[type[Section], dict[str, Any]] = {
     Recipe: {"name": "my-run", "run": "runs/my-run"},
     TaskRecipe: {"kind": "arithmetic"},
     Split: {},
@@ -29,9 +33,9 @@ _SPLITS = {
 }
 
 _HEAD = """\
-# A recipe for `qcrd run {name}`. Keys that are commented out stand at their defaults; those that are not must be there.
-# Questions have id, question, answer (and choices), in JSON Lines, CSV, Parquet or a Hugging Face data set (dataset: owner/name).
-# Where your columns are called otherwise, say so under data.columns.
+# A recipe for `qcrd run {name}`. A key that is commented out has the value shown here.
+# Questions have id, question, answer (and choices), in JSON Lines, CSV, Parquet or a Hugging Face
+# data set (dataset: owner/name). If your columns have other names, give them under data.columns.
 # `qcrd doctor {name}` checks all of it before anything expensive starts.
 """
 
@@ -41,30 +45,29 @@ def render(name: str = "recipe.yaml") -> str:
     return _HEAD.format(name=name) + "\n".join(_section(Recipe, indent=0)) + "\n"
 
 
-def _section(model: type[BaseModel], *, indent: int) -> list[str]:
+def _section(model: type[Section], *, indent: int) -> list[str]:
     start = _START.get(model, {})
     lines: list[str] = []
-    for key, field in model.model_fields.items():
-        name = field.alias or key
-        inner = _model_of(field)
+    for key, field in fields(model).items():
+        inner = next(iter(sections(field.annotation)), None)
         if model is DataRecipe and key in _SPLITS:
-            lines += [f"{'  ' * indent}{name}:", f"{'  ' * (indent + 1)}path: {_SPLITS[key]}"]
+            lines += [f"{'  ' * indent}{key}:", f"{'  ' * (indent + 1)}path: {_SPLITS[key]}"]
         elif inner is not None and (field.is_required() or _is_section(field)):
             if indent == 0:
                 lines += ["", *_doc(inner)]
             body = _section(inner, indent=indent + 1)
             commented = all(line.lstrip().startswith("#") or not line for line in body)
             lines += [
-                f"{'  ' * indent}{'# ' if commented and not field.is_required() else ''}{name}:",
+                f"{'  ' * indent}{'# ' if commented and not field.is_required() else ''}{key}:",
                 *body,
             ]
         elif key in start:
-            lines.append(_line(name, start[key], field, indent=indent))
+            lines.append(_line(key, start[key], field, indent=indent))
         else:
             lines.append(
                 _line(
-                    name,
-                    field.get_default(call_default_factory=True),
+                    key,
+                    default(field),
                     field,
                     indent=indent,
                     commented=True,
@@ -73,56 +76,22 @@ def _section(model: type[BaseModel], *, indent: int) -> list[str]:
     return lines
 
 
-def _line(name: str, value: Any, field: FieldInfo, *, indent: int, commented: bool = False) -> str:
+def _line(key: str, value: Any, field: FieldInfo, *, indent: int, commented: bool = False) -> str:
     shown = (
-        yaml.safe_dump(_plain(value), default_flow_style=True, width=10_000)
+        yaml.safe_dump(value, default_flow_style=True, width=10_000)
         .removesuffix("\n")
         .removesuffix("\n...")
     )
-    text = f"{'  ' * indent}{'# ' if commented else ''}{name}: {shown}"
-    remark = field.description or _choices(field)
+    text = f"{'  ' * indent}{'# ' if commented else ''}{key}: {shown}"
+    remark = summary(field)
     return f"{text:<44} # {remark}" if remark else text
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _choices(field: FieldInfo) -> str:
-    options = [
-        option
-        for part in _parts(field.annotation)
-        if typing.get_origin(part) is typing.Literal
-        for option in typing.get_args(part)
-    ]
-    return " | ".join(str(option) for option in options) if len(options) > 1 else ""
-
-
-def _doc(model: type[BaseModel]) -> list[str]:
+def _doc(model: type[Section]) -> list[str]:
     return [
         f"# {line.strip()}" for line in (model.__doc__ or "").strip().splitlines() if line.strip()
     ]
 
 
 def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.get_default(call_default_factory=True), BaseModel)
-
-
-def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The section under a key; of the two teachers, the one that a newcomer starts with."""
-    return next(
-        (
-            part
-            for part in _parts(field.annotation)
-            if isinstance(part, type) and issubclass(part, BaseModel)
-        ),
-        None,
-    )
-
-
-def _parts(annotation: Any) -> list[Any]:
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _parts(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [inner for part in typing.get_args(annotation) for inner in _parts(part)]
-    return [annotation]
+    return isinstance(default(field), Section)

@@ -1,6 +1,4 @@
-"""``train``: rounds, batches and workers of a training, and the validation that its best checkpoint
-is chosen on.
-"""
+"""``train``: rounds, batches, workers, and the validation that chooses the best checkpoint."""
 
 from __future__ import annotations
 
@@ -12,51 +10,74 @@ from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Sectio
 
 
 class RoundRecipe(Section):
-    """The paper's "iteration": a fixed block of steps after which snapshots, negatives and D move
-    on.
+    """The paper's "iteration": the steps after which the student's snapshot, its negatives and the
+    discriminator are renewed.
     """
 
     unit: Literal["steps", "epochs"] = "epochs"
+    """What `size` counts: optimizer steps, or passes over the questions."""
     size: Count = 1
+    """Length of a round in units."""
 
 
 class WorkerRecipe(Resources):
     """What one training worker takes, and how many threads torch starts in it."""
 
     threads: Count = 1
+    """Threads of torch; raise it with `cpus` on CPU nodes."""
 
 
 class ValidateRecipe(Section):
-    """Validation during training; the best checkpoint is chosen on it and on nothing else."""
+    """Validation during training. It alone chooses the best checkpoint."""
 
     every_rounds: Count = 1
+    """Rounds between two validations."""
     max_questions: Count | None = None
+    """Validate on the first so many questions; null: on all."""
     choose_by: Literal["label", "rationale", "mean"] = "mean"
+    """The head whose accuracy chooses the checkpoint, or the mean of both."""
 
 
 class TrainRecipe(Section):
-    """Ray Train and DeepSpeed. The batch of a step is a pure function of (seed, step); workers only
-    share it out.
+    """Ray Train and DeepSpeed. Seed and step alone decide a step's batch, so the number of workers
+    does not change what is learnt.
     """
 
     rounds: Count = 10
+    """Rounds of training; raise it while validation improves."""
     round: RoundRecipe = RoundRecipe()
-    batch_size: Count = Field(64, description="questions per optimizer step, over all workers")
-    micro_batch_size: Count | None = Field(
-        None, description="questions a worker takes at a time; none: its whole share"
-    )
+    """Length of a round."""
+    batch_size: Count = 64
+    """Questions per optimizer step, over all workers."""
+    micro_batch_size: Count | None = None
+    """Questions that a worker takes at a time; null: its whole share. Lower it when memory runs
+    out.
+    """
     workers: Count = 1
+    """Processes that share each batch."""
     worker: WorkerRecipe = WorkerRecipe()
+    """What one of them takes of the cluster."""
     learning_rate: Positive = 5e-5
+    """Peak learning rate of AdamW."""
     schedule: Literal["linear", "constant"] = "linear"
+    """After the warm-up: linear decay to 0, or constant."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the learning rate rises from 0."""
     weight_decay: NotNegative = 0.01
+    """Weight decay of AdamW."""
     clip: Positive = 1.0
+    """Largest norm of the gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of weights and activations; bf16 takes half the memory."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
-    validate_: ValidateRecipe = Field(ValidateRecipe(), alias="validate")
-    keep_snapshots: Count | None = Field(None, description="none: as many as the lag needs")
+    """What DeepSpeed ZeRO shares among workers: 1 optimizer states, 2 gradients too, 3 weights too.
+    """
+    validate_: ValidateRecipe = Field(default=ValidateRecipe(), alias="validate")
+    """Validation during training."""
+    keep_snapshots: Count | None = None
+    """Snapshots of the student kept on disk; null: as many as the lag needs."""
     max_failures: Annotated[int, Field(ge=0)] = 1
+    """How often failed workers are restarted from the last checkpoint."""
 
     @model_validator(mode="after")
     def _shares(self):
