@@ -1,8 +1,16 @@
-# make demo: the whole road on this machine.  make test: the tests.  Both do `make setup` first; a second setup installs nothing.
-# make cluster-test: several hosts on this machine (root).  make test-long: what is longer than CI allows, or needs a GPU.
+# make demo           the whole pipeline on this machine
+# make test           the tests that continuous integration runs
+# make test-unit      those that start no Ray cluster, in two processes: the inner loop
+# make test-long      what is longer than continuous integration allows, or needs a GPU
+# make cluster-test   several hosts on this machine (root)
+# make check          lint, format, types, and which module imports which
+# make lock           the requirements and lock files from pyproject.toml (UPGRADE=1: newer versions)
 #
-#   PYTHON=python3.11        which Python the environment is made with
-#   TORCH_INDEX=<url>        an index that holds CPU builds of torch, for machines without a GPU whose pip would find the CUDA build
+# Each does `make setup` first; a second setup installs nothing.
+#
+#   PYTHON=python3.11   which Python the environment is made with
+#   TORCH_INDEX=<url>   an index that holds CPU builds of torch, for machines without a GPU whose
+#                       pip would find the CUDA build
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +22,7 @@ ifneq ($(wildcard ../shared/datasets),)
 export QCRD_DATASETS ?= $(abspath ../shared/datasets)
 endif
 
-.PHONY: setup demo test test-long cluster-test lint lock clean
+.PHONY: setup demo test test-unit test-long cluster-test check lock clean
 setup: $(STAMP)
 
 $(STAMP):
@@ -35,17 +43,25 @@ demo: setup
 test: setup
 	@$(BIN)/python -m pytest -m "not long and not gpu and not cluster"
 
+# One thread for each process: torch's threads would fight for the cores.
+test-unit: export OMP_NUM_THREADS := 1
+test-unit: setup
+	@$(BIN)/python -m pytest tests/unit -n 2 -m "not long and not gpu"
+
 test-long: setup
 	@$(BIN)/python -m pytest -m "long or gpu"
 
 cluster-test: setup
 	@$(BIN)/python -m pytest -m cluster
 
-lint: setup
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+check: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
 
 lock: setup
-	@$(BIN)/python clusters/lock.py
+	@$(BIN)/python clusters/lock.py $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
