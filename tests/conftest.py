@@ -9,9 +9,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Converted models of the tests go to a folder of their own, also in the Ray workers that they
-    start.
-    """
+    """Keep converted models in a folder of the tests, also in the Ray workers that they start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QCRD_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -19,8 +17,9 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory) -> Path:
-    """The folder of a random T5 of 30 thousand weights with a tokenizer trained on word problems:
-    any text, no sense.
+    """The folder of a random T5 of 30 thousand weights, which writes any text and no sense.
+
+    Its tokenizer is trained on word problems.
     """
     from qcrd_ray.recipe import ScratchRecipe, StudentRecipe
     from qcrd_ray.tasks.word_problems import generate
@@ -54,8 +53,9 @@ def tiny_decoder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_run(tiny_student, tmp_path_factory):
-    """A function that makes a run folder as training leaves it, with random models like the one in
-    ``student``: (recipe, folder).
+    """A function that makes a run folder as training leaves it: (recipe, folder).
+
+    Its models are random ones like the one in ``student``.
     """
     return lambda student=tiny_student: _make_run(student, tmp_path_factory.mktemp("run") / "run")
 
@@ -75,14 +75,8 @@ def exported_decoder(make_run, tiny_decoder) -> Path:
 def _export(recipe, folder) -> Path:
     from qcrd_ray.models.student_folder import export_student
 
-    row = {
-        "name": "student",
-        "head": "label",
-        "split": "test",
-        "correct": 1,
-        "total": 2,
-        "unanswered": 0,
-    }
+    row = {"name": "student", "head": "label", "split": "test"}
+    row |= {"correct": 1, "total": 2, "unanswered": 0}
     return export_student(
         recipe,
         folder,

@@ -1,6 +1,4 @@
-"""Groups of nodes come when a stage asks for them and go after it, and no other group comes with
-them.
-"""
+"""A stage brings up its own groups of nodes and no other, and they go after it."""
 
 from __future__ import annotations
 
@@ -18,9 +16,10 @@ NONE = {"data": 0, "teacher": 0, "trainer": 0}
 
 
 @pytest.fixture(scope="module")
-def told():
-    """What growing_groups.py saw. On a host of its own, because Ray's fake cluster begins with `ray
-    stop --force`.
+def nodes():
+    """What growing_groups.py saw: the number of nodes of each group, by step.
+
+    It runs on a host of its own, because Ray's fake cluster begins with `ray stop --force`.
     """
     if reason := missing():
         pytest.skip(f"no hosts here: {reason}")
@@ -47,20 +46,22 @@ def told():
         )
 
 
-def test_checking_a_run_brings_up_no_node(told):
+def test_checking_a_run_brings_up_no_node(nodes):
     """Bug guarded: trainers that come up, and are paid for, while the teacher talks."""
-    assert told["start"] == told["checked"] == NONE
+    assert nodes["start"] == nodes["checked"] == NONE
 
 
-def test_what_no_group_has_is_refused_at_once(told):
-    assert "sampler" in told["refused"] and "the cluster has 0" in told["refused"], told["refused"]
+def test_what_no_group_has_is_refused_at_once(nodes):
+    assert "sampler" in nodes["refused"] and "the cluster has 0" in nodes["refused"], nodes[
+        "refused"
+    ]
 
 
-def test_asking_brings_up_the_teacher_and_its_askers_alone(told):
-    assert told["generate"] == {"data": 1, "teacher": 1, "trainer": 0}
-    assert told["after generate"] == NONE
+def test_generation_brings_up_the_teacher_and_its_actors_alone(nodes):
+    assert nodes["generate"] == {"data": 1, "teacher": 1, "trainer": 0}
+    assert nodes["after generate"] == NONE
 
 
-def test_training_brings_up_the_trainers_alone(told):
-    assert told["train"] == {"data": 0, "teacher": 0, "trainer": 3}
-    assert told["after train"] == NONE
+def test_training_brings_up_the_trainers_alone(nodes):
+    assert nodes["train"] == {"data": 0, "teacher": 0, "trainer": 3}
+    assert nodes["after train"] == NONE

@@ -1,8 +1,7 @@
-"""`clusters/local.yaml` on three hosts: `ray up` over ssh, the demo as submitted jobs from outside,
-autoscaling, `ray down`.
+"""`clusters/local.yaml` on three hosts, from `ray up` to `ray down`.
 
-The tests stand in the order of a day with the cluster and share it: each finds it as the one before
-left it.
+The demo runs as jobs that are submitted from outside, and the cluster grows and shrinks. The tests
+stand in the order of a day with the cluster and share it: each finds it as the one before left it.
 """
 
 from __future__ import annotations
@@ -92,9 +91,7 @@ def test_the_doctor_names_the_host_that_does_not_see_the_run_folder(cluster: Clu
     "finished", ["rationales/train/rows/*.parquet", "train/qcrd/checkpoints/round-00001/state.json"]
 )
 def test_a_stopped_run_frees_the_cluster(cluster: Cluster, run, finished):
-    """Stopped while the teacher answers, and then, the same run submitted again, after the first
-    round of training.
-    """
+    """Stopped while the teacher answers; submitted again, stopped after the first round."""
     log = cluster.shared / "stopped.log"
     call = cluster.job("run", RECIPE, *settings(SPREAD | {"run": run}))
     with (

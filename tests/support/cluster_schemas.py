@@ -1,7 +1,6 @@
-"""What Ray, AWS, GCP and KubeRay would say of a file under clusters/, found out without any of
-them.
+"""Checks the files under clusters/ by the schemas of Ray, AWS, GCP and KubeRay, without a cloud.
 
-:func:`problems` looks at what kind of file it is and asks the schemas that its readers publish; an
+:func:`problems` finds out what kind of file it is and asks the schemas that its readers publish; an
 unknown kind is itself a problem.
 """
 
@@ -30,12 +29,8 @@ from ray.serve.schema import HTTPOptionsSchema, ServeApplicationSchema, ServeDep
 from qcrd_ray.recipe import ServingRecipe
 
 KUBERAY = {"RayCluster": "rayclusters", "RayJob": "rayjobs", "RayService": "rayservices"}
-INTEGERS = {
-    "int64",
-    "uint64",
-    "int32",
-    "uint32",
-}  # Google's JSON writes the long ones as text, and takes numbers too
+# Google's JSON writes the long ones as text, and takes numbers too.
+INTEGERS = {"int64", "uint64", "int32", "uint32"}
 GCP_MACHINE = re.compile(r"[a-z]\d[a-z]?-[a-z]+-\d+g?")
 PYTHON_TYPES = {
     "object": Mapping,
@@ -48,9 +43,7 @@ PYTHON_TYPES = {
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:
-    """All that is wrong with a file under clusters/, in words that name the field; [] for
-    nothing.
-    """
+    """All that is wrong with a file under clusters/, naming the field; [] where nothing is."""
     if "provider" in config:
         return [*ray_up_problems(config), *node_problems(config)]
     if config.get("kind") in KUBERAY:
@@ -88,14 +81,11 @@ def node_problems(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-# ----------------------------------------------------------------------------------------------------------------------------------
-# AWS
+# --- AWS ---
 
 
 def aws_problems(node: Mapping[str, Any]) -> list[str]:
-    """Against botocore's RunInstances: unknown fields and types, and values outside a list, such as
-    the list of instance types.
-    """
+    """Unknown fields, wrong types and values outside a list, by botocore's RunInstances."""
     shape = _run_instances()
     report = ParamValidator().validate({**node, "MinCount": 1, "MaxCount": 1}, shape)
     return [
@@ -125,13 +115,13 @@ def _outside_enums(value: Any, shape: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: {value!r} is none of the {len(shape.enum)} that AWS knows"
 
 
-# ----------------------------------------------------------------------------------------------------------------------------------
-# GCP
+# --- GCP ---
 
 
 def gcp_problems(node: Mapping[str, Any]) -> list[str]:
-    """Against the Compute API's discovery document. It lists no machine types, so of those only the
-    pattern is checked.
+    """Unknown fields, wrong types and values, by the Compute API's discovery document.
+
+    It lists no machine types, so of those only the pattern is checked.
     """
     found = list(_outside_discovery(node, {"$ref": "Instance"}))
     if not GCP_MACHINE.fullmatch(node.get("machineType", "")):
@@ -179,22 +169,20 @@ def _outside_discovery(value: Any, schema: Mapping[str, Any], where: str = "") -
                 yield f"{where}.{name}: the Compute API knows no such field"
 
 
-# ------------------------------------------------------------------------------------------------------------------------------
-# KubeRay
+# --- KubeRay ---
 
 
 def crd_folder() -> Path | None:
-    """Where KubeRay's custom resource definitions lie, beside the test data; None where they do
-    not.
-    """
+    """The folder of KubeRay's definitions beside the test data, or None where there is none."""
     datasets = os.environ.get("QCRD_DATASETS")
     folder = Path(datasets).parent / "kuberay-crds" if datasets else None
     return folder if folder is not None and folder.is_dir() else None
 
 
 def kuberay_problems(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Against KubeRay's definition of the kind, and, for a RayService, Serve's of the config
-    inside. Needs :func:`crd_folder`.
+    """What KubeRay's definition of the kind refuses, and Ray Serve of a RayService's config.
+
+    Needs :func:`crd_folder`.
     """
     for error in _validator(
         manifest["kind"], manifest["apiVersion"].rpartition("/")[2]
@@ -218,8 +206,9 @@ def _validator(kind: str, version: str) -> jsonschema.Draft202012Validator:
 
 
 def _as_json_schema(schema: Any) -> Any:
-    """Kubernetes' own additions as JSON Schema: an unknown field is refused (the API server would
-    drop it silently).
+    """Kubernetes' own additions as JSON Schema.
+
+    An unknown field is refused; the API server would drop it silently.
     """
     if isinstance(schema, list):
         return [_as_json_schema(each) for each in schema]
@@ -236,14 +225,11 @@ def _as_json_schema(schema: Any) -> Any:
     return made
 
 
-# --------------------------------------------------------------------------------------------------------------------------------
-# Serve
+# --- Serve ---
 
 
 def serve_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Against Ray Serve's schema; and each application's args are the student and keys of the
-    recipe's `serve` section.
-    """
+    """What Ray Serve's schema refuses, and args that are no keys of the recipe's `serve`."""
     try:
         deployed = ServeDeploySchema.model_validate(config)
     except pydantic.ValidationError as error:

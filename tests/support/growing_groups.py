@@ -1,5 +1,4 @@
-"""Run by test_groups.py on a host of its own: a cluster grows by the groups of a cluster file, on
-Ray's fake provider.
+"""Grows a cluster by the groups of a cluster file, on Ray's fake provider; see test_groups.py.
 
     python growing_groups.py <cluster file> <recipe>
 
@@ -39,20 +38,20 @@ def main(cluster_file: str, recipe_file: str) -> None:
     groups.start()
     try:
         cluster.connect(recipe.ray)
-        told = {"start": alive()}
-        told["refused"] = refused()
+        steps = {"start": alive()}
+        steps["refused"] = refused()
         doctor.check_cluster(recipe)
-        told["checked"] = alive()
+        steps["checked"] = alive()
         for stage in ("generate", "train"):
             what, bundles = doctor.demands(recipe, stage)
             cluster.wait_for_resources(bundles, what=what, timeout_s=120)
-            told[stage] = alive()
+            steps[stage] = alive()
             released_within_s = 120
             while any(alive().values()) and released_within_s > 0:
                 time.sleep(1)
                 released_within_s -= 1
-            told[f"after {stage}"] = alive()
-        print(json.dumps(told))
+            steps[f"after {stage}"] = alive()
+        print(json.dumps(steps))
     finally:
         ray.shutdown()
         groups.shutdown()

@@ -1,10 +1,10 @@
 """Several hosts on one Linux machine, for tests of what crosses a network. Needs root.
 
 Each host has its own network, process, mount, host-name and IPC namespace, its own home, /tmp/ray
-and /dev/shm, and an ssh server. A
-`ray stop` on one ends that one's Ray alone, because it sees no other host's processes. The checkout
-is hidden from them unless they are told to see it: what a job runs is what was submitted. All other
-folders are the machine's own, so any of them can play the shared storage.
+and /dev/shm, and an ssh server. `ray stop` on one ends that one's Ray alone, because it sees no
+other host's processes. The checkout is hidden from them unless they ask for it: what a job runs is
+what was submitted. All other folders are the machine's own, so any of them can play the shared
+storage.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ mkdir -p /tmp/ray && mount --bind {own}/ray /tmp/ray
 for folder in {hidden}; do mount -t tmpfs -o size=1m tmpfs $folder; done
 mount -t overlay overlay -o lowerdir=$HOME,upperdir={own}/home,workdir={own}/work $HOME
 rm -rf $HOME/.ray
-exec $(command -v sshd) -D -e -f /dev/null -h {folder}/host_key -o PidFile=none -o AuthorizedKeysFile={folder}/authorized_keys \\
+exec $(command -v sshd) -D -e -f /dev/null -h {folder}/host_key -o PidFile=none \\
+    -o AuthorizedKeysFile={folder}/authorized_keys \\
     -o StrictModes=no -o PermitRootLogin=yes -o UsePAM=no -o SetEnv=PATH={path}
 """
 
@@ -57,8 +58,9 @@ def missing() -> str:
 
 
 class Hosts:
-    """``count`` hosts qcrd0, qcrd1, ... while the `with` block runs. ``folder`` must be short:
-    Ray's sockets lie under it.
+    """``count`` hosts qcrd0, qcrd1, ... while the `with` block runs.
+
+    ``folder`` must be short: Ray's sockets lie under it.
     """
 
     def __init__(self, folder: Path, *, count: int, sees_checkout: bool = False):
@@ -114,8 +116,9 @@ class Hosts:
         ]
 
     def down(self) -> None:
-        """End the hosts and all that runs on them: a process namespace dies with its first
-        process.
+        """End the hosts and all that runs on them.
+
+        A process namespace dies with its first process.
         """
         for booted in self._booted:
             booted.send_signal(signal.SIGKILL)

@@ -1,6 +1,4 @@
-"""A Ray cluster on several hosts, brought up over ssh from `clusters/local.yaml` as a user
-would.
-"""
+"""A Ray cluster on several hosts, brought up over ssh from `clusters/local.yaml`."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ STAGES_START = (
     "ServeReplica",
     "ServeController",
     "ProxyActor",
-    "Asker",
+    "RationaleGenerator",
     "TrainController",
     "RayTrainWorker",
     "Sampler",
@@ -48,17 +46,8 @@ class Cluster:
 
     def job(self, *arguments: str) -> list[str]:
         """The command that submits `python jobs/run.py <arguments>` and follows it."""
-        return [
-            "ray",
-            "job",
-            "submit",
-            "--working-dir",
-            ".",
-            "--",
-            "python",
-            "jobs/run.py",
-            *map(str, arguments),
-        ]
+        submit = ["ray", "job", "submit", "--working-dir", ".", "--"]
+        return [*submit, "python", "jobs/run.py", *map(str, arguments)]
 
     def list(self, what: str) -> list[dict]:
         """`ray list nodes`, `ray list actors` ..., dead ones too."""
@@ -67,8 +56,9 @@ class Cluster:
         return json.loads(listed.stdout)
 
     def working(self) -> list[str]:
-        """The live actors that a stage starts. Ray Data's and Serve's own small ones stay until the
-        cluster goes, and hold nothing.
+        """The live actors that a stage starts.
+
+        Ray Data's and Serve's own small ones stay until the cluster goes, and hold nothing.
         """
         names = [actor["class_name"] for actor in self.list("actors") if actor["state"] == "ALIVE"]
         return [name for name in names if any(kind in name for kind in STAGES_START)]
@@ -90,7 +80,7 @@ def filled(hosts: Hosts, token: Path) -> dict:
 
 
 def until(true, *, within_s: float, what: str, log=lambda: "") -> float:
-    """Wait; the seconds that it took."""
+    """Wait until ``true()``, and return the seconds that it took."""
     start = time.monotonic()
     while not true():
         assert time.monotonic() - start < within_s, f"{what}: not within {within_s:g} s\n{log()}"

@@ -1,11 +1,10 @@
-"""The files under clusters/: what reads them would take them, and a planted error in each is
-found.
-"""
+"""Each file under clusters/ passes its readers' checks, and a planted error in it is found."""
 
 from __future__ import annotations
 
 import copy
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,8 +32,9 @@ def read(name: str) -> dict:
 
 
 def planted(config: dict, path: str, value) -> dict:
-    """A copy of ``config`` with ``value`` at the dotted ``path`` ("groups.0.name"); None removes
-    what is there.
+    """A copy of ``config`` with ``value`` at the dotted ``path`` ("groups.0.name").
+
+    None removes what is there.
     """
     changed = copy.deepcopy(config)
     *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
@@ -87,9 +87,9 @@ PLANTED = [
     ("kuberay/rayservice.yaml", "spec.serveConfigV2", "applications: [{name: x}]", "import_path"),
     ("kuberay/rayservice.yaml", "spec.serveConfig", "x", "serveConfig"),
 ] + [
-    (name, f"{spec}.{path}", value, told)
+    (name, f"{spec}.{path}", value, complaint)
     for name, spec in KUBERAY_SPEC.items()
-    for path, value, told in (
+    for path, value, complaint in (
         ("workerGroupSpecs.0.maxReplica", 4, "maxReplica"),
         ("workerGroupSpecs.0.resources", {"CPU": 4}, "resources"),
         (
@@ -105,14 +105,14 @@ PLANTED = [
 
 
 @pytest.mark.parametrize(
-    ("name", "path", "value", "told"),
+    ("name", "path", "value", "complaint"),
     PLANTED,
     ids=[f"{name}:{path}" for name, path, _, _ in PLANTED],
 )
-def test_a_planted_error_is_found(name, path, value, told):
+def test_a_planted_error_is_found(name, path, value, complaint):
     """Bug guarded: a check that passes everything."""
     found = problems(planted(read(name), path, value))
-    assert any(told in problem for problem in found), found
+    assert any(complaint in problem for problem in found), found
 
 
 def test_errors_are_planted_in_every_file():
@@ -121,9 +121,7 @@ def test_errors_are_planted_in_every_file():
 
 @pytest.mark.parametrize("name", ["student.yaml", "kuberay/rayservice.yaml"])
 def test_the_applications_builder_takes_the_args(name, exported_student):
-    """Bug guarded: a key that the recipe knows and the application refuses, such as host, which is
-    Ray Serve's to say.
-    """
+    """Bug guarded: a key that the recipe knows and the application refuses, such as host."""
     config = yaml.safe_load((CLUSTERS / name).read_text())
     deployed = yaml.safe_load(config["spec"]["serveConfigV2"]) if "kind" in config else config
     application = deployed["applications"][0]
@@ -137,15 +135,11 @@ def test_a_file_of_an_unknown_kind_is_a_problem():
 
 
 def test_versions_and_image_are_those_of_the_requirements():
-    """Bug guarded: nodes with another Ray than the driver's, which refuse each other or fail far
-    from the cause.
-    """
-    ray = re.search(r"^ray\[.*?\]==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[
-        1
-    ]
-    python = re.search(r'requires-python = ">=(\d+\.\d+)"', (ROOT / "pyproject.toml").read_text())[
-        1
-    ]
+    """Bug guarded: nodes with another Ray than the driver's, which fail far from the cause."""
+    requirements = (ROOT / "requirements.txt").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ray = re.search(r"^ray\[.*?\]==(\S+)$", requirements, re.MULTILINE)[1]
+    python = re.match(r">=(\d+\.\d+)", project["requires-python"])[1]
     dockerfile = (CLUSTERS / "Dockerfile").read_text()
     assert f"FROM python:{python}-" in dockerfile and "--no-deps -r requirements.lock" in dockerfile
     assert f"\nray=={ray}\n" in (ROOT / "requirements.lock").read_text()
@@ -166,20 +160,25 @@ def test_the_image_is_made_of_what_is_there():
 
 @pytest.mark.parametrize("name", FILES)
 def test_only_the_placeholders_are_anybodys_own(name):
-    """What must be filled in is marked, and told in clusters/README.md; no account, network or
-    machine of somebody's stands elsewhere.
+    """What must be filled in is marked, and listed in clusters/README.md.
+
+    No account, network or machine of somebody's stands elsewhere.
     """
     text = no_comments((CLUSTERS / name).read_text())
     readme = (CLUSTERS / "README.md").read_text()
     assert [mark for mark in PLACEHOLDER.findall(text) if f"`{mark}`" not in readme] == []
-    theirs = r"arn:aws|\b(?:ami|sg|subnet|vpc|fs|i)-[0-9a-f]{8,}|\b\d{12}\b|\b(?!0\.0\.0\.0|127\.0\.0\.1)\d+\.\d+\.\d+\.\d+\b"
+    theirs = (
+        r"arn:aws|\b(?:ami|sg|subnet|vpc|fs|i)-[0-9a-f]{8,}|\b\d{12}\b"
+        r"|\b(?!0\.0\.0\.0|127\.0\.0\.1)\d+\.\d+\.\d+\.\d+\b"
+    )
     assert re.findall(theirs, PLACEHOLDER.sub("", text)) == []
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "student.yaml"])
 def test_callers_are_authenticated_and_no_secret_stands_in_a_file(name):
-    """Bug guarded: an open dashboard, on which anybody runs code. The token is a file of the
-    user's, or a Kubernetes Secret.
+    """Bug guarded: an open dashboard, on which anybody runs code.
+
+    The token is a file of the user's, or a Kubernetes Secret.
     """
     text = no_comments((CLUSTERS / name).read_text())
     if name in KUBERAY_SPEC:

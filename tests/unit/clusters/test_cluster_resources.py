@@ -1,9 +1,7 @@
-"""Resource sums: each recipe for a cluster has a place on each cluster file's groups, and each
-stage brings up its own groups alone.
+"""Each recipe for a cluster fits each cluster file, and a stage brings up its own groups alone.
 
-Ray's own autoscalers are asked (version 1 and 2; KubeRay's is version 2 behind Ray's own reading of
-the manifest), so this is also
-what the files say of custom resources: all of them honour these.
+Ray's own autoscalers are asked: version 1, version 2, and KubeRay's, which is version 2 behind
+Ray's own reading of the manifest. So this also shows that all of them honour custom resources.
 """
 
 from __future__ import annotations
@@ -19,12 +17,8 @@ from qcrd_ray.recipe import Recipe, ServingRecipe
 from qcrd_ray.recipe.file import load_recipe
 
 ROOT = Path(__file__).resolve().parents[3]
-ROAD = (
-    "aws.yaml",
-    "gcp.yaml",
-    "kuberay/raycluster.yaml",
-    "kuberay/rayjob.yaml",
-)  # clusters that a whole run goes to
+# Clusters that a whole run goes to.
+RUN_CLUSTERS = ("aws.yaml", "gcp.yaml", "kuberay/raycluster.yaml", "kuberay/rayjob.yaml")
 STAGES = {
     "generate": {"teacher", "data"},
     "train": {"trainer"},
@@ -57,25 +51,24 @@ def test_there_is_a_recipe_for_clusters():
 
 
 @pytest.mark.parametrize("autoscaler", ["v1", "v2"])
-@pytest.mark.parametrize("cluster", ROAD)
+@pytest.mark.parametrize("cluster", RUN_CLUSTERS)
 @pytest.mark.parametrize("recipe", FOR_CLUSTERS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_brings_up_its_own_groups_and_finds_room(recipe, cluster, stage, autoscaler):
-    """Bugs guarded: a stage that waits for ever, and a trainer's GPU that idles while the teacher
-    talks.
-    """
+    """Bugs guarded: a stage that waits for ever, a GPU that idles while the teacher answers."""
     _, bundles = doctor.demands(at_most(RECIPES[recipe]), stage)
     started, homeless = brought_up(groups_of(cluster), bundles, autoscaler=autoscaler)
     assert homeless == 0
     assert set(started) == STAGES[stage]
 
 
-@pytest.mark.parametrize("cluster", ROAD)
+@pytest.mark.parametrize("cluster", RUN_CLUSTERS)
 @pytest.mark.parametrize("recipe", FOR_CLUSTERS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_nothing_but_its_own_group_can_hold_a_process(recipe, cluster, stage):
-    """Bug guarded: a process without its tie, which works until its own group is full and then
-    brings up another's node.
+    """Bug guarded: a process without its tie to a group.
+
+    It works until its own group is full, and then brings up another group's node.
     """
     _, bundles = doctor.demands(RECIPES[recipe], stage)
     for bundle in bundles:
@@ -84,7 +77,7 @@ def test_nothing_but_its_own_group_can_hold_a_process(recipe, cluster, stage):
 
 
 @pytest.mark.parametrize("autoscaler", ["v1", "v2"])
-@pytest.mark.parametrize("cluster", ROAD)
+@pytest.mark.parametrize("cluster", RUN_CLUSTERS)
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in FOR_CLUSTERS])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_recipe_for_one_machine_finds_room_too_and_wakes_no_gpu(
@@ -97,9 +90,7 @@ def test_a_recipe_for_one_machine_finds_room_too_and_wakes_no_gpu(
 
 
 def test_a_process_without_a_tie_is_seen():
-    """The check above can fail: untied, a replica of the teacher fits the trainers' nodes as
-    well.
-    """
+    """The check above can fail: untied, the teacher's replica fits the trainers' nodes too."""
     recipe = RECIPES["svamp_cluster.yaml"]
     untied = recipe.model_copy(
         update={
@@ -122,22 +113,19 @@ def test_more_than_a_group_may_have_is_seen(autoscaler):
     assert homeless == 9 + 1 - 4
 
 
-@pytest.mark.parametrize("cluster", ROAD)
+@pytest.mark.parametrize("cluster", RUN_CLUSTERS)
 def test_groups_come_from_nothing_and_go_soon(cluster):
     groups = groups_of(cluster)
     assert {group["min_workers"] for group in groups.groups.values()} == {0}
     assert sum(group["max_workers"] for group in groups.groups.values()) <= groups.max_workers
     assert groups.idle_timeout_s <= 180
-    assert groups.head["CPU"] >= 1 and not groups.head.get(
-        "GPU"
-    )  # Ray Data's own small tasks, which cannot be tied, go there
+    # Ray Data's own small tasks, which cannot be tied, go to the head
+    assert groups.head["CPU"] >= 1 and not groups.head.get("GPU")
 
 
-@pytest.mark.parametrize("name", [*ROAD[2:], "kuberay/rayservice.yaml"])
+@pytest.mark.parametrize("name", [*RUN_CLUSTERS[2:], "kuberay/rayservice.yaml"])
 def test_a_pod_has_what_its_group_promises(name):
-    """Bug guarded: Ray counts a group's `resources` and Kubernetes the container's, and a GPU in
-    one alone is no GPU.
-    """
+    """Bug guarded: a GPU in Ray's `resources` or in the container's alone, which is no GPU."""
     spec = cluster_spec(yaml.safe_load((ROOT / "clusters" / name).read_text()))
     for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
@@ -148,7 +136,7 @@ def test_a_pod_has_what_its_group_promises(name):
 @pytest.mark.parametrize("autoscaler", ["v1", "v2"])
 @pytest.mark.parametrize(
     ("config", "cluster", "group"),
-    [("student.yaml", cluster, "data") for cluster in ROAD[:3]]
+    [("student.yaml", cluster, "data") for cluster in RUN_CLUSTERS[:3]]
     + [("kuberay/rayservice.yaml", "kuberay/rayservice.yaml", "student")],
 )
 def test_the_students_endpoint_has_room(config, cluster, group, autoscaler):
@@ -168,8 +156,9 @@ def test_the_students_endpoint_has_room(config, cluster, group, autoscaler):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_demo_asks_the_local_file_for_nothing_that_its_machines_do_not_count(stage):
-    """Ray's local provider counts CPUs, GPUs and memory alone: a tie to a group would bring up no
-    machine for ever.
+    """Ray's local provider counts CPUs, GPUs and memory alone.
+
+    A tie to a group would bring up no machine for ever.
     """
     _, bundles = doctor.demands(RECIPES["demo.yaml"], stage)
     assert {name for bundle in bundles for name, amount in bundle.items() if amount} == {"CPU"}
