@@ -66,7 +66,7 @@ def headline(results: dict[str, Any]) -> str:
             read.
     """
     ladder, positives = results["ladder"], results["positives"]
-    base, teacher = _beside(ladder, "student base"), _beside(ladder, "teacher, one sample")
+    base, teacher = _baseline(ladder, "student base"), _baseline(ladder, "teacher, one sample")
     seeds, questions = ladder["seeds"], teacher["total"]
     groups = [
         ("", [Row("before training", "base", "plain", *_interval(base, "accuracy"))]),
@@ -142,11 +142,11 @@ def _interval(measured: dict[str, float], middle: str) -> tuple[float, float, fl
     return 100 * measured[middle], 100 * measured["low"], 100 * measured["high"]
 
 
-def _beside(results: dict[str, Any], name: str) -> dict[str, Any]:
+def _baseline(results: dict[str, Any], name: str) -> dict[str, Any]:
     """The teacher's or the base's own accuracy on the test questions, by its rationale."""
     return next(
         each
-        for each in results["beside"]
+        for each in results["baselines"]
         if each["name"] == name and each["split"] == "test" and each["head"] != "label"
     )
 

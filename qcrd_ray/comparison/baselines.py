@@ -1,16 +1,16 @@
-"""What stands beside the methods: the teacher, the base before training, and the data of the
-control that has no teacher.
+"""What methods are compared with: the teacher, the base before training, and a control.
+
+The control trains on the base's own pretraining data, without a teacher.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qcrd_ray.comparison.fingerprints import questions_key
+from qcrd_ray.comparison.files import questions_key
 from qcrd_ray.data.records import (
     RATIONALE_SET_SCHEMA,
     Completion,
@@ -33,16 +33,20 @@ from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.results import ResultRow
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.reading import read_questions
 
 
 def control_table(recipe: Recipe) -> pa.Table:
     """The control's questions as rationale sets, each with its own rationale as the one sample.
-    Raises UserError: one has none.
+
+    Raises:
+        UserError: a question has no rationale or no answer.
     """
     task = build_task(recipe.task)
     data, limit = recipe.data, recipe.task.max_question_chars
+    assert recipe.compare.control is not None, "a method needs it, and read_methods has looked"
     questions, _ = read_questions(
         recipe.compare.control,
         task=task,
@@ -81,25 +85,21 @@ def control_table(recipe: Recipe) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RATIONALE_SET_SCHEMA)
 
 
-def measure_beside(
+def measure_baselines(
     recipe: Recipe,
     folder: RunFolder,
     base: Path,
     questions: dict[str, tuple[Question, ...]],
     root: Path,
-) -> list[dict[str, Any]]:
-    """Rows (:func:`qcrd_ray.evaluation.predictions.result_rows`) of the teacher, where it was asked
-    the test questions, and of the base.
-    """
+) -> list[ResultRow]:
+    """The accuracies of the base and, where it was asked the test questions, of the teacher."""
     predictions = list(
         teacher_predictions(
             folder.read_rationales("test"), split="test", task=build_task(recipe.task)
         )
     )
-    file = (
-        root
-        / f"base-{'-'.join([fingerprint(base)[:12], *map(questions_key, questions.values())])}.parquet"
-    )
+    keys = [fingerprint(base)[:12], *map(questions_key, questions.values())]
+    file = root / f"base-{'-'.join(keys)}.parquet"
     if not file.exists():
         _measure_base(recipe, base, questions, file)
     rows = pq.read_table(file, schema=PREDICTION_SCHEMA).drop_columns(["right"]).to_pylist()

@@ -1,22 +1,26 @@
-"""Where a comparison's tables lie:
+"""Where a comparison's files lie, and the keys in their names, which hash what a file depends on.
 
-compare/<share>/table.md, .json         the newest of that share of the rationales (all, 0.25 ...)
-compare/<share>/tables/<key>.md, .json  the same, kept: a call with other methods or seeds has
-                                        another key
+compare/<share>/table.md, .json           the newest table of that share of the rationales
+compare/<share>/tables/<key>.md, .json    the same, kept; other methods or seeds have another key
+compare/<share>/data-<key>/               what methods train on, shared by methods of one key
+compare/<share>/<method>-<key>/<seed>/    a trial: see trials.py
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qcrd_ray.comparison.fingerprints import methods_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.table import markdown
+from qcrd_ray.data.records import Question
+from qcrd_ray.recipe.file import flatten, within
 from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.folder import OPERATIONAL, RunFolder
+from qcrd_ray.training.trainer import PREPARED_BY
 
 
 def folder_of(folder: RunFolder, fraction: float) -> Path:
@@ -27,9 +31,7 @@ def folder_of(folder: RunFolder, fraction: float) -> Path:
 def kept_table(
     folder: RunFolder, methods: Sequence[Method], *, seeds: int, fraction: float
 ) -> Path:
-    """The Markdown file of a table, which no comparison of other methods, with other keys, or of
-    other seeds writes over.
-    """
+    """The Markdown file of a kept table, which only the same methods and seeds write again."""
     return (
         folder_of(folder, fraction)
         / "tables"
@@ -38,9 +40,7 @@ def kept_table(
 
 
 def write_tables(results: dict[str, Any], folder: RunFolder, methods: Sequence[Method]) -> None:
-    """Write the results of ``methods`` as JSON and as Markdown, as the newest table and as the one
-    that is kept.
-    """
+    """Write the results of ``methods`` as JSON and Markdown: the newest and the kept table."""
     seeds, fraction = results["seeds"], results["fraction"]
     for file in (
         kept_table(folder, methods, seeds=seeds, fraction=fraction),
@@ -48,3 +48,46 @@ def write_tables(results: dict[str, Any], folder: RunFolder, methods: Sequence[M
     ):
         write_text(file.with_suffix(".json"), json.dumps(results, indent=2) + "\n")
         write_text(file, markdown(results))
+
+
+# --- Keys ---
+
+
+def method_key(method: Method) -> str:
+    """The key of all settings that a method's numbers depend on, besides the number of the seed."""
+    return _key(
+        _kept(method, lambda key: not within(key, OPERATIONAL))
+        | ({"shift": method.shift} if method.shift else {})
+    )
+
+
+def data_key(method: Method) -> str:
+    """The key of what a method's prepared training set depends on, besides the rationales."""
+    return _key(_kept(method, lambda key: within(key, PREPARED_BY)))
+
+
+def questions_key(questions: Sequence[Question]) -> str:
+    """The key of a split's questions and answers."""
+    return _key(
+        [
+            (question.id, question.question, question.choices, question.answer)
+            for question in questions
+        ]
+    )
+
+
+def methods_key(methods: Sequence[Method]) -> str:
+    """The key of methods under the names that a table gives them."""
+    return _key([(method.name, method_key(method)) for method in methods])
+
+
+def _kept(method: Method, keeps: Callable[[str], bool]) -> dict[str, Any]:
+    keys = flatten(method.recipe.model_dump(mode="json", by_alias=True))
+    # its data stands in a part of the recipe on which no other method depends
+    own = ["compare.control"] if method.control else []
+    return {key: value for key, value in keys.items() if keeps(key) or within(key, own)}
+
+
+def _key(content: Any) -> str:
+    """Eight hexadecimal digits that change whenever ``content`` does."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,6 +1,4 @@
-"""The methods that can be compared by name: each is a recipe with some keys changed, so that a name
-hides nothing.
-"""
+"""The methods that can be compared by name. Each is the recipe with some keys changed."""
 
 from __future__ import annotations
 
@@ -16,17 +14,15 @@ from qcrd_ray.recipe.file import load_recipe
 
 CONTROL = "control"
 METHODS: dict[str, dict[str, object]] = {
-    # The base's own pretraining data for as long, and no teacher: what is gained by more of the
-    # same.
+    # The base's own pretraining data for as long, without a teacher: the gain of more training.
     CONTROL: {"objective.name": "dss", "objective.labels": "gold"},
     "finetune": {"objective.name": "finetune"},
     "single_task": {"objective.name": "single_task"},
     "dss": {"objective.name": "dss"},
     "mi": {"objective.name": "mi"},
     # The paper's ladder from dss to qcrd. Its second step changes two things: dss_voted draws one
-    # of the voted positives, qcrd_no_discriminator
-    # has negatives and chooses on both sides by minmax. With `objective.selection: sampling`, the
-    # latter would stand between the two.
+    # of the voted positives, qcrd_no_discriminator has negatives and chooses on both sides by
+    # minmax. With `objective.selection: sampling`, the latter would stand between the two.
     "dss_voted": {
         "objective.name": "qcrd",
         "objective.weights": "none",
@@ -43,7 +39,7 @@ METHODS: dict[str, dict[str, object]] = {
     "redi": {"objective.name": "redi", "objective.selection": "sampling"},
     "dpo": {"objective.name": "dpo", "objective.selection": "sampling"},
 }
-# One process a cell, so that the cluster's own scheduling is the parallelism.
+# One process a trial, so that the cluster's own scheduling is the parallelism.
 _ALONE = {"train.workers": 1, "train.zero_stage": 0, "train.precision": "fp32"}
 _SHIFTS = 10**12  # so many that the seeds of two names do not meet
 
@@ -52,8 +48,8 @@ _SHIFTS = 10**12  # so many that the seeds of two names do not meet
 class Method:
     """A method under the name that the table gives it.
 
-    ``shift`` is added to its seeds: a method under a second name must not be the same runs.
-    ``control``: it reads the control's data, not the teacher's.
+    ``shift`` is added to its seeds, so that a method under a second name is trained anew.
+    ``control`` says that it trains on the control's data and not on the teacher's.
     """
 
     name: str
@@ -71,7 +67,7 @@ def read_methods(
     ``labels`` (gold, vote) replaces ``objective.labels`` for all of them.
 
     Raises:
-        UserError: a name that nobody knows, that occurs twice, or whose keys the recipe does not
+        UserError: a name that is unknown, that occurs twice, or whose keys the recipe does not
             take.
     """
     base = load_recipe(path, overrides)
@@ -96,8 +92,8 @@ def read_methods(
             | _ALONE
             | ({"objective.labels": labels} if labels else {})
         )
-        told = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-        recipe = load_recipe(path, [*overrides, *told])
+        changed = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+        recipe = load_recipe(path, [*overrides, *changed])
         shift = keyed_seed(0, "alias", alias) % _SHIFTS if target else 0
         methods.append(
             Method(name=alias, recipe=recipe, shift=shift, control=(target or alias) == CONTROL)
@@ -111,9 +107,7 @@ def read_methods(
 
 
 def _changes(name: str, variants, path: Path, seen: tuple[str, ...] = ()) -> dict[str, object]:
-    """The dotted keys of a method, or of a variant on top of those of the method that it is
-    like.
-    """
+    """The dotted keys of a method; of a variant, on top of those of the method that it is like."""
     if name in METHODS:
         return METHODS[name]
     if name not in variants or name in seen:

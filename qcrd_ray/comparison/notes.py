@@ -1,6 +1,4 @@
-"""What a comparison's numbers must be read with: what was trained on and cut, whose budget was
-another, which cells are of other code.
-"""
+"""What a comparison's numbers are read with: overlaps, cut texts, unequal budgets, other code."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from qcrd_ray.data.overlap import overlap_note, same_questions
 from qcrd_ray.data.records import Question
 from qcrd_ray.recipe.file import flatten
 from qcrd_ray.run.manifests import truncation_note
+from qcrd_ray.run.provenance import Call, Code
 from qcrd_ray.training.job import TrainingJob
 
 
@@ -23,13 +22,13 @@ def data_notes(
     jobs: Mapping[str, TrainingJob],
     questions: Mapping[str, Sequence[Question]],
 ) -> list[str]:
-    """Notes on the data, none where there is nothing to tell.
+    """Notes on overlaps and on cut texts; none where there are none.
 
     Args:
         tables: the rationales that were trained on (RATIONALE_SET_SCHEMA), under the key of the
             recipe that they are from.
-        jobs: the training of each method. A text that was cut for some methods only is told with
-            their names.
+        jobs: the training of each method. Texts that were cut for some methods only are noted
+            with these methods' names.
         questions: those of each test split.
     """
     return [*_overlaps(tables, questions), *_cuts(jobs)]
@@ -43,7 +42,7 @@ def budget_notes(
     for name, cost in costs.items():
         budgets.setdefault((cost["steps"], cost["questions_seen"]), []).append(name)
     if len(budgets) > 1:
-        told = "; ".join(
+        groups = "; ".join(
             f"{', '.join(names)}: {steps:,.0f} steps, {seen:,.0f} questions"
             for (steps, seen), names in budgets.items()
         )
@@ -54,23 +53,22 @@ def budget_notes(
             if epochs
             else ""
         )
-        yield f"the methods have not had the same budget{why}: {told}"
+        yield f"the methods have not had the same budget{why}: {groups}"
 
 
-def code_notes(codes: Sequence[dict[str, Any]], call: dict[str, Any]) -> Iterator[str]:
-    """A note for each of the cells' ``codes`` (:func:`qcrd_ray.run.folder.describe_code`) that is
-    not the ``call``'s own.
-    """
-    for told, count in Counter(json.dumps(code) for code in codes).items():
-        ran = flatten(json.loads(told))
-        now = flatten({name: call[name] for name in json.loads(told)})
+def code_notes(codes: Sequence[Code], call: Call) -> Iterator[str]:
+    """A note for each of the trials' ``codes`` that is not the code of this ``call``."""
+    for text, count in Counter(json.dumps(code) for code in codes).items():
+        code = json.loads(text)
+        ran, now = flatten(code), flatten({name: call[name] for name in code})
         if differing := [
             key for key in dict.fromkeys([*ran, *now]) if ran.get(key) != now.get(key)
         ]:
             other = ", ".join(
                 f"{key.removeprefix('packages.')} {ran.get(key) or 'unknown'}" for key in differing
             )
-            yield f"{count} of {len(codes)} cells were made by other code than this call's: {other}"
+            which = f"{count} of {len(codes)} trials"
+            yield f"{which} were made by other code than this call's: {other}"
 
 
 def _overlaps(
@@ -85,9 +83,7 @@ def _overlaps(
 def _questions(table: pa.Table) -> Iterator[Question]:
     for batch in table.select(["question_id", "question", "choices"]).to_batches():
         for row in batch.to_pylist():
-            yield Question(
-                id=row["question_id"], question=row["question"], choices=tuple(row["choices"])
-            )
+            yield Question.from_row(row)
 
 
 def _cuts(jobs: Mapping[str, TrainingJob]) -> list[str]:

@@ -1,6 +1,4 @@
-"""Run the cells that are missing, as many at a time as the cluster has room for, and make the table
-of all of them.
-"""
+"""Run the missing trials, as many at a time as there is room for, and make the table of all."""
 
 from __future__ import annotations
 
@@ -17,13 +15,12 @@ import ray
 from ray.util import ActorPool
 
 from qcrd_ray.cluster import resources as cluster
-from qcrd_ray.comparison.baselines import control_table, measure_beside
-from qcrd_ray.comparison.files import folder_of, write_tables
-from qcrd_ray.comparison.fingerprints import data_key, questions_key
+from qcrd_ray.comparison.baselines import control_table, measure_baselines
+from qcrd_ray.comparison.files import data_key, folder_of, questions_key, write_tables
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.notes import budget_notes, code_notes, data_notes
 from qcrd_ray.comparison.statistics import summarise
-from qcrd_ray.comparison.trials import CellTrainer, Trial, make_cell
+from qcrd_ray.comparison.trials import Trial, TrialRunner, make_trial
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
@@ -50,17 +47,21 @@ def compare(
     fraction: float = 1.0,
     report: Report = no_progress,
 ) -> dict[str, Any]:
-    """Train every method with every seed and compare them; needs a connected Ray and the rationales
-    in the run folder.
+    """Train every method with every seed and compare them. Needs a connected Ray.
 
-    Cells that are finished are not run again, unless rationales or questions have changed since.
-    ``fraction`` of the rationales is trained on, chosen by the recipe's seed. Returns what the
-    table's JSON holds; its Markdown shows it (see :mod:`qcrd_ray.comparison.files`).
+    Finished trials are not run again, unless rationales or questions have changed since.
+
+    Args:
+        folder: holds the rationales.
+        fraction: the share of the rationales that is trained on, chosen by the recipe's seed.
+
+    Returns:
+        The content of the table's JSON file; see :mod:`qcrd_ray.comparison.files`.
 
     Raises:
         UserError: no rationales, or a method cannot be trained on them; nothing has been started
             then.
-        MissingResource: the cluster cannot hold one cell.
+        MissingResource: the cluster cannot hold one trial.
     """
     call, root = describe_call(recipe.seed), folder_of(folder, fraction)
     tables = {"train": _share(folder.read_rationales("train"), fraction, seed=recipe.seed)}
@@ -72,35 +73,37 @@ def compare(
         split: questions_key(each)
         for split, each in {"validation": validation, **questions}.items()
     }
-    cells = []
+    trials = []
     for method in methods:
         home = root / f"{'control' if method.control else 'data'}-{data_key(method)}"
         table = tables["compare.control" if method.control else "train"]
         job = prepare_job(
             method.recipe, folder, method.recipe.objective.name, home=home, table=table
         )
-        cells += [
-            make_cell(method, job, root, seed=seed, questions=questions, asked=asked)
+        trials += [
+            make_trial(method, job, root, seed=seed, questions=questions, asked=asked)
             for seed in range(seeds)
         ]
-    missing = [cell for cell in cells if not cell.finished]
-    if stale := sum(cell.result.exists() for cell in missing):
+    missing = [trial for trial in trials if not trial.finished]
+    if stale := sum(trial.result.exists() for trial in missing):
         log.warning(
-            "%d of %d cells were made from other rationales or questions than there are now: they"
+            "%d of %d trials were made from other rationales or questions than there are now: they"
             " are run again",
             stale,
-            len(cells),
+            len(trials),
         )
-    report(0, len(missing), f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
-    for done, cell in enumerate(_run(recipe, missing), 1):
-        report(done, len(missing), f"{cell.method}, seed {cell.seed}")
-    beside = measure_beside(recipe, folder, cells[0].job.start, questions, root)
-    facts = [json.loads(cell.result.read_text()) for cell in cells]
-    jobs = {cell.method: cell.job for cell in cells}
+    report(
+        0, len(missing), f"{len(trials) - len(missing)} of {len(trials)} trials are there already"
+    )
+    for done, trial in enumerate(_run(recipe, missing), 1):
+        report(done, len(missing), f"{trial.method}, seed {trial.seed}")
+    baselines = measure_baselines(recipe, folder, trials[0].job.start, questions, root)
+    facts = [json.loads(trial.result.read_text()) for trial in trials]
+    jobs = {trial.method: trial.job for trial in trials}
     measured = _results(
         recipe,
         methods,
-        cells,
+        trials,
         facts,
         seeds=seeds,
         fraction=fraction,
@@ -112,13 +115,19 @@ def compare(
         *code_notes([fact["code"] for fact in facts], call),
     ]
     chosen = {name: job.choose_by for name, job in jobs.items()}
-    results = {"call": call, **measured, "chosen_by": chosen, "notes": notes, "beside": beside}
+    results = {
+        "call": call,
+        **measured,
+        "chosen_by": chosen,
+        "notes": notes,
+        "baselines": baselines,
+    }
     write_tables(results, folder, methods)
     return results
 
 
 def _share(table: pa.Table, fraction: float, *, seed: int) -> pa.Table:
-    """The rows whose question falls into the fraction: a smaller one is part of a larger one."""
+    """The rows whose question is in the fraction. A smaller fraction is part of a larger one."""
     if not table.num_rows:
         raise UserError("there are no rationales to train on: run `qcrd generate` first")
     ids = table.column("question_id").to_pylist()
@@ -141,11 +150,12 @@ def _questions(recipe: Recipe, folder: RunFolder) -> dict[str, tuple[Question, .
     return questions
 
 
-def _run(recipe: Recipe, cells: Sequence[Trial]) -> Iterator[Trial]:
-    """The cells as they finish, seed after seed, so that an interrupted comparison has whole seeds
-    of all methods.
+def _run(recipe: Recipe, trials: Sequence[Trial]) -> Iterator[Trial]:
+    """Run trials and yield each when it has finished.
+
+    They are run seed after seed, so that an interrupted comparison has whole seeds of all methods.
     """
-    if not cells:
+    if not trials:
         return
     worker = recipe.compare.worker
     cluster.wait_for_resources(
@@ -162,21 +172,22 @@ def _run(recipe: Recipe, cells: Sequence[Trial]) -> Iterator[Trial]:
         runtime_env={
             "env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         },
-    )(CellTrainer)
-    actors = [actor.remote(threads) for _ in range(min(room, len(cells)))]
+    )(TrialRunner)
+    actors = [actor.remote(threads) for _ in range(min(room, len(trials)))]
     try:
-        ordered = sorted(cells, key=lambda cell: cell.seed)
-        yield from ActorPool(actors).map_unordered(
-            lambda trainer, cell: trainer.run.remote(cell), ordered
+        ordered = sorted(trials, key=lambda trial: trial.seed)
+        # its type says that it yields lists
+        yield from ActorPool(actors).map_unordered(  # pyright: ignore[reportReturnType]
+            lambda runner, trial: runner.run.remote(trial), ordered
         )
     finally:
         for each in actors:
-            ray.kill(each)
+            ray.kill(each)  # pyright: ignore[reportArgumentType]  # its type lacks ActorProxy
 
 
 def _cores() -> float:
-    """Real cores: a local Ray on a small machine declares more logical CPUs than there are, which
-    would only slow every cell down.
+    """Real cores. A local Ray declares more logical CPUs than a small machine has; that many trials
+    at a time would slow each other down.
     """
     total = ray.cluster_resources().get("CPU", 1.0)
     nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -186,15 +197,15 @@ def _cores() -> float:
 def _results(
     recipe: Recipe,
     methods: Sequence[Method],
-    cells: Sequence[Trial],
+    trials: Sequence[Trial],
     facts: Sequence[dict[str, Any]],
     *,
     seeds: int,
     fraction: float,
     rationales: int,
 ) -> dict[str, Any]:
-    """What the table shows of the methods, from the cells' files; ``facts``: their cell.json."""
-    scores = _scores(cells)
+    """The numbers of each method, from the trials' files; ``facts`` are their trial.json."""
+    scores = _scores(trials)
     measured = []
     for split, head in sorted({(split, head) for split, head, _ in scores}):
         present = {
@@ -226,28 +237,26 @@ def _results(
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """The parts of a method's recipe in which methods differ."""
-    told = recipe.model_dump(mode="json", by_alias=True)
-    return {part: told[part] for part in ("objective", "negatives", "discriminator", "train")}
+    settings = recipe.model_dump(mode="json", by_alias=True)
+    return {part: settings[part] for part in ("objective", "negatives", "discriminator", "train")}
 
 
-def _scores(cells: Sequence[Trial]) -> dict[tuple[str, str, str], np.ndarray]:
+def _scores(trials: Sequence[Trial]) -> dict[tuple[str, str, str], np.ndarray]:
     """(split, head, method) -> ``[seeds, questions]``, questions in one order for all."""
     rows: dict[tuple[str, str, str], list[list[bool]]] = {}
-    for cell in cells:
-        found: dict[tuple[str, str, str], dict[str, bool]] = {}
-        for row in pq.read_table(cell.predictions, schema=PREDICTION_SCHEMA).to_pylist():
-            found.setdefault((row["split"], row["head"], cell.method), {})[row["question_id"]] = (
+    for trial in trials:
+        right: dict[tuple[str, str, str], dict[str, bool]] = {}
+        for row in pq.read_table(trial.predictions, schema=PREDICTION_SCHEMA).to_pylist():
+            right.setdefault((row["split"], row["head"], trial.method), {})[row["question_id"]] = (
                 row["right"]
             )
-        for key, right in found.items():
-            rows.setdefault(key, []).append([right[question] for question in sorted(right)])
+        for key, by_question in right.items():
+            rows.setdefault(key, []).append([by_question[id] for id in sorted(by_question)])
     return {key: np.array(each) for key, each in rows.items()}
 
 
 def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over a method's seeds of what it cost and of what its rationales and its discriminator
-    are like.
-    """
+    """Means over a method's seeds of its cost, rationales, discriminator and negatives."""
 
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)

@@ -7,10 +7,9 @@ which is in both (Clark 1973, "The language-as-fixed-effect fallacy"), with Satt
 of freedom (1946). A difference is that of two methods' scores on the same seed and question, which
 makes it paired.
 
-Beside it stands the p-value of a bootstrap that resamples seeds and questions. It counts what
-neither explains three times (Owen 2007,
-"The pigeonhole bootstrap"), which can make it 1.7 times too wide, and takes few seeds for many,
-which makes it a little too narrow. Pure numpy.
+The p-value of a bootstrap that resamples seeds and questions is given too. It counts what neither
+explains three times (Owen 2007, "The pigeonhole bootstrap"), which can make it 1.7 times too wide,
+and takes few seeds for many, which makes it a little too narrow. Pure numpy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The comparison as Markdown: means, pairs, cost, and what the numbers need to be read with."""
+"""A comparison's results as Markdown: means, pairs and costs, each with what it is read with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from qcrd_ray.method.examples import Source
 from qcrd_ray.run.provenance import command_text
 from qcrd_ray.run.results import markdown_table
 
+_AUCS = (
+    "AUCs are of the last round, on rationales of training questions that the discriminator has"
+    " just learnt from, and say nothing about how it scores others. `AUC teacher`: the teacher's"
+    " rationales that agree with the vote against its minority; `AUC within question`: the same,"
+    " question by question; `AUC student`: the student's samples that are right against those that"
+    " are wrong.\n"
+)
+
 
 def markdown(results: dict[str, Any]) -> str:
     """All tables of a comparison's results."""
@@ -16,25 +24,25 @@ def markdown(results: dict[str, Any]) -> str:
     parts.append(
         f"{results['seeds']} seeds a method, {results['rationales']} training questions with"
         f" rationales, commit `{call['commit']}`. Each checkpoint was chosen on validation, the"
-        " test splits were read once. Intervals (95 %) and `p` take questions and seeds for random"
-        " and a difference for paired; `Holm` is `p` corrected over all pairs of its table;"
+        " test splits were read once. Intervals (95 %) and `p` treat questions and seeds as random"
+        " and a difference as paired; `Holm` is `p` corrected over all pairs of its table;"
         " `bootstrap` is the p-value of resampling questions and seeds.\n"
     )
-    parts += how_made(results)
+    parts += _how_made(results)
     if notes := results.get("notes"):  # a table of an older version has none
         parts.append("\n".join(f"- {note}" for note in notes) + "\n")
     for measured in results["measured"]:
-        parts.append(heading(measured))
+        parts.append(_heading(measured))
         if measured["head"] == "label":
-            parts += how_chosen(results)
+            parts += _how_chosen(results)
         parts.append(_means(measured))
         if measured["pairs"]:
             parts.append(_pairs(measured))
-    parts.append("## Beside them: the teacher, and the base before training\n")
-    parts.append(markdown_table({"rows": results["beside"]}) + "\n")
+    parts.append("## Baselines: the teacher, and the base before training\n")
+    parts.append(markdown_table(results["baselines"]) + "\n")
     parts.append("## Cost, rationales, discriminator (means over seeds)\n")
     if any(cost["discriminator"] for cost in results["cost"].values()):
-        parts.append(JUDGED)
+        parts.append(_AUCS)
     parts.append(_cost(results["cost"]))
     if contrasting := {
         name: cost for name, cost in results["cost"].items() if "negative_nll" in cost["student"]
@@ -42,6 +50,55 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append("## Negatives in the last round (means over seeds)\n")
         parts.append(_negatives(contrasting))
     return "\n".join(parts)
+
+
+# --- Captions. Results of an older version can lack a key: what they do not say is left out ---
+
+
+def _how_made(results: Mapping[str, Any]) -> list[str]:
+    """The command, and which labels the methods were trained on."""
+    parts = []
+    if "command" in results["call"]:
+        parts.append(f"```bash\n{command_text(results['call'])}\n```\n")
+    if methods := results.get("methods"):
+        parts.append(
+            "Labels (`objective.labels`, `--labels`):"
+            f" {_grouped({name: each['objective']['labels'] for name, each in methods.items()})}.\n"
+        )
+    return parts
+
+
+def _heading(measured: Mapping[str, Any]) -> str:
+    """Which split and head a table is of, and what its numbers are means of."""
+    size = next(iter(measured["means"].values()))  # one for all methods
+    return (
+        f"## {measured['split']}, {measured['head']} head: {size['questions']:,} questions,"
+        f" {size['seeds']} seeds\n"
+    )
+
+
+def _how_chosen(results: Mapping[str, Any]) -> list[str]:
+    """By which head the checkpoints were chosen, which may not be the table's head."""
+    chosen = results.get("chosen_by")
+    return (
+        [f"Checkpoints were chosen (`train.validate.choose_by`) by: {_grouped(chosen)}.\n"]
+        if chosen
+        else []
+    )
+
+
+def _grouped(values: Mapping[str, str]) -> str:
+    """{"a": "x", "b": "x", "c": "y"} -> "x (a, b), y (c)"; one value for all needs no names."""
+    names: dict[str, list[str]] = {}
+    for name, value in values.items():
+        names.setdefault(value, []).append(name)
+    return ", ".join(
+        value if len(names) == 1 else f"{value} ({', '.join(several)})"
+        for value, several in names.items()
+    )
+
+
+# --- Tables ---
 
 
 def _means(measured: dict[str, Any]) -> str:
@@ -79,7 +136,7 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
     rows = []
     for name, cost in costs.items():
         quality = cost["rationales"].get("test", {})
-        judged = cost["discriminator"]
+        aucs = cost["discriminator"]
         rows.append(
             (
                 name,
@@ -92,7 +149,7 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
                 ),
                 f"{quality['tokens']:.1f}" if "tokens" in quality else "",
                 *(
-                    _number(judged.get(key))
+                    _number(aucs.get(key))
                     for key in ("auc_teacher", "auc_teacher_within_question", "auc_student")
                 ),
             )
@@ -112,8 +169,8 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
 
 
 def _negatives(costs: dict[str, dict[str, Any]]) -> str:
-    """What the negative term does: how likely its rationales are, how many still have a gradient,
-    whose they are, how many are right.
+    """The negatives: how likely they are, how many still have a gradient, whose they are, and how
+    many are right.
     """
     columns = {
         "nats a token, positives": "positive_nll",
@@ -149,63 +206,3 @@ def _p(value: float) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-# MERGED comparison.captions: What stands over the tables of a comparison: how to make them again,
-# and what they are to be read as.
-#
-# A file of results can be older than a key of theirs: what it does not say is left out.
-#
-
-JUDGED = (
-    "AUCs are of the last round, on rationales of training questions that the discriminator has"
-    " just learnt from, and tell nothing of how it judges others. `AUC teacher`: the teacher's"
-    " rationales that agree with the vote against its minority; `AUC within question`: the same,"
-    " question by question; `AUC student`: the student's samples that are right against those that"
-    " are wrong.\n"
-)
-
-
-def how_made(results: Mapping[str, Any]) -> list[str]:
-    """The command, and which labels the methods were trained on."""
-    parts = []
-    if "command" in results["call"]:
-        parts.append(f"```bash\n{command_text(results['call'])}\n```\n")
-    if methods := results.get("methods"):
-        parts.append(
-            "Labels (`objective.labels`, `--labels`):"
-            f" {_grouped({name: each['objective']['labels'] for name, each in methods.items()})}.\n"
-        )
-    return parts
-
-
-def heading(measured: Mapping[str, Any]) -> str:
-    """Which split and head a table is of, and what its numbers are means of."""
-    size = next(iter(measured["means"].values()))  # one for all methods
-    return (
-        f"## {measured['split']}, {measured['head']} head: {size['questions']:,} questions,"
-        f" {size['seeds']} seeds\n"
-    )
-
-
-def how_chosen(results: Mapping[str, Any]) -> list[str]:
-    """By which head the checkpoints were chosen; for the table of a head that may not be the
-    one.
-    """
-    chosen = results.get("chosen_by")
-    return (
-        [f"Checkpoints were chosen (`train.validate.choose_by`) by: {_grouped(chosen)}.\n"]
-        if chosen
-        else []
-    )
-
-
-def _grouped(values: Mapping[str, str]) -> str:
-    """{"a": "x", "b": "x", "c": "y"} -> "x (a, b), y (c)"; one value for all needs no names."""
-    names: dict[str, list[str]] = {}
-    for name, value in values.items():
-        names.setdefault(value, []).append(name)
-    return ", ".join(
-        value if len(names) == 1 else f"{value} ({', '.join(several)})"
-        for value, several in names.items()
-    )

@@ -1,12 +1,10 @@
-"""A cell of the comparison: one method trained with one seed in one process, measured on the test
-splits, its measurements kept.
+"""A trial: one method trained with one seed in one process, and measured on the test splits.
 
-    compare/data-<key>/            what the methods of one kind train on: start/, data/ (several
-    methods share it) compare/<method>-<key>/<seed>/ metrics.jsonl, predictions.parquet, cell.json
+    compare/<share>/data-<key>/               start/, data/: what methods of one key train on
+    compare/<share>/<method>-<key>/<seed>/    metrics.jsonl, predictions.parquet, trial.json
 
-A key hashes the recipe of the method, so a variant that is changed is trained anew and never
-mistaken for what it was. What a cell read
-is in its cell.json: with other rationales or questions it is run again.
+A method's key hashes its recipe, so a variant that is changed is trained anew. What a trial read is
+in its trial.json: with other rationales or questions it is run again.
 """
 
 from __future__ import annotations
@@ -21,12 +19,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from qcrd_ray.comparison.fingerprints import method_key
+from qcrd_ray.comparison.files import method_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.data.records import Question
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predicted
 from qcrd_ray.inference import load_engine
-from qcrd_ray.inference.heads import ask
+from qcrd_ray.inference.heads import answer_questions
 from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.provenance import describe_code
 from qcrd_ray.tasks import build_task
@@ -38,11 +36,11 @@ from qcrd_ray.training.trainer import summarise
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """``job`` trains ``method`` with seed number ``seed`` into its own folder; ``questions`` are
-    those of each test split.
+    """One training and its measuring.
 
-    ``made_from`` names what each split holds now: the rationales of train, the questions of the
-    others.
+    ``job`` trains ``method`` with seed number ``seed``; ``questions`` are those of each test split.
+    ``made_from`` holds a key of what each split holds now: the rationales of train, the questions
+    of the others.
     """
 
     method: str
@@ -57,8 +55,8 @@ class Trial:
 
     @property
     def result(self) -> Path:
-        """cell.json, which is written last."""
-        return self.folder / "cell.json"
+        """trial.json, which is written last."""
+        return self.folder / "trial.json"
 
     @property
     def finished(self) -> bool:
@@ -73,7 +71,7 @@ class Trial:
         return self.folder / "predictions.parquet"
 
 
-def make_cell(
+def make_trial(
     method: Method,
     job: TrainingJob,
     root: Path,
@@ -82,8 +80,11 @@ def make_cell(
     questions: dict[str, tuple[Question, ...]],
     asked: dict[str, str],
 ) -> Trial:
-    """The cell of a method's ``job`` for seed number ``seed``; ``asked``: the key of each split's
-    questions.
+    """The trial of a method's ``job`` for seed number ``seed``.
+
+    Args:
+        questions: those of each test split, with answers.
+        asked: the key of each split's questions, validation included.
     """
     recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + method.shift})
     folder = root / f"{method.name}-{method_key(method)}" / f"{seed:03d}"
@@ -97,8 +98,8 @@ def make_cell(
     )
 
 
-class CellTrainer:
-    """An actor that runs one cell after another; what its imports cost is paid once."""
+class TrialRunner:
+    """An actor that runs one trial after another, so that it imports its libraries once."""
 
     def __init__(self, threads: int) -> None:
         import torch
@@ -106,70 +107,70 @@ class CellTrainer:
         torch.set_num_threads(threads)
         self.code = describe_code()  # what was imported, whatever becomes of the checkout meanwhile
 
-    def run(self, cell: Trial) -> Trial:
-        """Train from the start, measure, write. A cell that was interrupted is run again whole."""
+    def run(self, trial: Trial) -> Trial:
+        """Train from the start, measure, write. A trial that was interrupted is run again whole."""
         from qcrd_ray.training.worker import train_in_process
 
-        shutil.rmtree(cell.folder, ignore_errors=True)
-        cell.folder.mkdir(parents=True)
+        shutil.rmtree(trial.folder, ignore_errors=True)
+        trial.folder.mkdir(parents=True)
         began = time.monotonic()
-        train_in_process(cell.job)
+        train_in_process(trial.job)
         trained = time.monotonic()
-        predictions = list(_predict(cell))
+        predictions = list(_predict(trial))
         write_table(
             pa.Table.from_pylist([each.row() for each in predictions], schema=PREDICTION_SCHEMA),
-            cell.predictions,
+            trial.predictions,
         )
-        facts = _facts(cell, predictions) | {
+        facts = _facts(trial, predictions) | {
             "code": self.code,
             "seconds": round(trained - began, 1),
             "measuring_seconds": round(time.monotonic() - trained, 1),
         }
         for leftover in ("snapshots", "negatives", "best", "scores", "tensorboard"):
             # a hundred students would fill a disk; a seed makes one again
-            shutil.rmtree(cell.folder / leftover, ignore_errors=True)
-        write_text(cell.result, json.dumps(facts, indent=2) + "\n")
-        return cell
+            shutil.rmtree(trial.folder / leftover, ignore_errors=True)
+        write_text(trial.result, json.dumps(facts, indent=2) + "\n")
+        return trial
 
 
-def _predict(cell: Trial):
+def _predict(trial: Trial):
     """Greedy answers of the best student by each head that it has learnt, on every split."""
-    recipe, task = cell.job.recipe, build_task(cell.job.recipe.task)
+    recipe, task = trial.job.recipe, build_task(trial.job.recipe.task)
     engine = load_engine(
-        cell.folder / "best",
+        trial.folder / "best",
         batch_size=recipe.evaluate.batch_size,
         max_input_tokens=recipe.student.max_input_tokens,
         trust_remote_code=recipe.student.trust_remote_code,
     )
-    for split, questions in cell.questions.items():
-        for head in cell.job.heads:
-            answers = ask(
+    for split, questions in trial.questions.items():
+        for head in trial.job.heads:
+            answers = answer_questions(
                 engine, task, questions, head=head, max_tokens=recipe.student.max_target_tokens
             )
             yield from predicted(
-                name=cell.method, head=head, split=split, questions=questions, answers=answers
+                name=trial.method, head=head, split=split, questions=questions, answers=answers
             )
 
 
-def _facts(cell: Trial, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """What the table says of a cell besides its answers."""
-    rows, summary = read_metrics(cell.folder), summarise(cell.job)
-    judged = [row["discriminator"] for row in rows if "discriminator" in row]
+def _facts(trial: Trial, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """What the table shows of a trial besides its answers."""
+    rows, summary = read_metrics(trial.folder), summarise(trial.job)
+    scored = [row["discriminator"] for row in rows if "discriminator" in row]
     return {
-        "method": cell.method,
-        "seed": cell.seed,
-        "made_from": cell.made_from,
+        "method": trial.method,
+        "seed": trial.seed,
+        "made_from": trial.made_from,
         "best_round": summary["best_round"],
         "validation": summary["validation"],
         "steps": summary["steps"],
         "questions_seen": summary["questions_seen"],
         "tokens": sum(row["tokens"] for row in rows),
         "rationales": {
-            split: rationale_quality(predictions, split=split) for split in cell.questions
+            split: rationale_quality(predictions, split=split) for split in trial.questions
         },
         "discriminator": (
-            {name: value for name, value in judged[-1].items() if name.startswith("auc")}
-            if judged
+            {name: value for name, value in scored[-1].items() if name.startswith("auc")}
+            if scored
             else {}
         ),
         "student": rows[-1]["student"],
@@ -177,8 +178,7 @@ def _facts(cell: Trial, predictions: Sequence[Prediction]) -> dict[str, Any]:
     }
 
 
-# MERGED comparison.quality: What can be said of rationales without a judge: parsable, right in each
-# step, as long as they should be, not going round.
+# --- The quality of rationales, as far as it can be measured without another model ---
 
 _GRAM = 4  # words
 

@@ -246,7 +246,7 @@ def test_the_baseline_trains_on_the_same_questions(local_ray, reference):
 
 
 def test_one_process_without_ray_and_deepspeed_learns_the_same(reference, tmp_path):
-    """A comparison's cells train alone: what they say must hold for a training on a cluster."""
+    """A comparison's trials train alone: what they say must hold for a training on a cluster."""
     from qcrd_ray.run.folder import RunFolder
     from qcrd_ray.training.trainer import prepare_job
     from qcrd_ray.training.worker import train_in_process

@@ -45,7 +45,7 @@ def results(**more):
             "dss": COST,
             "qcrd": COST | {"discriminator": JUDGE},
         },
-        "beside": [],
+        "baselines": [],
         **more,
     }
 

@@ -1,5 +1,6 @@
-"""Which cells of a comparison are run again, and with which seeds. Trainings and the base's answers
-are made up: no Ray.
+"""Which trials of a comparison are run again, and with which seeds.
+
+Trainings and the base's answers are made up: no Ray.
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ import torch
 import yaml
 from training_tiny import BASE, tiny_recipe, write_run
 
-from qcrd_ray.comparison import baselines as beside
-from qcrd_ray.comparison import compare, read_methods, stage
-from qcrd_ray.comparison import trials as cells
+from qcrd_ray.comparison import baselines, compare, read_methods, stage, trials
 from qcrd_ray.comparison.notes import budget_notes
-from qcrd_ray.comparison.trials import CellTrainer, Trial
+from qcrd_ray.comparison.trials import Trial, TrialRunner
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA
 from qcrd_ray.evaluation.pool import Done
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, predicted
@@ -69,10 +68,10 @@ class Comparison:
         told = BASE | {"run": str(root / "run"), "data": data, "compare": compared}
         self.file.write_text(yaml.safe_dump(told))
         monkeypatch.setattr(stage, "_run", self._train)
-        monkeypatch.setattr(beside, "run_pool", self._answer)
+        monkeypatch.setattr(baselines, "run_pool", self._answer)
 
     def call(self, names=("dss", "control")):
-        """Compare; returns the table, and (method, seed) of the cells that were run and whether the
+        """Compare; returns the table, (method, seed) of the trials that were run, and whether the
         base was asked.
         """
         self.ran, self.seeds, self.asked_base = [], [], False
@@ -80,25 +79,29 @@ class Comparison:
         results = compare(recipe, self.folder, read_methods(self.file, [], names), seeds=2)
         return results, sorted(self.ran), self.asked_base
 
-    def _train(self, recipe, cells):
-        for cell in cells:
-            self.ran.append((cell.method, cell.seed))
-            self.seeds.append(cell.job.recipe.seed)
+    def _train(self, recipe, trials):
+        for trial in trials:
+            self.ran.append((trial.method, trial.seed))
+            self.seeds.append(trial.job.recipe.seed)
             made = [
                 prediction.row()
-                for split, questions in cell.questions.items()
+                for split, questions in trial.questions.items()
                 for prediction in predicted(
-                    name=cell.method,
+                    name=trial.method,
                     head="label",
                     split=split,
                     questions=questions,
                     answers=[HeadAnswer(text="", answer="1")] * len(questions),
                 )
             ]
-            write_table(pa.Table.from_pylist(made, schema=PREDICTION_SCHEMA), cell.predictions)
-            told = {"method": cell.method, "made_from": cell.made_from, "code": describe_code()}
-            cell.result.write_text(json.dumps(FACTS | told))
-            yield cell
+            write_table(pa.Table.from_pylist(made, schema=PREDICTION_SCHEMA), trial.predictions)
+            written = {
+                "method": trial.method,
+                "made_from": trial.made_from,
+                "code": describe_code(),
+            }
+            trial.result.write_text(json.dumps(FACTS | written))
+            yield trial
 
     def _answer(self, recipe, work):
         self.asked_base = True
@@ -150,8 +153,8 @@ EVERY = [("control", 0), ("control", 1), ("dss", 0), ("dss", 1)]
         (change_validation, EVERY, False),
     ],
 )
-def test_a_cell_does_not_outlive_what_it_read(comparison, caplog, change, again, base):
-    """Guards a table that mixes cells of different rationales, or answers to questions that the
+def test_a_trial_does_not_outlive_what_it_read(comparison, caplog, change, again, base):
+    """Guards a table that mixes trials of different rationales, or answers to questions that the
     test file no longer holds.
     """
     assert comparison.call()[1:] == (EVERY, True)
@@ -161,15 +164,14 @@ def test_a_cell_does_not_outlive_what_it_read(comparison, caplog, change, again,
     results, ran, asked_base = comparison.call()
     assert (ran, asked_base) == (again, base)
     assert (
-        f"{len(again)} of 4 cells were made from other rationales or questions than there are now"
+        f"{len(again)} of 4 trials were made from other rationales or questions than there are now"
         in caplog.text
     )
     assert all(mean["questions"] == 6 for mean in results["measured"][0]["means"].values())
     assert comparison.call()[1:] == ([], False)
 
 
-# -------------------------------------------------------------------------------------------------------------
-# one method, several names
+# --- one method, several names ---
 
 
 def test_every_name_of_a_method_has_seeds_of_its_own(comparison):
@@ -191,16 +193,15 @@ def test_every_name_of_a_method_has_seeds_of_its_own(comparison):
     }, "in every process, whatever else is compared"
 
 
-def test_an_alias_and_a_variant_of_one_name_are_no_other_cells(comparison):
+def test_an_alias_and_a_variant_of_one_name_are_no_other_trials(comparison):
     """`x=dss` and then the variant x have the same keys and other seeds: the second must not find
-    the first's cells.
+    the first's trials.
     """
     assert comparison.call(["x=dss"])[1] == comparison.call(["x"])[1] == [("x", 0), ("x", 1)]
     assert comparison.call(["x=dss"])[1] == comparison.call(["x"])[1] == []
 
 
-# ----------------------------------------------------------------------------------------------------------
-# the budget and code of a cell
+# --- the budget and code of a trial ---
 
 
 @pytest.mark.parametrize(("unit", "why"), [("epochs", True), ("steps", False)])
@@ -224,9 +225,9 @@ def test_budgets_that_differ_are_told(unit, why):
 
 
 def test_a_table_tells_its_budgets(comparison):
-    """The note must reach the table: here the control's cells say that they were trained longer."""
+    """The note must reach the table: the control's trials say that they were trained longer."""
     comparison.call()
-    for file in comparison.folder.root.glob("compare/all/control-*/*/cell.json"):
+    for file in comparison.folder.root.glob("compare/all/control-*/*/trial.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"steps": 2}))
     assert (
         "the methods have not had the same budget: dss: 1 steps"
@@ -234,37 +235,37 @@ def test_a_table_tells_its_budgets(comparison):
     )
 
 
-def test_cells_of_other_code_are_told(comparison):
-    """Guards the call's commit over a table of cells that earlier commits, or other versions of a
+def test_trials_of_other_code_are_noted(comparison):
+    """Guards the call's commit over a table of trials that earlier commits, or other versions of a
     package, have made.
     """
     results, _, _ = comparison.call()
     assert results["notes"] and not any("code" in note for note in results["notes"])
-    files = sorted(comparison.folder.root.glob("compare/all/dss-*/*/cell.json"))
+    files = sorted(comparison.folder.root.glob("compare/all/dss-*/*/trial.json"))
     for file in files:
-        cell = json.loads(file.read_text())
-        code = cell["code"] | {
+        trial = json.loads(file.read_text())
+        code = trial["code"] | {
             "commit": "abc",
-            "packages": cell["code"]["packages"] | {"torch": "1.0"},
+            "packages": trial["code"]["packages"] | {"torch": "1.0"},
         }
-        file.write_text(json.dumps(cell | {"code": code}))
+        file.write_text(json.dumps(trial | {"code": code}))
     results, ran, _ = comparison.call()
     assert (
         ran == []
         and results["notes"][-1]
-        == "2 of 4 cells were made by other code than this call's: commit abc, torch 1.0"
+        == "2 of 4 trials were made by other code than this call's: commit abc, torch 1.0"
     )
 
 
-def test_a_cell_tells_its_code(tmp_path, monkeypatch):
-    """cell.json, as the actor writes it."""
-    job = SimpleNamespace(folder=tmp_path / "cell")
-    cell = Trial(method="dss", seed=0, job=job, questions={}, made_from={"train": "a"})
+def test_a_trial_names_its_code(tmp_path, monkeypatch):
+    """trial.json, as the actor writes it."""
+    job = SimpleNamespace(folder=tmp_path / "trial")
+    trial = Trial(method="dss", seed=0, job=job, questions={}, made_from={"train": "a"})
     monkeypatch.setattr(worker, "train_in_process", lambda job: None)
-    monkeypatch.setattr(cells, "_predict", lambda cell: [])
-    monkeypatch.setattr(cells, "_facts", lambda cell, predictions: {"made_from": cell.made_from})
-    assert not cell.finished and CellTrainer(torch.get_num_threads()).run(cell).finished
-    assert json.loads(cell.result.read_text())["code"] == describe_code()
+    monkeypatch.setattr(trials, "_predict", lambda trial: [])
+    monkeypatch.setattr(trials, "_facts", lambda trial, predictions: {"made_from": trial.made_from})
+    assert not trial.finished and TrialRunner(torch.get_num_threads()).run(trial).finished
+    assert json.loads(trial.result.read_text())["code"] == describe_code()
 
 
 def test_a_comparison_tells_by_which_head_it_chose(comparison):

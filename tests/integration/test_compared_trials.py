@@ -1,4 +1,4 @@
-"""A small comparison on a local Ray: cells in parallel, finished ones kept, and a table that a
+"""A small comparison on a local Ray: trials in parallel, finished ones kept, and a table that a
 planted null does not fool.
 """
 
@@ -52,16 +52,16 @@ def test_cells_are_trained_once_and_the_table_is_whole(local_ray, tmp_path):
     assert len({cost["questions_seen"] for cost in results["cost"].values()}) == 1, (
         "one budget for all"
     )
-    assert {row["name"] for row in results["beside"]} == {"student base"}
+    assert {row["name"] for row in results["baselines"]} == {"student base"}
     home = folder.root / "compare" / "all"
     assert (home / "table.md").read_text().count("dss") > 3 and not list(home.glob("*/*/best")), (
         "weights are not kept"
     )
-    cells = {path: path.stat().st_mtime_ns for path in home.glob("*/*/cell.json")}
-    assert len(cells) == 10
+    trials = {path: path.stat().st_mtime_ns for path in home.glob("*/*/trial.json")}
+    assert len(trials) == 10
     more = compare(recipe, folder, methods(tmp_path, [*names, "dss_voted"]), seeds=2)
-    assert all(path.stat().st_mtime_ns == made for path, made in cells.items()), (
-        "finished cells are not run again"
+    assert all(path.stat().st_mtime_ns == made for path, made in trials.items()), (
+        "finished trials are not run again"
     )
     assert (
         more["measured"][0]["means"]["finetune"] == label["means"]["finetune"]
