@@ -1,9 +1,9 @@
 """Connect to Ray, and find out before a stage starts whether the cluster can hold it.
 
 Ray itself waits for ever for resources that no node has. :func:`check_feasible` refuses at a run's
-start what the cluster can never hold, without starting a node. :func:`wait_for_resources` waits just
-before a stage for what that stage takes, so an autoscaling cluster starts each group of nodes when
-its stage begins and no earlier.
+start what the cluster can never hold, without starting a node. :func:`wait_for_resources` waits,
+just before a stage, for what that stage takes: an autoscaling cluster starts each group of nodes
+when its stage begins and no earlier.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import ray
+from ray.exceptions import RaySystemError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from qcrd_ray.cluster.ray_internals import autoscaler_config, in_submitted_job, started_ray_here
@@ -109,9 +110,9 @@ def check_feasible(demands: Sequence[Bundle], *, what: str) -> None:
 def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
     """Return once the cluster can hold all ``demands`` side by side, each on one node.
 
-    What :func:`check_feasible` refuses is refused at once. Then all demands are reserved for a moment
-    as one placement group: an autoscaler sees it and grows the cluster, and a busy cluster is waited
-    for.
+    What :func:`check_feasible` refuses is refused at once. Then all demands are reserved for a
+    moment as one placement group: an autoscaler sees it and grows the cluster, and a busy cluster
+    is waited for.
 
     Args:
         demands: one bundle per process that the stage will start.
@@ -136,7 +137,7 @@ def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float
 
 
 def colocate(resources: Mapping[str, float]) -> Bundle:
-    """Custom resources that place a light actor on the nodes of a process that asks for ``resources``."""
+    """A trace of each of ``resources``: places a light actor on the nodes that have them."""
     return {name: min(amount, COLOCATE_SHARE) for name, amount in resources.items()}
 
 
@@ -148,7 +149,7 @@ def _start_local(recipe: RayRecipe) -> None:
 def _join(address: str) -> None:
     try:
         _init(address=address)
-    except (ConnectionError, RuntimeError, ray.exceptions.RaySystemError) as error:
+    except (ConnectionError, RuntimeError, RaySystemError) as error:
         raise UserError(
             f"ray.address: cannot join a Ray cluster at {address}:"
             f" {str(error).splitlines()[0] if str(error) else type(error).__name__}\nCheck the"

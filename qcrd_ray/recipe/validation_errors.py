@@ -70,9 +70,7 @@ def _path(mistake: ErrorDetails, tree: Any) -> tuple:
     path: list[int | str] = []
     loc = mistake["loc"]
     for place, part in enumerate(loc):
-        if (isinstance(tree, dict) and part in tree) or (
-            isinstance(tree, list) and isinstance(part, int) and part < len(tree)
-        ):
+        if _holds(tree, part):
             tree = tree[part]
             path.append(part)
         elif mistake["type"] == "missing" and place == len(loc) - 1:

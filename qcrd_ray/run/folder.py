@@ -1,19 +1,31 @@
-"""The run folder: where each stage finds what the one before it left, and what a run was.
+"""The run folder: the one place where stages leave their results and find those of others.
 
-Layout (every stage's input and output is a file here):
+Layout:
 
-    recipe.yaml                  the resolved recipe; another recipe is refused
-    versions.json                seed, versions, commit and time of each call that worked in this
-                                 folder
-    questions/<split>.parquet    the questions read (QUESTION_SCHEMA), and <split>.rejected.parquet
-                                 with reasons
-    rationales/<split>/          rows/*.parquet (RATIONALE_SET_SCHEMA) and manifest.json; beside
-    them spent.json: tokens paid for so far train/<objective>/           metrics.jsonl,
-    tensorboard/, scores/, negatives/, snapshots/, checkpoints, best/, result.json
-    evaluation/                  results.json, predictions.parquet
+    recipe.yaml                  the resolved recipe; the folder refuses another one
+    versions.json                a list of run.provenance.Call, one for each call that worked here
+    questions/
+        <split>.parquet          questions as they were read (QUESTION_SCHEMA)
+        <split>.rejected.parquet rows that could not be used, with reasons
+    rationales/<split>/
+        requests.parquet         the questions under the ids of their requests
+        rows/*.parquet           voted rationales (RATIONALE_SET_SCHEMA)
+        checkpoint/, stale/      ids of finished rows; rows of questions that have changed
+        manifest.json            run.manifests.RationaleManifest
+        spent.json               tokens paid for, of a teacher with a budget
+    train/
+        start/, data/            the student before training, and what it learns from
+        <objective>/             metrics.jsonl, result.json (run.results), tensorboard/, scores/,
+                                 negatives/, snapshots/, checkpoints/, best/
+    evaluation/                  results.json (run.results.Results), predictions.parquet
     student/                     the exported student, an ordinary Hugging Face folder
-    seconds.json                 how long each stage of the last whole run took
+    compare/                     tables of `qcrd compare`
+    seconds.json                 seconds of each stage of the last whole run
+    mlflow.json                  the MLflow run that belongs to this folder
     report.html                  all of it as one page
+
+A file appears whole or not at all (:mod:`qcrd_ray.run.files`). A folder given as a URI is worked on
+in a local copy (:mod:`qcrd_ray.run.storage`).
 """
 
 from __future__ import annotations
@@ -38,8 +50,7 @@ from qcrd_ray.run.files import write_text
 from qcrd_ray.run.provenance import describe_call
 from qcrd_ray.run.storage import Mirror, is_uri, work_folder
 
-# What may change between two calls on one folder: it moves work about, but no row, weight or number
-# depends on it.
+# Keys that may change between two calls on one folder: no row, weight or number depends on them.
 OPERATIONAL = (
     "compare",
     "run",
@@ -60,15 +71,16 @@ OPERATIONAL = (
     "evaluate.worker.resources",
     "evaluate.workers",
 )
-_NO_RUN_FOLDER = (
+_NOT_A_RUN_FOLDER = (
     "run: {} is not empty and holds no recipe.yaml, so it is no run folder; name another one"
     " with run"
 )
 
 
 class RunFolder:
-    """Paths of a run folder. Making one touches nothing on the disk; :meth:`open` does. ``mirror``:
-    its URI, where it has one.
+    """The paths of a run folder. Making one touches nothing on the disk; :meth:`open` does.
+
+    ``mirror`` is the folder's URI, None for a folder on a disk.
     """
 
     def __init__(self, root: str | Path, *, mirror: Mirror | None = None):
@@ -83,7 +95,7 @@ class RunFolder:
 
     @classmethod
     def check(cls, recipe: Recipe) -> RunFolder:
-        """The recipe's run folder, if :meth:`open` would take it; nothing is made.
+        """The recipe's run folder, checked as :meth:`open` does. Nothing is created.
 
         Raises:
             UserError: the folder or the URI cannot be written, holds something else, or was made by
@@ -91,22 +103,24 @@ class RunFolder:
         """
         root = resolve(recipe.run)
         folder = cls(root, mirror=Mirror(recipe.run, root) if is_uri(recipe.run) else None)
-        folder._writable()
+        folder._check_writable()
         if folder.mirror:
-            folder._check_mirror(recipe)
+            folder._check_mirror(folder.mirror, recipe)
         elif folder.recipe.exists():
-            folder._same_recipe(recipe, folder.recipe)
-        # taken over from another run
+            folder._check_same_recipe(recipe, folder.recipe)
+        # rationales/ alone may be there: a user may take them over from another run
         elif folder.root.exists() and any(
             entry.name != "rationales" for entry in folder.root.iterdir()
         ):
-            raise UserError(_NO_RUN_FOLDER.format(folder.root))
+            raise UserError(_NOT_A_RUN_FOLDER.format(folder.root))
         return folder
 
     @classmethod
     def open(cls, recipe: Recipe) -> RunFolder:
-        """Make the recipe's run folder, or go on in it; raises what :meth:`check` raises. What a
-        URI holds is fetched.
+        """Create the recipe's run folder, or continue in it. What a URI holds is fetched.
+
+        Raises:
+            UserError: as :meth:`check`.
         """
         folder = cls.check(recipe)
         if folder.mirror:
@@ -121,8 +135,9 @@ class RunFolder:
         return folder
 
     def push(self) -> None:
-        """Bring the folder's URI, where it has one, into step with it; one that is out of reach
-        just now gets a later push.
+        """Upload what has changed to the folder's URI, if it has one.
+
+        A store that is out of reach is only logged: a later push makes up for it.
 
         Raises:
             UserError: another run has opened the URI.
@@ -131,9 +146,7 @@ class RunFolder:
             self.mirror.try_push()
 
     def in_step(self) -> AbstractContextManager[None]:
-        """`with folder.in_step():` -- the folder's URI, where it has one, is kept in step with it,
-        also when the block raises.
-        """
+        """Push regularly while the block runs and once at its end, also when it raises."""
         return self.mirror.in_step() if self.mirror else nullcontext()
 
     def questions(self, split: str) -> Path:
@@ -149,8 +162,9 @@ class RunFolder:
         return self.root / "train" / objective
 
     def read_rationales(self, split: str) -> pa.Table:
-        """All rationale sets of a split, in the order of their question ids so that no reader
-        depends on how blocks were written.
+        """All rationale sets of a split (RATIONALE_SET_SCHEMA), sorted by question id.
+
+        The order in the files depends on how blocks were written; no reader may depend on that.
         """
         files = sorted((self.rationales(split) / "rows").glob("*.parquet"))
         tables = [pq.read_table(file, schema=RATIONALE_SET_SCHEMA) for file in files]
@@ -158,15 +172,11 @@ class RunFolder:
         return table.sort_by([("question_id", "ascending")])
 
     def listing(self) -> list[tuple[str, int]]:
-        """(relative path, bytes) of what a reader may want to open: files two levels down, deeper
-        folders as one line each.
-        """
+        """(relative path, bytes) of files and of folders two levels down, for a reader."""
         return [(_shown(path, self.root), size) for path, size in _sizes(self.root)]
 
-    def _writable(self) -> None:
-        """Whether a file can be made in the folder, or in the nearest folder above it that
-        exists.
-        """
+    def _check_writable(self) -> None:
+        """Raise UserError unless the folder, or its nearest existing parent, is writable."""
         nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
         try:
             probe = nearest / f".writable-{os.getpid()}"
@@ -178,21 +188,18 @@ class RunFolder:
                 " write in"
             ) from error
 
-    def _check_mirror(self, recipe: Recipe) -> None:
-        self.mirror.check()
-        there = self.mirror.read(self.recipe.name)
-        if there is not None:
+    def _check_mirror(self, mirror: Mirror, recipe: Recipe) -> None:
+        mirror.check()
+        content = mirror.read(self.recipe.name)
+        if content is not None:
             with tempfile.TemporaryDirectory() as scratch:
                 file = Path(scratch) / self.recipe.name
-                file.write_bytes(there)
-                self._same_recipe(recipe, file)
-        elif self.mirror.listing():
-            raise UserError(
-                f"run: {self.mirror.name} is not empty and holds no recipe.yaml, so it is no run"
-                " folder; name another one with run"
-            )
+                file.write_bytes(content)
+                self._check_same_recipe(recipe, file)
+        elif mirror.listing():
+            raise UserError(_NOT_A_RUN_FOLDER.format(mirror.name))
 
-    def _same_recipe(self, recipe: Recipe, file: Path) -> None:
+    def _check_same_recipe(self, recipe: Recipe, file: Path) -> None:
         was = flatten(load_recipe(file).model_dump(mode="json", by_alias=True))
         now = flatten(recipe.model_dump(mode="json", by_alias=True))
         changed = [
@@ -213,7 +220,7 @@ class RunFolder:
 
 
 def resolve(run: str) -> Path:
-    """The run folder as an absolute path; of a URI, the folder that is kept in step with it.
+    """The run folder as an absolute path; for a URI, its local copy.
 
     Raises:
         UserError: a relative path inside a submitted Ray job, whose working directory is a

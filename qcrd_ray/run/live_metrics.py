@@ -1,16 +1,17 @@
-"""What a run tells Ray's metrics while it goes, for its dashboard and Prometheus. Set on the
-driver; tagged with run and stage.
+"""A run's numbers in Ray's metrics while it runs, for the dashboard and Prometheus.
 
-    qcrd_rows               counter   rows that ended, by `outcome` (accepted, no_consensus,
-    unparsed, failed, rejected_input) qcrd_teacher_tokens     counter   tokens of the teacher, by
-    `direction` (in, out)
-    qcrd_teacher_retries    counter   requests that were tried again
-    qcrd_train_step         gauge     optimizer steps done
-    qcrd_train_loss         gauge     the last round's mean losses, by `term` (loss, prediction,
-                            l_pos, l_neg)
-    qcrd_train_active       gauge     the share of the last round's negatives whose term is active
-    qcrd_train_validation   gauge     right answers at the last validation, by `head` (label,
-                            rationale, mean)
+Set on the driver, and tagged with run and stage:
+
+    qcrd_rows              counter  rows that ended, by `outcome` (accepted, no_consensus, unparsed,
+                                    failed, rejected_input)
+    qcrd_teacher_tokens    counter  tokens of the teacher, by `direction` (in, out)
+    qcrd_teacher_retries   counter  requests that were tried again
+    qcrd_train_step        gauge    optimizer steps done
+    qcrd_train_loss        gauge    the last round's mean losses, by `term` (loss, prediction,
+                                    l_pos, l_neg)
+    qcrd_train_active      gauge    share of the last round's negatives whose term is active
+    qcrd_train_validation  gauge    accuracy of the last validation, by `head` (label, rationale,
+                                    mean)
 
 Ray puts `ray_` before each name and `_total` behind a counter's.
 """
@@ -29,7 +30,7 @@ LOSSES = ("loss", "prediction", "l_pos", "l_neg")
 
 
 class RationaleMetrics:
-    """Counters of the rationales stage, fed with the stage's totals so far."""
+    """Counters of the rationales stage."""
 
     def __init__(self, run: str):
         self._tags = {"run": run, "stage": "rationales"}
@@ -44,32 +45,33 @@ class RationaleMetrics:
         self._retries = metrics.Counter(
             "qcrd_teacher_retries", "Requests that were tried again.", ("run", "stage")
         )
-        self._told: Counter[str] = Counter()
+        self._last: Counter[str] = Counter()
 
-    def tell(self, totals: Mapping[str, int]) -> None:
-        """Raise the counters to ``totals`` (as the askers count them). Totals that fall have begun
-        again at 0.
+    def update(self, totals: Mapping[str, int]) -> None:
+        """Raise the counters to ``totals``, the stage's counts so far.
+
+        Totals below the last ones have begun again at 0: the actor that counts was restarted.
         """
         now = Counter(totals)
         rise = (
-            now - self._told
-            if all(now[name] >= count for name, count in self._told.items())
+            now - self._last
+            if all(now[name] >= count for name, count in self._last.items())
             else now
         )
         for outcome in Outcome:
-            self._raise(self._rows, rise[outcome.value], outcome=outcome.value)
+            self._increase(self._rows, rise[outcome.value], outcome=outcome.value)
         for direction in ("in", "out"):
-            self._raise(self._tokens, rise[f"tokens_{direction}"], direction=direction)
-        self._raise(self._retries, rise["retries"])
-        self._told = now
+            self._increase(self._tokens, rise[f"tokens_{direction}"], direction=direction)
+        self._increase(self._retries, rise["retries"])
+        self._last = now
 
-    def _raise(self, counter: metrics.Counter, by: int, **tags: str) -> None:
+    def _increase(self, counter: metrics.Counter, by: int, **tags: str) -> None:
         if by:
             counter.inc(by, tags={**self._tags, **tags})
 
 
 class TrainingMetrics:
-    """Gauges of one training; ``objective`` is its stage."""
+    """Gauges of one training. Its stage is called after the objective."""
 
     def __init__(self, run: str, objective: str):
         self._tags = {"run": run, "stage": objective}
@@ -89,10 +91,11 @@ class TrainingMetrics:
         )
 
     def step(self, done: int) -> None:
+        """Set the steps done."""
         self._step.set(done, tags=self._tags)
 
     def round(self, row: RoundMetrics) -> None:
-        """The numbers of a finished round, as a line of metrics.jsonl holds them."""
+        """Set the gauges to a finished round's numbers."""
         student = row["student"]
         for term in LOSSES:
             if term in student:

@@ -1,7 +1,7 @@
 """One progress line for a whole run: stage, share done, rate and time left. On the driver only.
 
-A terminal sees a bar that redraws itself; a log file (a submitted job, a pipe) sees a plain line
-every few seconds, so that neither is flooded and both always show how far the run is.
+A terminal gets a bar that redraws itself. A log file (a submitted job, a pipe) gets a plain line
+every few seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ console = Console(stderr=True)
 
 
 def no_progress(done: int, total: int, note: str = "") -> None:
-    """The Report of a stage that is run without anybody watching."""
+    """A Report that shows nothing."""
 
 
 class Stages:
@@ -33,9 +33,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str):
-        """`with stages.stage("rationales") as report:` -- report(done, total, note) moves the
-        line.
-        """
+        """Show a stage while the block runs: `with stages.stage("rationales") as report: ...`."""
         start = time.monotonic()
         show = self._bar(name) if console.is_terminal else self._lines(name)
         with show as report:
@@ -57,7 +55,7 @@ class Stages:
             task = progress.add_task(name, total=None, note="starting", pace="")
 
             def report(done: int, total: int, note: str = "") -> None:
-                pace.see(done, total, time.monotonic())
+                pace.update(done, total, time.monotonic())
                 progress.update(
                     task, completed=done, total=total or None, note=note, pace=pace.text()
                 )
@@ -72,7 +70,7 @@ class Stages:
 
         def report(done: int, total: int, note: str = "") -> None:
             now = time.monotonic()
-            pace.see(done, total, now)
+            pace.update(done, total, now)
             if now - last[0] < self._every_s and not 0 < total <= done:
                 return
             line = plain_line(name, done, total, now - start, pace.text(), note)
@@ -85,17 +83,18 @@ class Stages:
 
 
 class Pace:
-    """How fast a stage goes. It counts from the first work done while somebody looks: neither what
-    an earlier run had finished, nor the time that models and workers take to start, says how fast
-    the rest will go.
+    """How fast a stage goes, measured from its first progress on.
+
+    What an earlier run had finished, and the time in which models and workers start, say nothing
+    about how fast the rest will go.
     """
 
     def __init__(self):
         self._total, self._done, self._now = 0, 0, 0.0
         self._from: tuple[int, float] | None = None  # done, and when
 
-    def see(self, done: int, total: int, now: float) -> None:
-        """Take in a report. Another total, or less done than before, is another piece of work."""
+    def update(self, done: int, total: int, now: float) -> None:
+        """Add a report. Another total, or less done than before, begins a new measurement."""
         if total != self._total or done < self._done:
             self._from = None
         elif self._from is None and done > self._done:
@@ -104,13 +103,13 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Per second; None where it is not known yet."""
+        """Work done per second; None if it is not known yet."""
         if self._from is None or self._done == self._from[0]:
             return None
         return (self._done - self._from[0]) / (self._now - self._from[1])
 
     def text(self) -> str:
-        """ "3.3/s eta 1:30", or "" where nothing can be said."""
+        """ "3.3/s eta 1:30", or "" if the rate is not known yet."""
         if self.rate is None:
             return ""
         left = self._total - self._done
@@ -122,7 +121,7 @@ class Pace:
 
 
 def rate_text(per_second: float) -> str:
-    """33/s, 3.3/s, 12/min, 5.0/h: the unit in which the number is easy to read."""
+    """33/s, 3.3/s, 12/min, 5.0/h: in the unit that is easiest to read."""
     for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
         if per_second * seconds >= 1 or unit == "h":
             break

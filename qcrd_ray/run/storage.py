@@ -1,16 +1,17 @@
-"""A run folder on object storage. Arrow, safetensors and DeepSpeed map, append to and rename files,
-which object stores cannot: so the stages work in a folder on a disk, and what the URI holds is kept
-in step with it.
+"""A run folder on object storage: stages work in a folder on a disk, which is mirrored to a URI.
 
-Opening fetches what is there; pushes follow every stage, every minute meanwhile, and the end, also
-after an error. A push sends changed files in the order in which they were written and JSON files
-last, since every stage writes its manifest or result last: half a push never looks like a finished
-stage. Whoever opens a URI leaves a new token there. By it a later run on the same machine knows
-that nobody else worked on the URI meanwhile, and keeps its own folder, and a run that was overtaken
-stops instead of mixing its files in.
+Arrow, safetensors and DeepSpeed map, append to and rename files, which object stores cannot do.
 
-What starts with a dot is no part of a run folder (half-written files have such names) and is not
-mirrored.
+Opening fetches what the URI holds. A push follows every stage, every minute meanwhile, and the end,
+also after an error. It sends changed files in the order in which they were written, and JSON files
+last: every stage writes its manifest or result last, so half a push never looks like a finished
+stage.
+
+Every run that opens a URI leaves a new token there. If the token is still its own, a later run on
+the same machine keeps its local folder, since nobody else has worked on the URI; a run whose token
+has been replaced stops instead of mixing its files with another's.
+
+Names that begin with a dot (half-written files) are no part of a run folder and are not mirrored.
 """
 
 from __future__ import annotations
@@ -54,23 +55,24 @@ def is_uri(run: str) -> bool:
     return "://" in run
 
 
-def shown(uri: str) -> str:
-    """The URI without what only the store's client needs."""
+def redacted(uri: str) -> str:
+    """The URI without user, password and query, for messages and reports."""
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
 
 def without_credentials(text: str) -> str:
-    """A text without the user, password and query of the URIs in it, for what is handed round."""
+    """A text without the user, password and query of the URIs in it."""
     return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", re.sub(r"://[^/@\s]*@", "://", text))
 
 
 def work_folder(uri: str) -> Path:
-    """Where the run folder of a URI lies on a disk: below $QCRD_WORK, which several nodes must see
-    under one path, or the user's cache.
+    """The local folder of a URI: below $QCRD_WORK, or in the user's cache.
+
+    On a cluster all nodes must see it under one path.
     """
     base = Path(os.environ.get(WORK) or "~/.cache/qcrd_ray").expanduser().absolute()
-    return base / hashlib.sha256(shown(uri).rstrip("/").encode()).hexdigest()[:16]
+    return base / hashlib.sha256(redacted(uri).rstrip("/").encode()).hexdigest()[:16]
 
 
 class Overtaken(UserError):
@@ -78,16 +80,15 @@ class Overtaken(UserError):
 
 
 class Mirror:
-    """A URI and the folder that is kept in step with it. Making one opens no connection but for
-    finding an S3 bucket's region.
+    """A URI and the local folder that is mirrored to it.
 
-    Raises:
-        UserError: in every method: the store is unknown, out of reach, or refuses; or another run
-            has taken the URI over.
+    Making one opens no connection, except to find an S3 bucket's region. Every method raises
+    UserError if the store is unknown, out of reach or refuses, or if another run has opened the
+    URI.
     """
 
     def __init__(self, uri: str, folder: Path):
-        self.name = shown(uri)
+        self.name = redacted(uri)
         self._uri = uri
         self.folder = folder
         parts = urlsplit(uri)
@@ -98,7 +99,7 @@ class Mirror:
                 f"run: {self.name} is given with a key, which would be written into the run folder;"
                 " give it by the environment"
             )
-        with self._telling("open"):
+        with self._user_errors("open"):
             self._store, path = fs.FileSystem.from_uri(uri)
         self._path = path.rstrip("/")
         self._token: str | None = None
@@ -106,7 +107,7 @@ class Mirror:
         self._pushing = threading.Lock()
 
     def check(self) -> None:
-        """The store answers and, where that leaves no folder behind, can be written."""
+        """Check that the store answers and, if that leaves no folder behind, can be written."""
         self.read("recipe.yaml")
         if self._store.type_name in _WHOLE_OR_NOTHING:
             probe = f".writable-{uuid.uuid4().hex}"
@@ -115,20 +116,20 @@ class Mirror:
 
     def listing(self) -> list[str]:
         """Relative names of the files at the URI."""
-        with self._telling("list"):
-            found = self._store.get_file_info(
+        with self._user_errors("list"):
+            infos = self._store.get_file_info(
                 fs.FileSelector(self._path, recursive=True, allow_not_found=True)
             )
         names = (
             info.path.removeprefix(self._path).lstrip("/")
-            for info in found
+            for info in infos
             if info.type == fs.FileType.File
         )
         return sorted(name for name in names if not _hidden(name))
 
     def read(self, name: str) -> bytes | None:
-        """A small file at the URI, None where there is none."""
-        with self._telling("read"):
+        """The content of a small file at the URI, None if there is none."""
+        with self._user_errors("read"):
             try:
                 with self._store.open_input_stream(f"{self._path}/{name}") as stream:
                     return stream.read()
@@ -136,18 +137,18 @@ class Mirror:
                 return None
 
     def open(self) -> None:
-        """Make the work folder what the URI holds, and take the URI over.
+        """Bring the local folder into step with the URI, and leave a new token there.
 
-        A work folder that this URI has not left behind is kept: it is what a run on this machine
-        had not pushed when it was killed.
+        If the token is still this folder's, the folder is kept: it holds what a run on this machine
+        had not pushed when it was killed. Otherwise it is fetched anew.
         """
         state = self._read_state()
-        there = self.read(TOKEN)
-        if there is None or there.decode() != state["token"]:
+        token = self.read(TOKEN)
+        if token is None or token.decode() != state["token"]:
             self._fetch()
         else:
-            # By the store's own list, as a push that was cut short noted nothing: what it sent is
-            # sent, or deleted, again.
+            # By the store's own list: a push that was cut short has recorded nothing, so what it
+            # sent is sent, or deleted, again.
             self._pushed = {
                 name: tuple(state["pushed"].get(name, (-1, -1))) for name in self.listing()
             }
@@ -156,16 +157,20 @@ class Mirror:
         self._write_state()
 
     def push(self) -> None:
-        """Bring the URI into step with the folder."""
+        """Upload what has changed in the folder, and delete at the URI what it no longer has.
+
+        Raises:
+            Overtaken: another run has opened the URI.
+        """
         with self._pushing:
-            if (there := self.read(TOKEN)) is None or there.decode() != self._token:
+            if (token := self.read(TOKEN)) is None or token.decode() != self._token:
                 raise Overtaken(
                     f"run: another run has opened {self.name} since; this one leaves it alone. Its"
                     f" files lie in {self.folder}"
                 )
             files = _stamps(self.folder)
             gone = self._pushed.keys() - files.keys()
-            for name in filter(_is_json, gone):  # before anything that they speak of changes
+            for name in filter(_is_json, gone):  # before the files that they describe change
                 self._delete(name)
             changed = [name for name, stamp in files.items() if self._pushed.get(name) != stamp]
             for name in sorted(changed, key=lambda name: (_is_json(name), files[name][1])):
@@ -181,8 +186,10 @@ class Mirror:
         return periodically(self.push, every_s=every_s)
 
     def try_push(self) -> None:
-        """:meth:`push`, but for a store that is out of reach for now: a later push makes up for it.
-        Raises Overtaken.
+        """:meth:`push`; a store that is out of reach is logged, and left to a later push.
+
+        Raises:
+            Overtaken: another run has opened the URI.
         """
         try:
             self.push()
@@ -209,7 +216,7 @@ class Mirror:
         for name in self.listing():
             file = self.folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            with self._telling("read"):
+            with self._user_errors("read"):
                 fs.copy_files(
                     f"{self._path}/{name}",
                     str(file),
@@ -219,8 +226,8 @@ class Mirror:
         self._pushed = _stamps(self.folder)
 
     def _upload(self, name: str, stamp: Stamp) -> None:
-        """Send a file. JSON that has changed since it was listed waits for the next push: it may
-        speak of files that are not there yet.
+        """Upload a file. JSON that has changed since it was listed waits for the next push: it may
+        describe files that are not uploaded yet.
         """
         source = self.folder / name
         try:
@@ -248,11 +255,12 @@ class Mirror:
         self._put(name, send)
 
     def _put(self, name: str, send: Callable[[str], None]) -> None:
-        """``send`` to a place from which the file appears whole: stores with folders get it under
-        another name first.
+        """Upload with ``send`` so that the file appears whole.
+
+        Stores with folders get it under another name first, and rename it.
         """
         target = f"{self._path}/{name}"
-        with self._telling("write"):
+        with self._user_errors("write"):
             if self._store.type_name in _WHOLE_OR_NOTHING:
                 send(target)
                 return
@@ -262,7 +270,7 @@ class Mirror:
             self._store.move(f"{parent}/.{last}.part", target)
 
     def _delete(self, name: str) -> None:
-        with self._telling("delete in"):
+        with self._user_errors("delete in"):
             try:
                 self._store.delete_file(f"{self._path}/{name}")
             except FileNotFoundError:
@@ -278,13 +286,13 @@ class Mirror:
         write_text(self.folder / STATE, json.dumps(state))
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
-        """The store's errors are the user's to mend: credentials, a bucket's name, the network."""
+    def _user_errors(self, what: str) -> Iterator[None]:
+        """Turn the store's errors into UserErrors: credentials, a bucket's name, the network."""
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            told = " ".join(str(error).replace(self._uri, self.name).split())[:400]
-            raise UserError(f"run: cannot {what} {self.name}: {told}") from error
+            reason = " ".join(str(error).replace(self._uri, self.name).split())[:400]
+            raise UserError(f"run: cannot {what} {self.name}: {reason}") from error
 
 
 def _stamps(folder: Path) -> dict[str, Stamp]:
@@ -306,9 +314,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _is_json(name: str) -> bool:
-    """Manifests and results are JSON: what they say of other files must be true wherever they
-    stand.
-    """
+    """Manifests and results are JSON; the files that they describe must be there before them."""
     return name.endswith(".json")
 
 

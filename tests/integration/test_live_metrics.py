@@ -32,11 +32,11 @@ def exported():
 def test_rows_tokens_losses_and_validation_reach_the_export(local_ray):
     """Bug guarded: names or tags that Ray drops without a word, and totals counted twice."""
     rationales = RationaleMetrics("r1")
-    rationales.tell({"accepted": 3, "failed": 1, "rows": 4, "tokens_out": 50, "tokens_in": 20})
-    rationales.tell(
+    rationales.update({"accepted": 3, "failed": 1, "rows": 4, "tokens_out": 50, "tokens_in": 20})
+    rationales.update(
         {"accepted": 5, "failed": 1, "rows": 6, "tokens_out": 80, "tokens_in": 30, "retries": 2}
     )
-    rationales.tell({"accepted": 1, "rows": 1, "tokens_out": 10})  # the tally was restarted
+    rationales.update({"accepted": 1, "rows": 1, "tokens_out": 10})  # the tally was restarted
     training = TrainingMetrics("r1", "qcrd")
     training.step(35)
     training.round(

@@ -8,7 +8,7 @@ from qcrd_ray.run.progress import Pace, Stages, format_duration, plain_line, rat
 def paced(*reports):
     pace = Pace()
     for report in reports:
-        pace.see(*report)
+        pace.update(*report)
     return pace
 
 

@@ -17,7 +17,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.storage import STATE, shown, work_folder
+from qcrd_ray.run.storage import STATE, redacted, work_folder
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_keys_in_a_uri_are_refused_and_not_repeated(given, machine, caplog):
     caplog.set_level(logging.DEBUG)
     with pytest.raises(UserError) as refused:
         RunFolder.check(recipe(given))
-    assert "hunter2" not in str(refused.value) + caplog.text + shown(given)
+    assert "hunter2" not in str(refused.value) + caplog.text + redacted(given)
 
 
 def test_an_unknown_store_is_named(machine):

@@ -9,7 +9,7 @@ import sys
 import pytest
 from training_tiny import tiny_recipe
 
-from qcrd_ray import doctor
+from qcrd_ray.doctor import recipe_checks
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import TrackingRecipe
 from qcrd_ray.run import tracking
@@ -171,7 +171,7 @@ def test_nothing_is_sent_where_nothing_is_asked_for(folder):
 def test_asked_for_and_not_installed_is_refused_before_anything(monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install mlflow-skinny"):
-        doctor.RECIPE_CHECKS["tracking"](
+        recipe_checks.RECIPE_CHECKS["tracking"](
             tiny_recipe(**{"tracking.mlflow": "http://localhost:5000"})
         )
 
