@@ -1,8 +1,8 @@
-"""The rationales stage: ask the teacher K samples a question, parse them, vote on them, store
-them.
+"""The rationales stage: ask the teacher K samples a question, parse, vote and store them.
+
+It may import teacher, models, tasks, run, cluster, data, recipe and method, and no other stage.
 """
 
 from qcrd_ray.rationales.stage import bundles, generate, generate_splits
-from qcrd_ray.rationales.store import Manifest
 
-__all__ = ["Manifest", "bundles", "generate", "generate_splits"]
+__all__ = ["bundles", "generate", "generate_splits"]

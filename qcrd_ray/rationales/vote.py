@@ -1,24 +1,26 @@
-"""Self-consistency: the K parsed completions of a question vote, and the row gets its outcome
-(METHOD.md section 1, step 2).
+"""Self-consistency: K parsed completions of a question vote, and the question gets its outcome.
 
-Pure: no file, no Ray, no randomness. Completions that agree with the vote are positives, those that
-disagree are the teacher's negatives.
+METHOD.md section 1, step 2. Pure: no file, no Ray, no randomness. Completions that agree with the
+vote are positives, those that disagree are the teacher's negatives.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from qcrd_ray.data.records import Completion, Outcome, Role
+from qcrd_ray.method.self_consistency import count_votes
 from qcrd_ray.recipe import VoteRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The vote over one question. ``share`` is the winning answer's share of the votes that were
-    cast.
+class VoteResult:
+    """The outcome of one question, and its completions with their roles.
+
+    ``share`` is the winning answer's share of the votes cast; completions that abstained do not
+    count (see :mod:`qcrd_ray.method.self_consistency`).
     """
 
     outcome: Outcome
@@ -28,7 +30,7 @@ class Verdict:
     reason: str = ""
 
 
-def hold_vote(completions: Sequence[Completion], *, k: int, recipe: VoteRecipe) -> Verdict:
+def hold_vote(completions: Sequence[Completion], *, k: int, recipe: VoteRecipe) -> VoteResult:
     """Vote over completions whose ``answer`` (canonical, or None) is filled in.
 
     A completion without an answer abstains, and so does one that the token limit (`vote.truncated`)
@@ -37,65 +39,57 @@ def hold_vote(completions: Sequence[Completion], *, k: int, recipe: VoteRecipe) 
     failure and not a smaller vote (`vote.incomplete`), because a vote over what is there favours
     whatever is easy to return.
     """
-    heard = tuple(_abstaining(completion, recipe) for completion in completions)
-    if not heard or (len(heard) < k and recipe.incomplete == "failed"):
-        return Verdict(
+    checked = tuple(_with_abstention(completion, recipe) for completion in completions)
+    if not checked or (len(checked) < k and recipe.incomplete == "failed"):
+        return VoteResult(
             outcome=Outcome.FAILED,
-            completions=heard,
-            reason=f"{len(heard)} of {k} completions came back",
+            completions=checked,
+            reason=f"{len(checked)} of {k} completions came back",
         )
-    votes = [completion.answer for completion in heard if _votes(completion)]
-    if not votes:
-        return Verdict(
+    count = count_votes(_vote_of(completion) for completion in checked)
+    if not count.votes:
+        return VoteResult(
             outcome=Outcome.UNPARSED,
-            completions=heard,
-            reason=_commonest(completion.reason for completion in heard),
+            completions=checked,
+            reason=_most_common(completion.reason for completion in checked),
         )
-    # in the order of first appearance, so that max() gives a tie to the first
-    counts = Counter(votes)
-    winner = max(counts, key=counts.__getitem__)
-    tied = [answer for answer, count in counts.items() if count == counts[winner]]
-    if len(tied) > 1 and recipe.tie == "no_consensus":
-        return Verdict(
+    winner = count.leaders[0]
+    if len(count.leaders) > 1 and recipe.tie == "no_consensus":
+        return VoteResult(
             outcome=Outcome.NO_CONSENSUS,
-            completions=heard,
-            reason=f"tied at {counts[winner]} votes: {', '.join(tied)}",
+            completions=checked,
+            reason=f"tied at {count.votes[winner]} votes: {', '.join(count.leaders)}",
         )
-    return Verdict(
+    return VoteResult(
         outcome=Outcome.ACCEPTED,
-        completions=tuple(_with_role(completion, winner) for completion in heard),
+        completions=tuple(_with_role(completion, winner) for completion in checked),
         vote=winner,
-        share=counts[winner] / len(votes),
+        share=count.share_of_votes(winner),
     )
 
 
-def _abstaining(completion: Completion, recipe: VoteRecipe) -> Completion:
-    """The completion before any vote is known, with the reason where it will not take part."""
-    cut_off = completion.finish_reason == "length" and recipe.truncated == "abstain"
-    filtered = completion.finish_reason == "content_filter"
-    reason = (
-        "cut off by the token limit"
-        if cut_off
-        else "cut off by a content filter"
-        if filtered
-        else completion.reason
-    )
-    return replace(
-        completion,
-        role=Role.ABSTAINED,
-        reason=reason or ("" if completion.answer is not None else "no answer found"),
-    )
+def _with_abstention(completion: Completion, recipe: VoteRecipe) -> Completion:
+    """The completion as one that abstains, with the reason if it cannot vote ("" if it can)."""
+    if completion.finish_reason == "length" and recipe.truncated == "abstain":
+        reason = "cut off by the token limit"
+    elif completion.finish_reason == "content_filter":
+        reason = "cut off by a content filter"
+    else:
+        reason = completion.reason or ("" if completion.answer is not None else "no answer found")
+    return replace(completion, role=Role.ABSTAINED, reason=reason)
 
 
-def _votes(completion: Completion) -> bool:
-    return completion.answer is not None and not completion.reason
+def _vote_of(completion: Completion) -> str | None:
+    """The answer that it votes for; None: it abstains."""
+    return None if completion.reason else completion.answer
 
 
 def _with_role(completion: Completion, winner: str) -> Completion:
-    if not _votes(completion):
+    vote = _vote_of(completion)
+    if vote is None:
         return completion
-    return replace(completion, role=Role.POSITIVE if completion.answer == winner else Role.NEGATIVE)
+    return replace(completion, role=Role.POSITIVE if vote == winner else Role.NEGATIVE)
 
 
-def _commonest(reasons) -> str:
+def _most_common(reasons: Iterable[str]) -> str:
     return Counter(reasons).most_common(1)[0][0]

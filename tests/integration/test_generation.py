@@ -82,7 +82,7 @@ def committed(root: Path) -> set[str]:
     return (
         {
             row["question_id"]
-            for row in pq.read_table(split / "asks.parquet").to_pylist()
+            for row in pq.read_table(split / "requests.parquet").to_pylist()
             if row["id"] in ids
         }
         if ids

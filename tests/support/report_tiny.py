@@ -20,7 +20,7 @@ from qcrd_ray.data.records import (
     Role,
 )
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
-from qcrd_ray.rationales.store import ASK_SCHEMA
+from qcrd_ray.rationales.store import REQUEST_SCHEMA
 from qcrd_ray.recipe.file import dump_recipe
 from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
@@ -64,7 +64,7 @@ def add_rows(folder: RunFolder) -> None:
         {"id": str(i), "question_id": f"q{i}", "question": EVIL, "choices": [], "gold": "7"}
         for i in range(len(sets) + PENDING)
     ]
-    write_table(pa.Table.from_pylist(asks, schema=ASK_SCHEMA), home / "asks.parquet")
+    write_table(pa.Table.from_pylist(asks, schema=REQUEST_SCHEMA), home / "requests.parquet")
     rejected = [{"row": i, "id": "", "reason": "empty", "text": ""} for i in range(REJECTED)]
     write_table(pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA), folder.rejected("train"))
     calls = [

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion
-from qcrd_ray.rationales.asking import Asker
-from qcrd_ray.rationales.store import ASK_SCHEMA
+from qcrd_ray.rationales.asking import RationaleGenerator
+from qcrd_ray.rationales.store import REQUEST_SCHEMA
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.teacher import Stopped, TeacherAnswer, TeacherError, TeacherRefusal, TeacherRequest
 
@@ -76,8 +76,8 @@ def ask(script: Callable, ids: str = "a", **generation) -> tuple[list[dict], Scr
     ]
 
     async def run() -> pa.Table:
-        return await Asker(recipe(**generation), teacher, told.update)(
-            pa.Table.from_pylist(rows, schema=ASK_SCHEMA)
+        return await RationaleGenerator(recipe(**generation), teacher, told.update)(
+            pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA)
         )
 
     table = asyncio.run(run())

@@ -16,7 +16,7 @@ from qcrd_ray.data.records import (
     Question,
     RationaleSet,
 )
-from qcrd_ray.rationales.store import Store
+from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
 
@@ -33,11 +33,11 @@ def asks(ids: str, *, gold: str = "1") -> dict[str, Question]:
     return {id: Question(id=f"q-{id}", question="?", answer=gold) for id in ids}
 
 
-def finished(store: Store) -> list[str]:
+def finished(store: RationaleStore) -> list[str]:
     return sorted(id for table in store.tables(["id"]) for id in table["id"].to_pylist())
 
 
-def checkpointed(store: Store) -> list[str]:
+def checkpointed(store: RationaleStore) -> list[str]:
     return sorted(
         id
         for file in store.checkpoint.glob("*.parquet")
@@ -46,19 +46,19 @@ def checkpointed(store: Store) -> list[str]:
 
 
 @pytest.fixture
-def store(tmp_path) -> Store:
+def store(tmp_path) -> RationaleStore:
     """Two written files: a, b accepted; c failed, d unparsed."""
-    store = Store(tmp_path)
+    store = RationaleStore(tmp_path)
     write_table(rows(("a", Outcome.ACCEPTED), ("b", Outcome.ACCEPTED)), store.rows / "one.parquet")
     write_table(rows(("c", Outcome.FAILED), ("d", Outcome.UNPARSED)), store.rows / "two.parquet")
     return store
 
 
 def test_a_new_store_has_nothing_finished(tmp_path):
-    store = Store(tmp_path)
+    store = RationaleStore(tmp_path)
     assert store.open(asks("abc")) == 0
     assert checkpointed(store) == []
-    assert pq.read_table(store.asks)["id"].to_pylist() == ["a", "b", "c"]
+    assert pq.read_table(store.requests)["id"].to_pylist() == ["a", "b", "c"]
 
 
 def test_failed_rows_are_asked_again_and_the_others_are_not(store):
@@ -137,7 +137,7 @@ def test_rows_of_before_there_was_thinking_are_still_read(store, tmp_path):
         [row.row()], schema=RATIONALE_SET_SCHEMA.set(place, pa.field("completions", older))
     )
     split = RunFolder(tmp_path).rationales("train")
-    old = Store(split)
+    old = RationaleStore(split)
     write_table(table, old.rows / "old.parquet")
     assert old.open(asks("e", gold="2")) == 1  # rewrites the row, as its gold answer was mended
     (read,) = RunFolder(tmp_path).read_rationales("train").to_pylist()

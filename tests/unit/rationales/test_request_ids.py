@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.rationales.store import ask_id
+from qcrd_ray.rationales.store import request_id
 
 QUESTION = Question(
     id="q1", question="How many?", choices=("1", "2"), answer="2", rationale="because"
@@ -19,7 +19,7 @@ ASKED = {
 
 
 def id_of(question=QUESTION, prompt="Q: How many?", **changed) -> str:
-    return ask_id(question, prompt, **{**ASKED, **changed})
+    return request_id(question, prompt, **{**ASKED, **changed})
 
 
 def test_it_is_the_same_in_every_process():

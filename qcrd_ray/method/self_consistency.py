@@ -1,0 +1,50 @@
+"""Self-consistency: the answers of several samples of one question vote.
+
+METHOD.md section 1, step 2; Wang et al. 2022, arXiv 2203.11171. The teacher's rationales and the
+endpoint's samples are counted here, so that a share means the same in both places. There are two
+shares, and they differ as soon as one sample holds no answer:
+
+- :meth:`VoteCount.share_of_votes`, of the votes that were cast: how far the samples that answered
+  agree. A rationale set keeps it as ``vote_share``.
+- :meth:`VoteCount.share_of_samples`, of all samples: how often the model gives this answer. A
+  sample without an answer counts against it, so one readable sample among many unreadable ones is
+  not certain. The endpoint returns it as ``confidence``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteCount:
+    """``votes`` by answer, in the order of first appearance, and how many ``samples`` there were.
+
+    Samples that abstained are among ``samples`` and not among ``votes``.
+    """
+
+    votes: Mapping[str, int]
+    samples: int
+
+    @property
+    def leaders(self) -> list[str]:
+        """The answers with the most votes: several at a tie, none where nobody voted."""
+        most = max(self.votes.values(), default=0)
+        return [answer for answer, count in self.votes.items() if count == most]
+
+    def share_of_votes(self, answer: str) -> float:
+        """The share of the votes cast that went to ``answer``."""
+        return self.votes[answer] / sum(self.votes.values())
+
+    def share_of_samples(self, answer: str) -> float:
+        """The share of all samples, abstentions included, that voted for ``answer``."""
+        return self.votes[answer] / self.samples
+
+
+def count_votes(answers: Iterable[str | None]) -> VoteCount:
+    """Count one answer for each sample; None abstains."""
+    answers = list(answers)
+    votes = Counter(answer for answer in answers if answer is not None)
+    return VoteCount(votes=dict(votes), samples=len(answers))
