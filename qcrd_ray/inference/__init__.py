@@ -1,18 +1,21 @@
-"""Generation behind one small protocol: what samples negatives, validates, evaluates and serves.
+"""Text from a student: three engines behind one protocol, the two heads, and batched answers.
 
-transformers   both kinds, also around a module in training; every sample is reproducible:
-:mod:`qcrd_ray.inference.transformers_engine` ctranslate2    encoder-decoders of the T5 family on
-CPUs, for serving: :mod:`qcrd_ray.inference.ctranslate2_engine`
-vllm           decoder-only models, for serving: :mod:`qcrd_ray.inference.vllm_engine`
+It may import models, tasks, run, data, recipe and method; the stages that generate text use it.
+
+- transformers: both kinds of student, with samples that can be drawn again;
+  see :mod:`qcrd_ray.inference.transformers_engine`.
+- ctranslate2: the T5 family on CPUs, for serving; see :mod:`qcrd_ray.inference.ctranslate2_engine`.
+- vllm: decoder-only models, for serving; see :mod:`qcrd_ray.inference.vllm_engine`.
 """
 
-from qcrd_ray.inference.base import Engine, Generated
+from qcrd_ray.inference.base import Engine, EngineOptions, Generated
 from qcrd_ray.inference.select import EngineName, choose_engine, load_engine
 from qcrd_ray.inference.transformers_engine import TransformersEngine, sample
 
 __all__ = [
     "Engine",
     "EngineName",
+    "EngineOptions",
     "Generated",
     "TransformersEngine",
     "choose_engine",

@@ -1,4 +1,4 @@
-"""A student folder in memory: what is asked of it in batches, and what it writes. No HTTP here."""
+"""A student folder in memory: batches of questions in, answers and scores out. No HTTP here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference import EngineName, load_engine
 from qcrd_ray.inference.base import UNLIMITED
-from qcrd_ray.inference.heads import Head, HeadAnswer, prompt_of, read
+from qcrd_ray.inference.heads import Head, HeadAnswer, head_prompt, read_answer
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.tokenization import tokenise_inputs, tokenise_pairs
 from qcrd_ray.models.pretrained import pick_device
@@ -25,8 +25,9 @@ from qcrd_ray.models.student_folder import StudentFolder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How texts are drawn. ``temperature`` 0 is greedy; ``seed`` None draws differently each
-    time.
+    """How texts are sampled.
+
+    ``temperature`` 0 is greedy; ``seed`` None gives other samples each time.
     """
 
     max_tokens: int
@@ -38,7 +39,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRequest:
-    """One question put to one head, which writes ``sampling.n`` texts. What is batched."""
+    """One question for one head, to be answered by ``sampling.n`` texts; the unit of a batch."""
 
     question: Question
     head: Head
@@ -47,15 +48,16 @@ class AnswerRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRequest:
-    """One text that the rationale head wrote about a question, for the discriminator."""
+    """One text of the rationale head about a question, to be scored by the discriminator."""
 
     question: Question
     text: str
 
 
 class Student:
-    """The model and the discriminator of ``folder``. Threads may share it; each of the two does one
-    thing at a time.
+    """The engine and the discriminator of a student folder.
+
+    Threads may share it; the engine and the discriminator each serve one call at a time.
     """
 
     def __init__(
@@ -67,13 +69,10 @@ class Student:
         batch_size: int = 32,
         max_tokens: int | None = None,
     ) -> None:
-        """``max_tokens``: the longest text that anybody may ask for; None: what the student was
-        trained to write.
-        """
+        """``max_tokens``: the longest text to generate; None: the student's training limit."""
         self.folder, self.task = folder, folder.task
-        facts = folder.facts
-        self.max_tokens: int = max_tokens or facts["max_target_tokens"]
-        self.max_input_tokens: int = facts["max_input_tokens"]
+        self.max_tokens = max_tokens or folder.facts["max_target_tokens"]
+        self.max_input_tokens = folder.facts["max_input_tokens"]
         self.engine = load_engine(
             folder.path,
             engine=engine,
@@ -81,46 +80,50 @@ class Student:
             batch_size=batch_size,
             max_input_tokens=self.max_input_tokens,
         )
-        self.judge = (
+        self.scorer = (
             RationaleScorer(folder.discriminator, device=device) if folder.discriminator else None
         )
         # not the engine's, which may be at work in another thread
         self._tokenizer = AutoTokenizer.from_pretrained(folder.path)
-        self._writing, self._judging = threading.Lock(), threading.Lock()
+        self._engine_lock, self._scorer_lock = threading.Lock(), threading.Lock()
 
     def refusal(self, question: Question) -> str:
-        """Why this question cannot be answered, in words for who sent it; "" where it can."""
-        longest = self.task.recipe.max_question_chars
-        if len(question.question) > longest:
+        """Why this question cannot be answered, in words for its sender; "" where it can."""
+        limit = self.folder.task_recipe.max_question_chars
+        if len(question.question) > limit:
             return (
-                f"the question has {len(question.question):,} characters; at most {longest:,} are"
+                f"the question has {len(question.question):,} characters; at most {limit:,} are"
                 " taken"
             )
         return self.task.check(question)
 
     def prompt_tokens(self, question: Question, *, head: Head) -> int:
-        """How long the question is for this head; what is over ``max_input_tokens`` is not read."""
-        prompt = prompt_of(self.task, question, head=head)
+        """The length of the prompt; what is over ``max_input_tokens`` is cut before it is read."""
+        prompt = head_prompt(self.task, question, head=head)
         return len(tokenise_inputs(self._tokenizer, [prompt], max_tokens=UNLIMITED).rows[0])
 
-    def write(self, asks: Sequence[AnswerRequest]) -> list[list[HeadAnswer]]:
-        """The texts of each ask, in their order. Both heads and all asks of one sampling are
-        written together.
+    def generate(self, requests: Sequence[AnswerRequest]) -> list[list[HeadAnswer]]:
+        """Generate the answers to each request, in the order of the requests.
+
+        Requests with equal sampling share a batch, whatever their head.
         """
-        groups: dict[tuple, list[int]] = {}
-        repeats: Counter = Counter()
-        prompts = [prompt_of(self.task, ask.question, head=ask.head) for ask in asks]
-        for i, (ask, prompt) in enumerate(zip(asks, prompts, strict=True)):
+        groups: dict[tuple[Sampling, int], list[int]] = {}
+        repeats: Counter[tuple[Sampling, str]] = Counter()
+        prompts = [
+            head_prompt(self.task, request.question, head=request.head) for request in requests
+        ]
+        for i, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
             repeat = 0
-            # under one seed equal prompts get equal texts: each repeat is drawn under another
-            if ask.sampling.seed is None:
-                repeat = repeats[ask.sampling, prompt]
-                repeats[ask.sampling, prompt] += 1
-            groups.setdefault((ask.sampling, repeat), []).append(i)
-        answers: list[list[HeadAnswer]] = [[] for _ in asks]
+            # Under one seed equal prompts get equal texts. Without a seed each repeat of a prompt
+            # is sampled in a group, and so under a seed, of its own.
+            if request.sampling.seed is None:
+                repeat = repeats[request.sampling, prompt]
+                repeats[request.sampling, prompt] += 1
+            groups.setdefault((request.sampling, repeat), []).append(i)
+        answers: list[list[HeadAnswer]] = [[] for _ in requests]
         for (sampling, _), members in groups.items():
-            with self._writing:
-                written = self.engine.generate(
+            with self._engine_lock:
+                generated = self.engine.generate(
                     [prompts[i] for i in members],
                     n=sampling.n,
                     temperature=sampling.temperature,
@@ -128,47 +131,41 @@ class Student:
                     max_tokens=sampling.max_tokens,
                     seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
                 )
-            for i, texts in zip(members, written, strict=True):
+            for i, texts in zip(members, generated, strict=True):
+                request = requests[i]
                 answers[i] = [
-                    read(self.task, asks[i].question, text, head=asks[i].head) for text in texts
+                    read_answer(self.task, request.question, text, head=request.head)
+                    for text in texts
                 ]
         return answers
 
-    def score(self, judged: Sequence[ScoreRequest]) -> list[float]:
-        """s in [0, 1] of each text, for its question as the student read it. The folder must hold a
-        discriminator.
-        """
-        assert self.judge is not None
-        with self._judging:
-            return self.judge.score(
-                [self.task.student_input(one.question) for one in judged],
-                [one.text for one in judged],
+    def score(self, requests: Sequence[ScoreRequest]) -> list[float]:
+        """The discriminator's score s in [0, 1] of each text. The folder must hold one."""
+        assert self.scorer is not None
+        with self._scorer_lock:
+            return self.scorer.score(
+                [self.task.student_input(request.question) for request in requests],
+                [request.text for request in requests],
             )
 
     def warm_up(self) -> None:
-        """Run everything once, so that the first caller does not pay for it. What is broken raises
-        here.
-        """
+        """Run each part once, so that no caller pays for it; what is broken raises here."""
         question = Question(
             id="warm-up",
             question=self.folder.facts["example"]["question"],
             choices=("this", "that"),
         )
         sampling = Sampling(max_tokens=self.max_tokens)
-        _, (rationale,) = self.write(
-            [
-                AnswerRequest(question=question, head=head, sampling=sampling)
-                for head in ("label", "rationale")
-            ]
+        heads: tuple[Head, ...] = ("label", "rationale")
+        _, (rationale,) = self.generate(
+            [AnswerRequest(question=question, head=head, sampling=sampling) for head in heads]
         )
-        if self.judge:
+        if self.scorer:
             self.score([ScoreRequest(question=question, text=rationale.text)])
 
 
 class RationaleScorer:
-    """The discriminator of a student folder, with the tokenizer and the limit that it was trained
-    with.
-    """
+    """The discriminator of a student folder, with its own tokenizer and length limit."""
 
     def __init__(self, folder: Path, *, device: str = "auto") -> None:
         self.discriminator = Discriminator.load(folder, device=pick_device(device))
@@ -176,9 +173,6 @@ class RationaleScorer:
         self.max_tokens: int = json.loads((folder / "config.json").read_text())["max_tokens"]
 
     def score(self, inputs: Sequence[str], rationales: Sequence[str]) -> list[float]:
-        """s in [0, 1] of each rationale, as the student wrote it, for its question as the student
-        read it.
-        """
-        return self.discriminator.score(
-            tokenise_pairs(self.tokenizer, inputs, rationales, max_tokens=self.max_tokens).rows
-        )
+        """s in [0, 1] of each rationale (as generated) for its input (as the student reads it)."""
+        pairs = tokenise_pairs(self.tokenizer, inputs, rationales, max_tokens=self.max_tokens)
+        return self.discriminator.score(pairs.rows)

@@ -1,4 +1,4 @@
-"""What an engine is, and what all of them share."""
+"""What an inference engine is, and what all engines share: options, results, tokenisation."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from qcrd_ray.method.tokenization import tokenise_inputs
 
-UNLIMITED = 1_000_000  # a tokenizer that knows no limit states one of 1e30
+UNLIMITED = 1_000_000  # a tokenizer without a limit states one of 1e30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine runs its model.
+
+    ``batch_size`` counts the texts that are decoded together. Prompts are cut to
+    ``max_input_tokens`` (None: to the tokenizer's own limit, if it states one).
+    """
+
+    device: torch.device
+    batch_size: int = 64
+    max_input_tokens: int | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """One generated text. ``tokens`` counts the end-of-sequence token too; ``finish_reason`` is
-    `stop` or `length`.
+    """One generated text.
+
+    ``tokens`` includes the end-of-sequence token; ``finish_reason`` is `stop` or `length`.
     """
 
     text: str
@@ -26,7 +42,7 @@ class Generated:
 
 
 class Engine(Protocol):
-    """Something that writes texts. ``temperature`` 0 is greedy; there is no top-k."""
+    """Generates texts with one student."""
 
     def generate(
         self,
@@ -38,7 +54,10 @@ class Engine(Protocol):
         max_tokens: int,
         seed: int = 0,
     ) -> list[list[Generated]]:
-        """``n`` texts for each prompt, in the order of the prompts."""
+        """Generate ``n`` texts for each prompt, in the order of the prompts.
+
+        ``temperature`` 0 is greedy. There is no top-k.
+        """
         ...
 
     def load_weights(self, folder: str | Path) -> None:
@@ -49,11 +68,13 @@ class Engine(Protocol):
 def encode(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_input_tokens: int | None
 ) -> list[list[int]]:
-    """Token ids of each prompt as training tokenised it, cut to ``max_input_tokens`` (none: what
-    the tokenizer states, if it does).
+    """Tokenise each prompt as training does, and cut it to ``max_input_tokens``.
+
+    None stands for the tokenizer's own limit, if it states one.
     """
     limit = max_input_tokens or tokenizer.model_max_length
     if tokenizer.chat_template:
         return [list(row) for row in tokenise_inputs(tokenizer, prompts, max_tokens=limit).rows]
-    cut = {"truncation": True, "max_length": limit} if limit < UNLIMITED else {}
-    return tokenizer(list(prompts), **cut).input_ids
+    if limit >= UNLIMITED:
+        return tokenizer(list(prompts)).input_ids
+    return tokenizer(list(prompts), truncation=True, max_length=limit).input_ids

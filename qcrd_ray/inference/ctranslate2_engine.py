@@ -1,11 +1,10 @@
-"""The T5 family on ctranslate2, a C++ runtime: what serves a student on CPUs.
+"""The engine on ctranslate2, a C++ runtime: the T5 family on CPUs, for serving.
 
 The model is converted once, into a cache folder named by the fingerprint of its weights. Greedy
-texts are ctranslate2's, in float32. Samples are drawn by :class:`TransformersEngine` around the
-same weights, loaded when the first sample is asked for: ctranslate2 seeds its threads once and
-takes no seed of a request, so what it drew for a question could not be drawn again; and it scales
-the output of T5 v1.1 wrongly when transformers 5 has loaded it, which no greedy text shows and
-every sample would.
+texts are ctranslate2's, in float32. Samples come from :class:`TransformersEngine` around the same
+weights, loaded for the first sample. Two faults of ctranslate2 are the reason: it seeds its threads
+once and takes no seed with a request, so no sample could be drawn again; and it scales the output
+of T5 v1.1 wrongly when transformers 5 has loaded it, which changes samples but no greedy text.
 """
 
 from __future__ import annotations
@@ -28,49 +27,28 @@ from transformers import (
 )
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.inference.base import Generated, encode
+from qcrd_ray.inference.base import EngineOptions, Generated, encode
 from qcrd_ray.inference.transformers_engine import TransformersEngine, end_tokens
 from qcrd_ray.models.pretrained import check_student, fingerprint, load_model, resolve
 
 
 class CTranslate2Engine:
-    """See :class:`qcrd_ray.inference.Engine`. ``batch_size`` counts texts that are decoded
-    together.
-    """
+    """See :class:`qcrd_ray.inference.Engine`. Never runs code from the model's folder."""
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        device: torch.device,
-        batch_size: int = 64,
-        max_input_tokens: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        self.device, self.batch_size, self.max_input_tokens, self.trust_remote_code = (
-            device,
-            batch_size,
-            max_input_tokens,
-            trust_remote_code,
-        )
+    def __init__(self, folder: str | Path, options: EngineOptions) -> None:
+        assert not options.trust_remote_code, "choose_engine gives it no such model"
+        self.options = options
         self.load_weights(folder)
 
     def load_weights(self, folder: str | Path) -> None:
         """Convert ``folder`` where the cache does not hold it, and load it."""
         self.folder = Path(resolve(folder))
-        config, self.tokenizer = check_student(folder, trust_remote_code=self.trust_remote_code)
-        self.ends = end_tokens(config, generation_config(self.folder, config))
-        self.weights = fingerprint(self.folder)
+        config, self.tokenizer = check_student(folder)
+        self.end_tokens = end_tokens(config, generation_config(self.folder, config))
+        self.fingerprint = fingerprint(self.folder)
         self.translator = ctranslate2.Translator(
-            str(
-                convert_model(
-                    self.folder,
-                    self.tokenizer,
-                    key=self.weights,
-                    trust_remote_code=self.trust_remote_code,
-                )
-            ),
-            self.device.type,
+            str(convert_model(self.folder, self.tokenizer, key=self.fingerprint)),
+            self.options.device.type,
             compute_type="float32",
             # the share of the machine that this process was given
             intra_threads=torch.get_num_threads(),
@@ -87,9 +65,7 @@ class CTranslate2Engine:
         max_tokens: int,
         seed: int = 0,
     ) -> list[list[Generated]]:
-        """See :class:`qcrd_ray.inference.Engine`. Samples are exactly those of
-        :class:`TransformersEngine`.
-        """
+        """See :class:`qcrd_ray.inference.Engine`. Samples are :class:`TransformersEngine`'s."""
         if temperature > 0:
             return self._sampler.generate(
                 prompts, n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
@@ -100,19 +76,23 @@ class CTranslate2Engine:
         results = self.translator.translate_batch(
             [
                 self.tokenizer.convert_ids_to_tokens(ids)
-                for ids in encode(self.tokenizer, prompts, self.max_input_tokens)
+                for ids in encode(self.tokenizer, prompts, self.options.max_input_tokens)
             ],
-            max_batch_size=self.batch_size,
+            max_batch_size=self.options.batch_size,
             beam_size=1,
-            end_token=self.ends,
+            end_token=self.end_tokens,
             return_end_token=True,
-            max_input_length=0,  # `encode` has cut them, and left them their end
+            max_input_length=0,  # `encode` has cut them, and kept their end-of-sequence token
             min_decoding_length=0,
             max_decoding_length=max_tokens,
         )
-        rows = [self.tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
+        rows: list[list[int]] = []
+        for result in results:
+            ids = self.tokenizer.convert_tokens_to_ids(result.hypotheses[0])
+            assert isinstance(ids, list)
+            rows.append(ids)
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        reasons = ("stop" if row and row[-1] in self.ends else "length" for row in rows)
+        reasons = ("stop" if row and row[-1] in self.end_tokens else "length" for row in rows)
         return [
             [Generated(text.strip(), len(row), reason)] * n
             for text, row, reason in zip(texts, rows, reasons, strict=True)
@@ -120,23 +100,18 @@ class CTranslate2Engine:
 
     @cached_property
     def _sampler(self) -> TransformersEngine:
-        if fingerprint(self.folder) != self.weights:
+        if fingerprint(self.folder) != self.fingerprint:
             raise UserError(
-                f"{self.folder} has changed since it was loaded: samples and greedy texts would be"
-                " two models'. Load it again."
+                f"{self.folder} has changed since it was loaded: samples and greedy texts would"
+                " come from two models. Load it again."
             )
-        model = load_model(self.folder, trust_remote_code=self.trust_remote_code).to(self.device)
-        return TransformersEngine(
-            model,
-            self.tokenizer,
-            batch_size=self.batch_size,
-            max_input_tokens=self.max_input_tokens,
-        )
+        return TransformersEngine(self.folder, self.options)
 
 
 class _Converter(TransformersConverter):
-    """ctranslate2's converter, given a model that was loaded and checked by us, without the rows
-    that pad its embedding matrix.
+    """ctranslate2's converter, given a model that is loaded and checked already.
+
+    It drops the rows that pad the embedding matrix.
     """
 
     def __init__(
@@ -148,13 +123,10 @@ class _Converter(TransformersConverter):
     def load_model(self, *_, **__) -> PreTrainedModel:
         model, rows = self.model, len(self.tokenizer)
         # By hand: `resize_token_embeddings` would tie the output matrix of T5 v1.1 to the
-        # embeddings, as transformers 5 has them all tied.
-        for module in (
-            model.shared,
-            model.encoder.embed_tokens,
-            model.decoder.embed_tokens,
-            model.lm_head,
-        ):
+        # embeddings, since transformers 5 ties them in every T5.
+        for name in ("shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"):
+            module = model.get_submodule(name)
+            assert isinstance(module.weight, torch.Tensor)
             module.weight = torch.nn.Parameter(module.weight[:rows], requires_grad=False)
         model.config.vocab_size = rows
         return model
@@ -164,7 +136,7 @@ class _Converter(TransformersConverter):
 
 
 def generation_config(folder: Path, config: PretrainedConfig) -> GenerationConfig:
-    """What the model's own `generate` would be told, without loading the model."""
+    """The generation config that the loaded model would have; reads no weights."""
     stored = (folder / "generation_config.json").is_file()
     return (
         GenerationConfig.from_pretrained(folder)
@@ -173,12 +145,11 @@ def generation_config(folder: Path, config: PretrainedConfig) -> GenerationConfi
     )
 
 
-def convert_model(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, *, key: str, trust_remote_code: bool = False
-) -> Path:
-    """The folder of the converted model, named by the fingerprint ``key`` of ``folder``.
+def convert_model(folder: Path, tokenizer: PreTrainedTokenizerBase, *, key: str) -> Path:
+    """Convert ``folder`` unless the cache holds it, and return the folder of the converted model.
 
-    It is made if need be, whole or not at all, also when several processes make it at once.
+    ``key`` is the fingerprint of ``folder``. The folder appears whole or not at all, also when
+    several processes convert the same model at once.
 
     Raises:
         UserError: the cache folder cannot be written.
@@ -196,7 +167,7 @@ def convert_model(
             " transformers"
         ) from error
     try:
-        model = load_model(folder, trust_remote_code=trust_remote_code).float()
+        model = load_model(folder).float()
         _Converter(folder, model, tokenizer).convert(str(writing / "model"), quantization="float32")
         if not target.is_dir():
             (writing / "model").rename(target)
@@ -209,12 +180,8 @@ def convert_model(
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: the folder that QCRD_CACHE names, else one of ours in the
-    user's cache.
-    """
-    own = os.environ.get("QCRD_CACHE")
-    return (
-        Path(own)
-        if own
-        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qcrd_ray"
-    ) / "ctranslate2"
+    """Where converted models are kept: below $QCRD_CACHE, else below the user's cache folder."""
+    if root := os.environ.get("QCRD_CACHE"):
+        return Path(root) / "ctranslate2"
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return user_cache / "qcrd_ray" / "ctranslate2"

@@ -1,5 +1,6 @@
-"""Texts that a model is writing, a token at a time: what differs between its two kinds. The loop
-around it is `transformers_engine`.
+"""The state of texts that are decoded a token at a time: where the two kinds of model differ.
+
+The loop around it is in :mod:`qcrd_ray.inference.transformers_engine`.
 """
 
 from __future__ import annotations
@@ -11,52 +12,51 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from qcrd_ray.method.prefix import EncoderReading, PromptReading
+from qcrd_ray.method.prefix import EncoderStates, PromptCache
+
+
+def start_decoding(
+    model: PreTrainedModel, inputs: Tensor, mask: Tensor, *, n: int
+) -> DecodingState:
+    """Read ``inputs`` ``[inputs, tokens]`` (``mask`` is 1 where they are real) once for n texts."""
+    state = EncoderDecoderState if model.config.is_encoder_decoder else DecoderOnlyState
+    return state(model, inputs, mask, n)
 
 
 class DecodingState(ABC):
-    """``n`` texts after each of the ``inputs`` ``[inputs, tokens]``, whose ``mask`` is 1 where they
-    are real.
+    """``n`` unfinished texts for each input; one text is a row, and an input's rows are adjacent.
 
-    ``start`` ``[rows, 1]`` is the token that :meth:`step` takes first; the rows of an input follow
-    one another.
+    ``start`` ``[rows, 1]`` is the token to give to the first :meth:`step`.
     """
 
     start: Tensor
 
     @abstractmethod
     def step(self, token: Tensor) -> Tensor:
-        """Take the next ``token`` ``[rows, 1]`` of each text; returns the logits of the one after
-        it, ``[rows, vocabulary]``.
-        """
+        """Append ``token`` ``[rows, 1]``; return the next token's logits ``[rows, vocabulary]``."""
 
     @abstractmethod
     def keep(self, rows: Tensor) -> None:
-        """Go on with these ``rows`` alone."""
-
-
-def start_decoding(
-    model: PreTrainedModel, inputs: Tensor, mask: Tensor, *, n: int
-) -> DecodingState:
-    """Read the inputs, once for the n texts of each."""
-    return (EncoderDecoderState if model.config.is_encoder_decoder else DecoderOnlyState)(
-        model, inputs, mask, n
-    )
+        """Drop all rows but ``rows`` ``[kept]`` (indices)."""
 
 
 class EncoderDecoderState(DecodingState):
+    """The encoding of each input, repeated n times, and the decoder's cache."""
+
     def __init__(self, model: PreTrainedModel, inputs: Tensor, mask: Tensor, n: int) -> None:
         self.model = model
-        self.states = EncoderReading(model, inputs, mask).states.repeat_interleave(n, 0)
+        self.states = EncoderStates(model, inputs, mask).states.repeat_interleave(n, 0)
         self.mask = mask.repeat_interleave(n, 0)
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        start = model.generation_config.decoder_start_token_id
+        generation = model.generation_config
+        start = generation.decoder_start_token_id if generation is not None else None
         start = start if start is not None else model.config.decoder_start_token_id
         self.start = torch.full((len(self.mask), 1), start, device=mask.device)
 
     def step(self, token: Tensor) -> Tensor:
         return self.model(
-            encoder_outputs=BaseModelOutput(self.states),
+            # the stub asks for FloatTensor, a type that no tensor of today has
+            encoder_outputs=BaseModelOutput(self.states),  # pyright: ignore[reportArgumentType]
             attention_mask=self.mask,
             decoder_input_ids=token,
             past_key_values=self.cache,
@@ -69,15 +69,18 @@ class EncoderDecoderState(DecodingState):
 
 
 class DecoderOnlyState(DecodingState):
+    """The keys and values of each prompt, repeated n times, and the position of each text."""
+
     def __init__(self, model: PreTrainedModel, inputs: Tensor, mask: Tensor, n: int) -> None:
         self.model = model
-        reading = PromptReading(model, inputs, mask)
+        prefix = PromptCache(model, inputs, mask)
+        assert prefix.past is not None, "only a model in training mode keeps no keys and values"
         self.cache = DynamicCache(
-            [tuple(part.repeat_interleave(n, 0) for part in layer) for layer in reading.past]
+            [tuple(part.repeat_interleave(n, 0) for part in layer) for layer in prefix.past]
         )
-        self.mask = reading.prompts.before.repeat_interleave(n, 0)
-        self.positions = reading.prompts.ends.repeat_interleave(n, 0)[:, None]
-        self.start = reading.prompts.last.repeat_interleave(n, 0)[:, None]
+        self.mask = prefix.prompts.before.repeat_interleave(n, 0)
+        self.positions = prefix.prompts.ends.repeat_interleave(n, 0)[:, None]
+        self.start = prefix.prompts.last.repeat_interleave(n, 0)[:, None]
 
     def step(self, token: Tensor) -> Tensor:
         self.mask = torch.cat([self.mask, torch.ones_like(token)], dim=1)

@@ -1,6 +1,7 @@
-"""The student's two heads: ask either of them, and read its answer back as the task spells it.
+"""The student's two heads: the prompt of each, and the answer read out of its text.
 
-Validation, evaluation and serving all ask through here, so that they mean the same by an answer.
+A student is trained on two targets, told apart by a prefix: `predict:` asks for the label and
+`explain:` for the rationale, which ends in an answer of its own (METHOD.md section 1, step 5).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ PREFIXES: dict[Head, str] = {"label": PREDICT, "rationale": EXPLAIN}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadAnswer:
-    """What a head wrote (``text``), its reasoning (rationale head only), and the canonical answer
-    in it; None: it holds none.
+    """The text that a head generated, and what the task reads out of it.
+
+    ``rationale`` is empty for the label head. ``answer`` is canonical; None: the text holds none.
     """
 
     text: str
@@ -30,25 +32,25 @@ class HeadAnswer:
     tokens: int = 0
 
 
-def ask(
+def answer_questions(
     engine: Engine, task: Task, questions: Sequence[Question], *, head: Head, max_tokens: int
 ) -> list[HeadAnswer]:
-    """Greedy answers of one head, in the order of the questions."""
-    prompts = [prompt_of(task, question, head=head) for question in questions]
-    written = engine.generate(prompts, max_tokens=max_tokens)
+    """The greedy answer of one head to each question, in their order."""
+    prompts = [head_prompt(task, question, head=head) for question in questions]
+    generated = engine.generate(prompts, max_tokens=max_tokens)
     return [
-        read(task, question, generated, head=head)
-        for question, (generated,) in zip(questions, written, strict=True)
+        read_answer(task, question, text, head=head)
+        for question, (text,) in zip(questions, generated, strict=True)
     ]
 
 
-def prompt_of(task: Task, question: Question, *, head: Head) -> str:
-    """The text that the student reads when it is asked ``question`` of one head."""
+def head_prompt(task: Task, question: Question, *, head: Head) -> str:
+    """The input text of ``question`` for one head."""
     return f"{PREFIXES[head]}{task.student_input(question)}"
 
 
-def read(task: Task, question: Question, generated: Generated, *, head: Head) -> HeadAnswer:
-    """The answer in what a head wrote."""
+def read_answer(task: Task, question: Question, generated: Generated, *, head: Head) -> HeadAnswer:
+    """Read the answer, and the rationale head's reasoning, out of a generated text."""
     if head == "label":
         rationale, answer = "", task.canonical(generated.text, question)
     else:

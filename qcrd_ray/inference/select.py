@@ -1,4 +1,4 @@
-"""Which engine runs a model."""
+"""Select and load the engine that runs a model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.inference.base import Engine
+from qcrd_ray.inference.base import Engine, EngineOptions
 from qcrd_ray.inference.transformers_engine import TransformersEngine
-from qcrd_ray.models.pretrained import load_student, pick_device, read_config, resolve
+from qcrd_ray.models.pretrained import pick_device, read_config, resolve
 
 EngineName = Literal["transformers", "ctranslate2", "vllm"]
-# encoder-decoders that ctranslate2 is known to write the same texts for
+# the encoder-decoders for which ctranslate2 is known to generate the same texts
 CONVERTIBLE = ("t5", "mt5")
 
 
@@ -23,39 +23,36 @@ def choose_engine(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> EngineName:
-    """What `serve.engine` means for the model in ``folder``, from its config alone.
+    """Resolve `serve.engine` for the model in ``folder``, from its config alone.
 
     `auto` is vllm for decoder-only models where it is installed, else transformers. For the T5
-    family on a CPU it is ctranslate2, which writes the same greedy texts faster than our loop on
-    transformers: on one thread, in batches of 1, 8 and 32, 11, 6.5 and 3.9 times as fast with the
-    shipped student of 0.8 million weights, 2.0, 1.5 and 1.1 times with one of T5-small's shape (44
-    million). On a GPU it is transformers: nobody has measured the other.
+    family on a CPU it is ctranslate2, which generates the same greedy texts faster than our loop on
+    transformers. On one thread, in batches of 1, 8 and 32, it is 11, 6.5 and 3.9 times as fast with
+    the shipped student of 0.8 million weights, and 2.0, 1.5 and 1.1 times with one of T5-small's
+    shape (44 million). On a GPU `auto` is transformers: ctranslate2 has not been measured there.
 
     Raises:
         UserError: this engine cannot run this model, or is not installed.
     """
     config = read_config(folder, trust_remote_code=trust_remote_code)
-    runs: dict[str, bool] = {
-        "vllm": not config.is_encoder_decoder,
-        # what it converts is a folder
-        "ctranslate2": config.model_type in CONVERTIBLE and Path(resolve(folder)).is_dir(),
+    runs: dict[EngineName, bool] = {
+        # it converts a folder, and knows the library's own T5 only
+        "ctranslate2": config.model_type in CONVERTIBLE
+        and Path(resolve(folder)).is_dir()
+        and not trust_remote_code,
         "transformers": True,
+        "vllm": not config.is_encoder_decoder,
     }
     if engine == "auto":
         if runs["vllm"] and find_spec("vllm"):
             return "vllm"
-        return (
-            "ctranslate2"
-            if runs["ctranslate2"]
-            and pick_device(device).type == "cpu"
-            and find_spec("ctranslate2")
-            else "transformers"
-        )
+        on_cpu = pick_device(device).type == "cpu"
+        if runs["ctranslate2"] and on_cpu and find_spec("ctranslate2"):
+            return "ctranslate2"
+        return "transformers"
     if not runs[engine]:
         kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder-only model"
-        fitting = " or ".join(
-            name for name in ("ctranslate2", "transformers", "vllm") if runs[name]
-        )
+        fitting = " or ".join(name for name, fits in runs.items() if fits)
         raise UserError(
             f"serve.engine: {engine} cannot run {folder}, which is {kind} ({config.model_type});"
             f" use auto, or {fitting}"
@@ -77,25 +74,25 @@ def load_engine(
     max_input_tokens: int | None = None,
     trust_remote_code: bool = False,
 ) -> Engine:
-    """An engine around the model in ``folder`` (or hub id, or `demo`).
+    """Load the model in ``folder`` (or hub id, or `demo`) into an engine.
 
     Raises:
         UserError: it is not a usable model, or ``engine`` cannot run it.
     """
     name = choose_engine(folder, engine, device=device, trust_remote_code=trust_remote_code)
-    limits = {
-        "batch_size": batch_size,
-        "max_input_tokens": max_input_tokens,
-        "trust_remote_code": trust_remote_code,
-    }
-    where = pick_device(device)
+    options = EngineOptions(
+        device=pick_device(device),
+        batch_size=batch_size,
+        max_input_tokens=max_input_tokens,
+        trust_remote_code=trust_remote_code,
+    )
+    # a process imports the one that it runs: vLLM takes seconds, and either may not be installed
     if name == "vllm":
         from qcrd_ray.inference.vllm_engine import VLLMEngine
 
-        return VLLMEngine(folder, device=where, **limits)
+        return VLLMEngine(folder, options)
     if name == "ctranslate2":
         from qcrd_ray.inference.ctranslate2_engine import CTranslate2Engine
 
-        return CTranslate2Engine(folder, device=where, **limits)
-    model, tokenizer = load_student(folder, trust_remote_code=trust_remote_code)
-    return TransformersEngine(model.to(where), tokenizer, **limits)
+        return CTranslate2Engine(folder, options)
+    return TransformersEngine(folder, options)

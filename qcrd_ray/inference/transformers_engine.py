@@ -1,10 +1,9 @@
-"""The engine on transformers, for students of both kinds: what samples negatives, validates and
-evaluates.
+"""The engine on transformers, for both kinds of student: negatives, validation, evaluation.
 
-It has its own decoding loop instead of ``generate``: what it samples for a prompt depends on
-(weights, seed, prompt, sample) alone, not on its neighbours, on the batch size, or on the global
-random state, which it leaves untouched. It is also 1.3 to 1.9 times as fast on small
-encoder-decoders: rows that have ended leave the batch, and a prompt is read once for its n samples.
+It has its own decoding loop instead of ``generate``. A sample depends on (weights, seed, prompt,
+sample number) alone: not on its neighbours, the batch size or the global random state, which the
+loop leaves untouched. It is also 1.3 to 1.9 times as fast on small encoder-decoders: rows that have
+ended leave the batch, and a prompt is read once for its n samples.
 """
 
 from __future__ import annotations
@@ -15,54 +14,36 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import (
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from torch import Tensor
+from transformers import GenerationConfig, PretrainedConfig
 
-from qcrd_ray.inference.base import Generated, encode
+from qcrd_ray.inference.base import EngineOptions, Generated, encode
 from qcrd_ray.inference.decoding import start_decoding
 from qcrd_ray.method.collation import pad_rows
-from qcrd_ray.models.pretrained import load_model
+from qcrd_ray.models.pretrained import load_model, load_student
 
-# ended rows leave the batch once no more than this share of it is still being written
+# ended rows leave the batch once no more than this share of it is unfinished
 KEEP_BELOW = 0.8
 
 
 class TransformersEngine:
-    """Greedy decoding and sampling for an encoder-decoder or a decoder-only model; also around a
-    live module that is being trained.
+    """Greedy decoding and sampling for an encoder-decoder or a decoder-only model.
 
-    ``batch_size`` counts texts that are decoded together. Prompts are batched by length, the
-    longest first, and cut to
-    ``max_input_tokens`` (none: what the tokenizer states, if it does).
+    Prompts are batched by length, the longest first.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        batch_size: int = 64,
-        max_input_tokens: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        self.model, self.tokenizer, self.batch_size, self.trust_remote_code = (
-            model,
-            tokenizer,
-            batch_size,
-            trust_remote_code,
-        )
-        self.max_input_tokens = max_input_tokens
-        self.ends = torch.tensor(end_tokens(model.config, model.generation_config))
+    def __init__(self, folder: str | Path, options: EngineOptions) -> None:
+        """Load and check the student in ``folder`` (or hub id, or `demo`). Raises UserError."""
+        self.options = options
+        model, self.tokenizer = load_student(folder, trust_remote_code=options.trust_remote_code)
+        # transformers wraps `to` in a way that hides its signature from type checkers
+        self.model = model.to(options.device)  # pyright: ignore[reportArgumentType]
+        self.end_tokens = torch.tensor(end_tokens(model.config, model.generation_config))
 
     def load_weights(self, folder: str | Path) -> None:
-        """Copy the weights of ``folder`` into the module; device, precision and tokenizer stay."""
-        self.model.load_state_dict(
-            load_model(folder, trust_remote_code=self.trust_remote_code).state_dict()
-        )
+        """Copy the weights of ``folder`` into the model; device, precision and tokenizer stay."""
+        source = load_model(folder, trust_remote_code=self.options.trust_remote_code)
+        self.model.load_state_dict(source.state_dict())
 
     def generate(
         self,
@@ -74,8 +55,9 @@ class TransformersEngine:
         max_tokens: int,
         seed: int = 0,
     ) -> list[list[Generated]]:
-        """See :class:`qcrd_ray.inference.Engine`. Two equal prompts get equal samples; the n
-        samples of one prompt differ.
+        """See :class:`qcrd_ray.inference.Engine`.
+
+        Two equal prompts get equal samples; the n samples of one prompt differ.
         """
         assert n >= 1 and temperature >= 0 and 0 < top_p <= 1 and max_tokens >= 1, (
             n,
@@ -85,34 +67,34 @@ class TransformersEngine:
         )
         if not prompts:
             return []
-        encoded = encode(self.tokenizer, prompts, self.max_input_tokens)
+        encoded = encode(self.tokenizer, prompts, self.options.max_input_tokens)
         longest_first = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
-        per_batch = max(1, self.batch_size // n)
+        per_batch = max(1, self.options.batch_size // n)
         results: list[list[Generated]] = [[] for _ in prompts]
         was_training = self.model.training
         self.model.eval()
         try:
             for first in range(0, len(prompts), per_batch):
-                chosen = longest_first[first : first + per_batch]
+                batch = longest_first[first : first + per_batch]
                 noise = None
                 if temperature > 0:
                     noise = np.stack(
                         [
-                            _uniforms(seed, prompts[i], sample, max_tokens)
-                            for i in chosen
-                            for sample in range(n)
+                            _uniforms(seed, prompts[i], number, max_tokens)
+                            for i in batch
+                            for number in range(n)
                         ]
                     )
                 texts = self._decode(
-                    [encoded[i] for i in chosen], n, temperature, top_p, max_tokens, noise
+                    [encoded[i] for i in batch], n, temperature, top_p, max_tokens, noise
                 )
-                for row, i in enumerate(chosen):
+                for row, i in enumerate(batch):
                     results[i] = texts[row * n : (row + 1) * n]
         finally:
             self.model.train(was_training)
         return results
 
-    @torch.no_grad()  # not inference_mode: a live module's tensors must stay usable for training
+    @torch.no_grad()  # not inference_mode: the tensors of a module in training must stay usable
     def _decode(
         self,
         inputs: list[list[int]],
@@ -122,30 +104,31 @@ class TransformersEngine:
         max_tokens: int,
         noise: np.ndarray | None,
     ) -> list[Generated]:
-        """Decode n texts for each input. noise: uniform numbers in [0, 1), [inputs * n,
-        max_tokens]; none: greedy.
+        """Decode n texts for each input.
+
+        ``noise`` ``[inputs * n, max_tokens]`` holds uniform numbers in [0, 1); None: greedy.
         """
         device = self.model.device
-        padded, mask = (
-            tensor.to(device) for tensor in pad_rows(inputs, self.tokenizer.pad_token_id or 0)
-        )
-        writing = start_decoding(self.model, padded, mask, n=n)
-        # [rows] of the output that are still being written
+        pad = self.tokenizer.pad_token_id or 0
+        assert isinstance(pad, int)
+        padded, mask = (tensor.to(device) for tensor in pad_rows(inputs, pad))
+        state = start_decoding(self.model, padded, mask, n=n)
+        # [rows] of the output that are unfinished
         alive = torch.arange(len(inputs) * n, device=device)
-        written = torch.zeros(len(alive), max_tokens, dtype=torch.long, device=device)
+        tokens = torch.zeros(len(alive), max_tokens, dtype=torch.long, device=device)
         lengths = torch.full((len(alive),), max_tokens, device=device)
         stopped = torch.zeros(len(alive), dtype=torch.bool, device=device)
         uniforms = None if noise is None else torch.from_numpy(noise).to(device)
-        ends, token = self.ends.to(device), writing.start
+        end_tokens, token = self.end_tokens.to(device), state.start
         for step in range(max_tokens):
-            # [rows, tokens]; without rows that pad the embedding matrix
-            logits = writing.step(token)[:, : len(self.tokenizer)].float()
+            # [rows, vocabulary], without the rows that pad the embedding matrix
+            logits = state.step(token)[:, : len(self.tokenizer)].float()
             if uniforms is None:
                 token = logits.argmax(-1, keepdim=True)
             else:
                 token = sample(logits / temperature, top_p=top_p, uniforms=uniforms[alive, step])
-            written[alive, step] = token[:, 0]
-            ended = torch.isin(token[:, 0], ends) & ~stopped[alive]
+            tokens[alive, step] = token[:, 0]
+            ended = torch.isin(token[:, 0], end_tokens) & ~stopped[alive]
             lengths[alive[ended]] = step + 1
             stopped[alive[ended]] = True
             keep = (~stopped[alive]).nonzero()[:, 0]
@@ -154,10 +137,8 @@ class TransformersEngine:
             # dropping ended rows copies the cache: wait until it pays
             if len(keep) <= KEEP_BELOW * len(alive):
                 alive, token = alive[keep], token[keep]
-                writing.keep(keep)
-        rows = [
-            row[:length] for row, length in zip(written.tolist(), lengths.tolist(), strict=True)
-        ]
+                state.keep(keep)
+        rows = [row[:length] for row, length in zip(tokens.tolist(), lengths.tolist(), strict=True)]
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         reasons = ("stop" if stop else "length" for stop in stopped.tolist())
         return [
@@ -166,16 +147,17 @@ class TransformersEngine:
         ]
 
 
-def end_tokens(config: PretrainedConfig, generation: GenerationConfig) -> list[int]:
-    """The tokens that end a text: what the generation config says, else what the model's does."""
-    ends = generation.eos_token_id if generation.eos_token_id is not None else config.eos_token_id
+def end_tokens(config: PretrainedConfig, generation: GenerationConfig | None) -> list[int]:
+    """The tokens that end a text, as the generation config or else the model's config has them."""
+    ends = generation.eos_token_id if generation is not None else None
+    ends = ends if ends is not None else config.eos_token_id
     return ends if isinstance(ends, list) else [ends]
 
 
-def sample(logits: torch.Tensor, *, top_p: float, uniforms: torch.Tensor) -> torch.Tensor:
-    """Draw one token a row by inverting the distribution function. logits [rows, tokens], uniforms
-    [rows] in [0, 1) -> [rows, 1].
+def sample(logits: Tensor, *, top_p: float, uniforms: Tensor) -> Tensor:
+    """Draw one token a row by inverting the distribution function.
 
+    ``logits`` ``[rows, vocabulary]`` and ``uniforms`` ``[rows]`` in [0, 1) give ``[rows, 1]``.
     ``top_p`` < 1 keeps the smallest set of most likely tokens whose probabilities reach it (nucleus
     sampling, Holtzman et al. 2020).
     """
@@ -190,9 +172,7 @@ def sample(logits: torch.Tensor, *, top_p: float, uniforms: torch.Tensor) -> tor
 
 
 def _uniforms(seed: int, prompt: str, number: int, count: int) -> np.ndarray:
-    """The random numbers of one text, [count], a function of (seed, prompt, number of the sample)
-    alone.
-    """
+    """The random numbers ``[count]`` of sample ``number``: a function of the arguments alone."""
     digest = hashlib.blake2b(
         f"{seed}\0{number}\0{prompt}".encode(errors="surrogatepass"), digest_size=16
     ).digest()

@@ -1,4 +1,4 @@
-"""Decoder-only models in vLLM, in this process."""
+"""The engine on vLLM, in this process: decoder-only models, for serving."""
 
 from __future__ import annotations
 
@@ -7,66 +7,56 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from qcrd_ray.inference.base import Generated, encode
+from qcrd_ray.inference.base import EngineOptions, Generated, encode
 from qcrd_ray.models.pretrained import read_config, read_tokenizer, resolve
+
+if TYPE_CHECKING:
+    from vllm.outputs import CompletionOutput
 
 
 class VLLMEngine:
-    """See :class:`qcrd_ray.inference.Engine`. ``batch_size`` is how many texts vLLM writes side by
-    side.
+    """See :class:`qcrd_ray.inference.Engine`.
 
     A sample has a seed of its own, made from (seed, prompt, number), so equal prompts get equal
-    samples. But vLLM on a CPU sums in another order in another batch, and a sample may then turn at
-    a token that was nearly as likely: unlike :class:`TransformersEngine`'s, its texts are the same
-    again only where they are asked for in the same batches.
+    samples. But vLLM on a CPU sums in another order in another batch, and a sample may then change
+    at a token that was nearly as likely: unlike :class:`TransformersEngine`'s, its texts are the
+    same again only where they are asked for in the same batches.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        device: torch.device,
-        batch_size: int = 64,
-        max_input_tokens: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        name = resolve(folder)
-        config = read_config(name, trust_remote_code=trust_remote_code)
-        self.tokenizer, self.max_input_tokens = (
-            read_tokenizer(name, config, trust_remote_code=trust_remote_code),
-            max_input_tokens,
-        )
-        self._one_at_a_time = threading.Lock()
+    def __init__(self, folder: str | Path, options: EngineOptions) -> None:
+        self.options = options
+        name, trust = resolve(folder), options.trust_remote_code
+        config = read_config(name, trust_remote_code=trust)
+        self.tokenizer = read_tokenizer(name, config, trust_remote_code=trust)
+        self._lock = threading.Lock()
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # the engine lives and dies with this process
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        if device.type == "cpu":
-            # The same as a served teacher's: vLLM's own binding of threads to cores halves its
-            # speed where others use the machine too.
+        on_cpu = options.device.type == "cpu"
+        if on_cpu:
+            # As in a served teacher: vLLM's own binding of threads to cores halves its speed where
+            # others use the machine too.
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         from vllm import LLM
 
         self.llm = LLM(
             name,
-            trust_remote_code=trust_remote_code,
-            # by itself vLLM would take float32 weights as bfloat16, and write other texts than were
-            # measured
-            dtype=config.dtype or "auto",
-            max_num_seqs=batch_size,
+            trust_remote_code=trust,
+            # By itself vLLM would take float32 weights as bfloat16, and its texts would not be
+            # those that were measured. Its type names strings alone, and it takes torch's too.
+            dtype=config.dtype or "auto",  # pyright: ignore[reportArgumentType]
+            max_num_seqs=options.batch_size,
             max_model_len=-1,  # as long as the model and the memory allow
-            enforce_eager=device.type == "cpu",  # compiling costs 25 s of a start
+            enforce_eager=on_cpu,  # compiling costs 25 s of a start
             disable_log_stats=True,
         )
 
     def load_weights(self, folder: str | Path) -> None:
-        """Read the weights of ``folder`` into the running engine, and forget what it has cached of
-        the old ones.
-        """
-        with self._one_at_a_time:
+        """Read the weights of ``folder`` into the running engine, and clear its prefix cache."""
+        with self._lock:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_path": resolve(folder)})
             self.llm.reset_prefix_cache()
 
@@ -80,8 +70,9 @@ class VLLMEngine:
         max_tokens: int,
         seed: int = 0,
     ) -> list[list[Generated]]:
-        """See :class:`qcrd_ray.inference.Engine`. A text that meets the model's longest length ends
-        there with `length`.
+        """See :class:`qcrd_ray.inference.Engine`.
+
+        A text that reaches the model's maximum length ends there with `length`.
         """
         from vllm import SamplingParams, TokensPrompt
 
@@ -96,7 +87,7 @@ class VLLMEngine:
         # vLLM refuses several greedy texts, which would be one anyway
         drawn = n if temperature > 0 else 1
         longest = self.llm.model_config.max_model_len - 1
-        limit = min(self.max_input_tokens or longest, longest)
+        limit = min(self.options.max_input_tokens or longest, longest)
         texts = [
             TokensPrompt(prompt_token_ids=ids) for ids in encode(self.tokenizer, prompts, limit)
         ]
@@ -110,17 +101,18 @@ class VLLMEngine:
             )
             for prompt in prompts
         ]
-        with self._one_at_a_time:
+        with self._lock:
             outputs = self.llm.generate(texts, params, use_tqdm=False)
         return [[_generated(text) for text in output.outputs] * (n // drawn) for output in outputs]
 
 
-def _generated(text) -> Generated:
+def _generated(text: CompletionOutput) -> Generated:
+    assert text.finish_reason is not None, "vLLM returned a text that is not finished"
     return Generated(text.text.strip(), len(text.token_ids), text.finish_reason)
 
 
 def _seed(seed: int, prompt: str) -> int:
-    """vLLM gives the samples of a prompt this seed plus 0, 1, 2, ..."""
+    """The seed of a prompt's first sample; vLLM adds 1, 2, ... for the next ones."""
     return int.from_bytes(
         hashlib.blake2b(f"{seed}\0{prompt}".encode(errors="surrogatepass"), digest_size=4).digest(),
         "big",

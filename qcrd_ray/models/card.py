@@ -1,12 +1,11 @@
-"""The README.md of a student folder: how to use the student, what it was made from, how good it is,
-and what it is not.
-"""
+"""The model card of a student folder: usage, results, data, settings and limits."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from qcrd_ray import __version__
 from qcrd_ray.method.objectives import OBJECTIVES
@@ -18,7 +17,8 @@ USE = {
     "encoder-decoder": (
         """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+model = AutoModelForSeq2SeqLM.from_pretrained("."{trust})
+tokenizer = AutoTokenizer.from_pretrained("."{trust})
 question = {question}
 for prefix in ({predict!r}, {explain!r}):  # the label alone, or the reasoning that ends in it
     tokens = tokenizer(prefix + question, return_tensors="pt")
@@ -27,13 +27,16 @@ for prefix in ({predict!r}, {explain!r}):  # the label alone, or the reasoning t
     "decoder-only": (
         """from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+model = AutoModelForCausalLM.from_pretrained("."{trust})
+tokenizer = AutoTokenizer.from_pretrained("."{trust})
 question = {question}
 for prefix in ({predict!r}, {explain!r}):  # the label alone, or the reasoning that ends in it
     message = [{{"role": "user", "content": prefix + question}}]
-    tokens = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    written = model.generate(**tokens)[0, tokens["input_ids"].shape[1] :]
-    print(tokenizer.decode(written, skip_special_tokens=True))"""
+    tokens = tokenizer.apply_chat_template(
+        message, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    generated = model.generate(**tokens)[0, tokens["input_ids"].shape[1] :]
+    print(tokenizer.decode(generated, skip_special_tokens=True))"""
     ),
 }
 
@@ -45,24 +48,25 @@ tags: [rationale-distillation, qcrd]
 
 # {name}
 
-A small {architecture} model that answers questions of one kind ({kind}). It was distilled from a larger model's rationales by qcrd_ray
-{version} with the objective `{objective}`{paper}.
+A small {architecture} model that answers questions of one kind ({kind}). It was distilled from a
+larger model's rationales by qcrd_ray {version} with the objective `{objective}`{paper}.
 
 ## How to use it
 
-Nothing but transformers is needed. In this folder:
+Nothing but transformers is needed.{custom_code} In this folder:
 
 ```python
 {use}
 ```
 
-The answer in an explanation follows the phrase `{closing}`. `task.json` says how questions are written and read, and `qcrd serve` on this
-folder serves it over HTTP.{module}{discriminator}
+The answer in an explanation follows the phrase `{closing}`. `task.json` says how questions are
+written and answers are read.{serve}{module}{discriminator}
 
 ## Results
 
-Share of right answers in percent, with Wilson's 95 % interval. What cannot be read as an answer counts as wrong. The checkpoint was
-chosen on the validation split; the test splits were used for nothing but this table.
+Share of right answers in percent, with Wilson's 95 % interval. What cannot be read as an answer
+counts as wrong. The checkpoint was chosen on the validation split; the test splits were used for
+nothing but this table.
 
 {table}
 {notes}
@@ -79,23 +83,31 @@ chosen on the validation split; the test splits were used for nothing but this t
 ## Limits
 
 - It has learnt one kind of question. On any other it will answer all the same, and be wrong.
-- Its reasoning may be wrong where its answer is right, and the other way round: the table measures answers alone.
-- It inherits what its teacher got wrong or preferred; the vote removes only what the teacher itself disagreed about.
+- Its reasoning may be wrong where its answer is right, and the other way round: the table measures
+  answers alone.
+- It inherits what its teacher got wrong or preferred; the vote removes only what the teacher itself
+  disagreed about.
 - Inputs beyond {max_input_tokens} tokens are cut, answers end after {max_target_tokens}.
 
 ## Licence
 
-This card grants none. The weights derive from the student's base, from the teacher's texts and from the training questions: the licences
-and terms of use of all three apply.
+This card grants none. The weights derive from the student's base, from the teacher's texts and from
+the training questions: the licences and terms of use of all three apply.
 """
 
 
 def render_card(
-    recipe: Recipe, folder: RunFolder, *, results: Results, task: Mapping, discriminator: bool
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    results: Results,
+    task: Mapping[str, Any],
+    discriminator: bool,
 ) -> str:
-    """The card's text. ``results`` are the evaluation's, ``task`` is the content of task.json."""
+    """The card in Markdown. ``results`` are the evaluation's, ``task`` the content of task.json."""
     notes = "".join(f"\nNote: {note}.\n" for note in results["notes"])
-    module, own, _ = recipe.task.kind.partition(":")
+    module, custom, _ = recipe.task.kind.partition(":")
+    code = task["custom_code"]
     return CARD.format(
         name=recipe.name,
         kind=recipe.task.kind,
@@ -112,11 +124,18 @@ def render_card(
             if recipe.objective.name == "qcrd"
             else ""
         ),
-        use=use_it(task),
+        use=usage(task),
+        custom_code=(
+            f" The model has code of its own ({', '.join(f'`{file}`' for file in code)}): read it"
+            " before you trust it."
+            if code
+            else ""
+        ),
+        serve="" if code else " `qcrd serve` on this folder serves it over HTTP.",
         closing=recipe.task.closing,
         module=(
-            f" Its kind of question is defined by the module `{module}`, which that needs."
-            if own
+            f" Its kind of question is defined by the module `{module}`, which serving needs."
+            if custom
             else ""
         ),
         discriminator=(
@@ -135,9 +154,10 @@ def render_card(
     )
 
 
-def use_it(task: Mapping) -> str:
+def usage(task: Mapping[str, Any]) -> str:
     """The lines of Python that ask a student, with the example of its task.json."""
     return USE[task["architecture"]].format(
+        trust=", trust_remote_code=True" if task["custom_code"] else "",
         question=repr(task["example"]["input"]),
         predict=task["predict_prefix"],
         explain=task["explain_prefix"],
@@ -223,11 +243,10 @@ def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
 
 
 def _base(student: StudentRecipe) -> str:
-    return (
-        _model(student.model)
-        if student.model
-        else f"a random {student.scratch.kind} (`student.scratch`)"
-    )
+    if student.model:
+        return _model(student.model)
+    assert student.scratch is not None, "the recipe has one of the two"
+    return f"a random {student.scratch.kind} (`student.scratch`)"
 
 
 def _model(name: str) -> str:

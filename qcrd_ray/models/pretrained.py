@@ -1,9 +1,9 @@
-"""Students on disk: find one by name, say early what is wrong with it, load its model and
-tokenizer.
+"""Pretrained models: find one by name, check it early, load it with its tokenizer.
 
-A student is an encoder-decoder or a decoder-only model in Hugging Face form: a folder, a hub id, or
-`demo` for the shipped base. Hub ids are looked up in the local cache first, so a machine without a
-network can use what it has. Code from a model repository runs only with ``trust_remote_code``.
+A model is a folder in Hugging Face form, a hub id, or `demo` for the shipped one. A student is an
+encoder-decoder or a decoder-only model. Hub ids are looked up in the local cache first, so that a
+machine without a network can use what it has. Code from a model's folder or repository runs only
+with ``trust_remote_code``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -37,39 +37,35 @@ VOCABULARIES = (
     "tokenizer.json",
     "spiece.model",
     "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "tekken.json",
     "vocab.json",
     "vocab.txt",
 )
 TOKENIZER_FILES = (*VOCABULARIES, "tokenizer_config.json")
+# files that decide what a model generates; the others in its folder are documents and limits
+_DECISIVE_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja", ".py")
+_NOT_DECISIVE = ("task.json", "generation_config.json")
 
 log = logging.getLogger(__name__)
-_FAILED: ContextVar[dict[str, OSError] | None] = ContextVar(
-    "hub ids that could not be read", default=None
-)
+
+
+# --- Names ---
 
 
 def demo_model(name: Literal["teacher", "student"]) -> Path:
-    """The folder of a shipped model: ``teacher`` is a decoder-only language model, ``student`` an
-    encoder-decoder to be trained further.
+    """The folder of a shipped model.
+
+    ``teacher`` is a decoder-only language model, ``student`` an encoder-decoder to train further.
     """
     return Path(qcrd_ray.__file__).parent / "demo" / name
 
 
-@contextmanager
-def remember_failures() -> Iterator[None]:
-    """`with remember_failures():` -- a hub id that could not be read is not asked for again: a hub out of
-    reach is tried for half a minute.
-    """
-    before = _FAILED.set({})
-    try:
-        yield
-    finally:
-        _FAILED.reset(before)
-
-
 def resolve(model: str | Path) -> str:
-    """What `model` in a recipe means to transformers: an absolute folder (`demo`: the shipped
-    base), else the hub id as it stands.
+    """The name of a student as transformers takes it: an absolute folder, or the hub id as it is.
+
+    `demo` is the shipped student. Raises UserError where there is no such folder, or no model in
+    it.
     """
     name = str(model)
     if name == "demo":
@@ -82,13 +78,7 @@ def resolve(model: str | Path) -> str:
                 " `save_pretrained` wrote."
             )
         return str(folder.resolve())
-    looks_like_a_path = (
-        isinstance(model, Path)
-        or name.startswith((".", "~", os.sep))
-        or name.count("/") > 1
-        or folder.is_file()
-    )
-    if looks_like_a_path or not name:
+    if isinstance(model, Path) or looks_like_path(name):
         raise UserError(
             f"model {name!r}: there is no such folder. Give a Hugging Face model folder, a hub id"
             " (owner/name), or `demo`."
@@ -96,16 +86,29 @@ def resolve(model: str | Path) -> str:
     return name
 
 
+def looks_like_path(name: str) -> bool:
+    """Whether a model's name can be no hub id, so that a mistyped path is not sought on the hub."""
+    return (
+        not name
+        or name.startswith((".", "~", os.sep))
+        or name.count("/") > 1
+        or Path(name).expanduser().is_file()
+    )
+
+
+# --- Configs and tokenizers: read and checked without weights ---
+
+
 def check_student(
     model: str | Path, *, trust_remote_code: bool = False
 ) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    """Read a student's config and tokenizer (no weights) and refuse what could not be trained or
-    served.
+    """Read a student's config and tokenizer, and refuse what could not be trained or served.
 
-    Raises UserError for: no model there; a model that writes no text, or that keeps something else
-    of a prompt than keys and values; no tokenizer; a tokenizer with more tokens than the model has
-    embeddings, with another end-of-sequence token than the model's, or, for an encoder-decoder,
-    that does not end a text with it.
+    Raises:
+        UserError: there is no model; it generates no text, or keeps something else of a prompt than
+            keys and values; there is no tokenizer; the tokenizer has more tokens than the model has
+            embeddings, or another end-of-sequence token, or (encoder-decoder) does not end a text
+            with it.
     """
     name = resolve(model)
     config = read_config(name, trust_remote_code=trust_remote_code)
@@ -117,13 +120,11 @@ def check_student(
             " flan-t5, ...) or decoder-only (llama, qwen, ...); config.json says which by"
             " `architectures`."
         )
-    if odd := {*(getattr(config, "layer_types", None) or ())} - {
-        "full_attention",
-        "sliding_attention",
-    }:
+    layers = set(getattr(config, "layer_types", None) or ())
+    if unsupported := layers - {"full_attention", "sliding_attention"}:
         raise UserError(
-            f"model {name}: its layers ({', '.join(sorted(odd))}) keep no keys and values of a"
-            " prompt that its targets could share"
+            f"model {name}: its layers ({', '.join(sorted(unsupported))}) keep no keys and values"
+            " of a prompt that its targets could share"
         )
     tokenizer = read_tokenizer(name, config, trust_remote_code=trust_remote_code)
     if config.is_encoder_decoder and tokenizer("a").input_ids[-1] != tokenizer.eos_token_id:
@@ -137,57 +138,81 @@ def check_student(
 
 def read_config(model: str | Path, *, trust_remote_code: bool = False) -> PretrainedConfig:
     """The config of any model. Raises UserError where there is no model."""
-    return _from_hub(AutoConfig, resolve(model), trust_remote_code)
+    return _from_pretrained(AutoConfig, resolve(model), trust_remote_code)
 
 
 def read_tokenizer(
     model: str | Path, config: PretrainedConfig | None = None, *, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model. Raises UserError where there is none or, given the model's config,
-    one that it could not write with.
+    """The tokenizer of a model.
+
+    Raises:
+        UserError: there is none, or it does not fit the model's ``config``, where that is given.
     """
     name = resolve(model)
     if Path(name).is_dir():
         _check_tokenizer_files(name)
-    tokenizer = _from_hub(AutoTokenizer, name, trust_remote_code, cached=VOCABULARIES)
+    tokenizer = _from_pretrained(AutoTokenizer, name, trust_remote_code, cached=VOCABULARIES)
     _check_tokenizer_files(name)
     if config is not None:
-        _check_match(name, config, tokenizer)
+        check_vocabulary(name, config, tokenizer)
+        _check_end_token(name, config, tokenizer)
     return tokenizer
+
+
+def check_vocabulary(
+    name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise UserError if the tokenizer has more tokens than the model has embeddings."""
+    embeddings = config.get_text_config().vocab_size
+    if len(tokenizer) > embeddings:
+        raise UserError(
+            f"model {name}: its tokenizer has {len(tokenizer)} tokens and the model {embeddings}"
+            " embeddings: they do not belong together. Save the tokenizer that the model was"
+            " trained with, or resize the model's embeddings."
+        )
+
+
+def custom_code_files(config: PretrainedConfig) -> list[str]:
+    """The Python files of a student's own code, as its `auto_map` names them: `modeling_mine.py`.
+
+    Code in a repository of the hub keeps that prefix (`owner/name--modeling_mine.py`). It runs only
+    with ``trust_remote_code``.
+    """
+    auto_map = getattr(config, "auto_map", None) or {}
+    auto = auto_class(config)
+    names = ("AutoConfig", auto.__name__ if auto is not None else "")
+    classes = [auto_map[name] for name in names if name in auto_map]
+    return sorted({f"{path.rpartition('.')[0]}.py" for path in classes})
+
+
+# --- Weights ---
 
 
 def load_student(
     model: str | Path, *, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A checked student, on the CPU and in evaluation mode, with its tokenizer."""
+    """Check a student and load it, on the CPU and in evaluation mode, with its tokenizer."""
     _, tokenizer = check_student(model, trust_remote_code=trust_remote_code)
     return load_model(model, trust_remote_code=trust_remote_code), tokenizer
 
 
 def load_model(model: str | Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """The model alone, from safetensors: a pickled checkpoint is refused, since reading one can run
-    foreign code.
+    """Load a student without its tokenizer, on the CPU and in evaluation mode.
+
+    It is read from safetensors: a pickled checkpoint is refused, since reading one can run code.
     """
-    auto = auto_class(read_config(model, trust_remote_code=trust_remote_code))
-    return _from_hub(auto, resolve(model), trust_remote_code, use_safetensors=True).eval()
+    config = read_config(model, trust_remote_code=trust_remote_code)
+    auto = auto_class(config)
+    assert auto is not None, f"{model} is no student; check_student refuses it"
+    return _from_pretrained(auto, resolve(model), trust_remote_code, use_safetensors=True).eval()
 
 
 def fingerprint(folder: Path) -> str:
-    """What a model folder says depends on: a hash over its configuration, tokenizer and weights,
-    and over nothing else in it.
-    """
+    """A hash of what decides a model's texts: its config, tokenizer, weights and own code."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in (
-            ".json",
-            ".safetensors",
-            ".model",
-            ".txt",
-            ".jinja",
-        ) and file.name not in (
-            "task.json",
-            "generation_config.json",
-        ):
+        if file.suffix in _DECISIVE_SUFFIXES and file.name not in _NOT_DECISIVE:
             with file.open("rb") as content:
                 digest.update(
                     f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode()
@@ -202,52 +227,36 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _check_tokenizer_files(name: str) -> None:
-    """Where there are none, transformers may make up an empty tokenizer, and says nothing."""
-    if not _holds(name, TOKENIZER_FILES):
-        raise UserError(
-            f"model {_kind(name)} {name} has no tokenizer (no {TOKENIZER_FILES[0]}): save one there"
-            " with `tokenizer.save_pretrained`."
-        )
+# --- The hub and its local cache ---
+
+_failed_ids: ContextVar[dict[str, OSError] | None] = ContextVar("failed hub ids", default=None)
 
 
-def _holds(name: str, files: Sequence[str]) -> bool:
-    """Whether any of ``files`` lies in the folder or, of a hub id, in the local cache."""
-    if Path(name).is_dir():
-        return any((Path(name) / file).is_file() for file in files)
-    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+@contextmanager
+def remember_failures() -> Iterator[None]:
+    """Ask for no hub id twice that could not be read within the block.
+
+    A hub out of reach is tried for half a minute before it counts as failed.
+    """
+    token = _failed_ids.set({})
+    try:
+        yield
+    finally:
+        _failed_ids.reset(token)
 
 
-def _kind(name: str) -> str:
-    return "folder" if Path(name).is_dir() else "hub id"
+def _from_pretrained(
+    auto: type[Any],
+    name: str,
+    trust_remote_code: bool,
+    *,
+    cached: Sequence[str] = (),
+    **kwargs: Any,
+) -> Any:
+    """``auto.from_pretrained``, from the local cache where it holds the model.
 
-
-def _check_match(name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    embeddings = config.get_text_config().vocab_size
-    if len(tokenizer) > embeddings:
-        raise UserError(
-            f"model {name}: its tokenizer has {len(tokenizer)} tokens, its model only {embeddings}"
-            " embeddings: they do not belong together. Save the tokenizer that the model was made"
-            " with, or resize the model's embeddings."
-        )
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    if tokenizer.eos_token_id is None or (
-        config.eos_token_id is not None and tokenizer.eos_token_id not in ends
-    ):
-        raise UserError(
-            f"model {name}: its tokenizer ends texts with token {tokenizer.eos_token_id}, its"
-            f" config says {config.eos_token_id}. Save the tokenizer that the model was made with,"
-            " or set eos_token_id in config.json."
-        )
-
-
-def _from_hub(
-    auto: type, name: str, trust_remote_code: bool, *, cached: Sequence[str] = (), **kwargs
-):
-    """``auto.from_pretrained``, from the local cache where it holds the model; what goes wrong
-    becomes the user's error.
-
-    ``cached``: the cache is read only if it holds one of these files.
+    Errors of the model become UserError. ``cached``: the cache is read only if it holds one of
+    these files.
     """
     kwargs["trust_remote_code"] = trust_remote_code
     # a bar for each model that is read would tear up the run's one progress line
@@ -259,14 +268,14 @@ def _from_hub(
             with suppress(OSError):
                 return auto.from_pretrained(name, local_files_only=True, **kwargs)
         return _ask_hub(auto, name, **kwargs)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
             f"model {_kind(name)} {name}: {auto.__name__} cannot read it: {error}"
         ) from error
 
 
-def _ask_hub(auto: type, name: str, **kwargs):
-    failed = _FAILED.get()
+def _ask_hub(auto: type[Any], name: str, **kwargs: Any) -> Any:
+    failed = _failed_ids.get()
     if failed and name in failed:
         raise failed[name]
     log.info("%s is not in the local cache: asking the hub", name)
@@ -276,3 +285,37 @@ def _ask_hub(auto: type, name: str, **kwargs):
         if failed is not None:
             failed[name] = error
         raise
+
+
+def _check_tokenizer_files(name: str) -> None:
+    """Raise UserError if there are none: transformers may silently create an empty tokenizer."""
+    if not _holds(name, TOKENIZER_FILES):
+        raise UserError(
+            f"model {_kind(name)} {name} has no tokenizer (no {TOKENIZER_FILES[0]}): save one there"
+            " with `tokenizer.save_pretrained`."
+        )
+
+
+def _check_end_token(
+    name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if tokenizer.eos_token_id is None or (
+        config.eos_token_id is not None and tokenizer.eos_token_id not in ends
+    ):
+        raise UserError(
+            f"model {name}: its tokenizer ends texts with token {tokenizer.eos_token_id}, its"
+            f" config says {config.eos_token_id}. Save the tokenizer that the model was trained"
+            " with, or set eos_token_id in config.json."
+        )
+
+
+def _holds(name: str, files: Sequence[str]) -> bool:
+    """Whether the folder, or a hub id's local cache, holds any of ``files``."""
+    if Path(name).is_dir():
+        return any((Path(name) / file).is_file() for file in files)
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+
+
+def _kind(name: str) -> str:
+    return "folder" if Path(name).is_dir() else "hub id"

@@ -1,14 +1,12 @@
-"""The student folder: what a run is for. An ordinary Hugging Face folder that says all that is
-needed to use and to serve it.
+"""The student folder: the result of a run, in Hugging Face form, with all that serving it needs.
 
-config.json, model.safetensors, tokenizer*    for transformers' auto classes, which need nothing of
-                                              ours
-generation_config.json                        greedy, with room for the longest target
-task.json                                     how questions are written and read
-                                              (:class:`StudentFolder`)
-README.md                                     the model card
-discriminator/                                the model that scored rationales, with its tokenizer;
-                                              not in a finetuned student's
+config.json, model.safetensors, tokenizer*   for transformers' auto classes
+*.py                                         the model's own code, if the recipe trusts it
+generation_config.json                       greedy, with room for the longest target
+task.json                                    how questions are written and answers are read
+README.md                                    the model card
+discriminator/                               the model that scored rationales, with its
+                                             tokenizer; a finetuned student has none
 """
 
 from __future__ import annotations
@@ -18,17 +16,24 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from pydantic import ValidationError
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.models.card import render_card
-from qcrd_ray.models.pretrained import check_student, fingerprint, read_config
+from qcrd_ray.models.pretrained import (
+    check_student,
+    custom_code_files,
+    fingerprint,
+    read_config,
+    read_tokenizer,
+)
 from qcrd_ray.recipe import Recipe, TaskRecipe
-from qcrd_ray.run.files import write_text
+from qcrd_ray.run.files import atomic_folder, write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.results import Results
 from qcrd_ray.tasks import build_task
@@ -43,22 +48,25 @@ PLACEHOLDER = "Write a question here."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentFolder:
-    """A student folder read back. ``facts`` is the content of task.json; ``discriminator`` is None
-    where there is none.
+    """A student folder read back.
+
+    ``facts`` is the content of task.json; ``discriminator`` is None where there is none.
     """
 
     path: Path
     task: Task
-    facts: Mapping
+    task_recipe: TaskRecipe
+    facts: Mapping[str, Any]
     discriminator: Path | None
 
     @classmethod
-    def open(cls, path: str | Path) -> StudentFolder:
+    def open(cls, path: str | Path, *, trust_remote_code: bool = False) -> StudentFolder:
         """Read and check a student folder, without its weights.
 
         Raises:
-            UserError: there is no such folder, it is no student folder, or its model and tokenizer
-                do not belong together.
+            UserError: there is no such folder, it is no student folder, its model and tokenizer do
+                not belong together, or its model has code of its own and ``trust_remote_code`` is
+                off. The endpoint and `qcrd predict` never turn it on.
         """
         path = Path(path).expanduser().absolute()
         file = path / TASK_FILE
@@ -73,70 +81,81 @@ class StudentFolder:
             )
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
-            task = build_task(TaskRecipe.model_validate(facts["task"]))
+            task_recipe = TaskRecipe.model_validate(facts["task"])
+            task = build_task(task_recipe)
             for key in ("max_input_tokens", "max_target_tokens", "example"):
                 facts[key]
-        except UserError as error:  # a task of the user's own, whose module is not here
+            custom_code = facts.get("custom_code", [])
+        except UserError as error:  # a custom task whose module is not here
             raise UserError(f"{file}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
             raise UserError(
                 f"{file} is damaged ({reason}); export the student again with `qcrd evaluate`"
             ) from error
-        check_student(path)
+        if custom_code and not trust_remote_code:
+            # transformers might take the library's model of that type in its place, silently
+            raise UserError(
+                f"{path}: this student has code of its own ({', '.join(custom_code)}), and qcrd"
+                " serve and qcrd predict run none. Read the code, and load the folder by"
+                " transformers with trust_remote_code=True"
+            )
+        check_student(path, trust_remote_code=trust_remote_code)
         discriminator = path / DISCRIMINATOR
         return cls(
             path=path,
             task=task,
+            task_recipe=task_recipe,
             facts=facts,
             discriminator=discriminator if discriminator.is_dir() else None,
         )
 
 
 def export_student(recipe: Recipe, folder: RunFolder, *, results: Results) -> Path:
-    """Write the best student of a finished training to the run folder's student/, with the
-    evaluation's ``results`` in its card.
+    """Write the best student of a finished training to the run folder's student/.
 
     The folder appears whole or not at all. Exporting the same weights again renews it; other
-    weights are never written over.
+    weights are never overwritten.
+
+    Args:
+        results: of the evaluation, for the card.
 
     Raises:
-        UserError: nothing has been trained, or student/ holds something that this run's training
-            did not make.
+        UserError: nothing has been trained; student/ holds something that this run's training did
+            not write; or the model's own code is not in the trained folder.
     """
     best = folder.training(recipe.objective.name) / "best"
     if not (best / "config.json").is_file():
         raise UserError(f"there is no trained student in {best}: run `qcrd train` first")
     _check_place(folder.student, best)
-    writing = folder.student.with_name(f".{folder.student.name}.writing")
-    shutil.rmtree(writing, ignore_errors=True)
-    shutil.copytree(best, writing)
+    trust = recipe.student.trust_remote_code
     facts = _facts(recipe, folder, best)
-    tokenizer = AutoTokenizer.from_pretrained(best)
-    tokenizer.model_max_length, tokenizer.model_input_names = (
-        recipe.student.max_input_tokens,
-        MODEL_INPUTS,
-    )
-    if facts["architecture"] == "decoder-only":  # it reads what it has written as well
+    tokenizer = read_tokenizer(best, trust_remote_code=trust)
+    tokenizer.model_max_length = recipe.student.max_input_tokens
+    tokenizer.model_input_names = MODEL_INPUTS
+    if facts["architecture"] == "decoder-only":  # it reads what it has generated as well
         tokenizer.model_max_length += recipe.student.max_target_tokens
-    tokenizer.save_pretrained(writing)
-    _write_generation_config(recipe, writing, pad=tokenizer.pad_token_id)
-    write_text(writing / TASK_FILE, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    card = render_card(
-        recipe,
-        folder,
-        results=results,
-        task=facts,
-        discriminator=(writing / DISCRIMINATOR).is_dir(),
-    )
-    write_text(writing / "README.md", card)
-    StudentFolder.open(writing)  # what cannot be opened is not shown to anybody
-    _replace(folder.student, writing)
+    with atomic_folder(folder.student) as writing:
+        shutil.copytree(best, writing, dirs_exist_ok=True)
+        tokenizer.save_pretrained(writing)
+        _write_generation_config(
+            writing, max_new_tokens=recipe.student.max_target_tokens, pad=tokenizer.pad_token_id
+        )
+        write_text(writing / TASK_FILE, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        card = render_card(
+            recipe,
+            folder,
+            results=results,
+            task=facts,
+            discriminator=(writing / DISCRIMINATOR).is_dir(),
+        )
+        write_text(writing / "README.md", card)
+        StudentFolder.open(writing, trust_remote_code=trust)  # check it before it appears
     return folder.student
 
 
 def _check_place(student: Path, best: Path) -> None:
-    """Refuse to write over a folder that is not an earlier export of the same weights."""
+    """Refuse to overwrite a folder that is not an earlier export of the same weights."""
     if not student.exists():
         return
     file = student / TASK_FILE
@@ -152,33 +171,34 @@ def _check_place(student: Path, best: Path) -> None:
         )
 
 
-def _write_generation_config(recipe: Recipe, folder: Path, *, pad: int) -> None:
-    """What `generate` does when it is told nothing: greedy, up to the longest target. Token ids
-    stay as the model has them, and ``pad`` is for one that has none.
+def _write_generation_config(folder: Path, *, max_new_tokens: int, pad: Any) -> None:
+    """Make `generate` without arguments greedy, up to the longest target.
+
+    Token ids stay as the model has them; ``pad`` is for a model that has none.
     """
     config = GenerationConfig.from_pretrained(folder)
-    kept = {
+    ids = {
         name: getattr(config, name)
         for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id", "bos_token_id")
     }
-    kept["pad_token_id"] = pad if kept["pad_token_id"] is None else kept["pad_token_id"]
-    GenerationConfig(
-        **kept, do_sample=False, max_new_tokens=recipe.student.max_target_tokens
-    ).save_pretrained(folder)
+    ids["pad_token_id"] = pad if ids["pad_token_id"] is None else ids["pad_token_id"]
+    GenerationConfig(**ids, do_sample=False, max_new_tokens=max_new_tokens).save_pretrained(folder)
 
 
-def _facts(recipe: Recipe, folder: RunFolder, best: Path) -> dict:
-    """The content of task.json: `task` rebuilds the task, `example` is a question as a client sends
-    it and as the student reads it.
+def _facts(recipe: Recipe, folder: RunFolder, best: Path) -> dict[str, Any]:
+    """The content of task.json.
+
+    `task` rebuilds the task; `example` is a question as a client sends it and as the student reads
+    it; `custom_code` names the Python files without which the model cannot be loaded.
     """
     task = build_task(recipe.task)
     question = _example(recipe, folder)
+    config = read_config(best, trust_remote_code=recipe.student.trust_remote_code)
     return {
         **task.describe(),
         "task": recipe.task.model_dump(mode="json"),
-        "architecture": (
-            "encoder-decoder" if read_config(best).is_encoder_decoder else "decoder-only"
-        ),
+        "architecture": "encoder-decoder" if config.is_encoder_decoder else "decoder-only",
+        "custom_code": _custom_code(recipe, best),
         "max_input_tokens": recipe.student.max_input_tokens,
         "max_target_tokens": recipe.student.max_target_tokens,
         "example": {
@@ -190,9 +210,27 @@ def _facts(recipe: Recipe, folder: RunFolder, best: Path) -> dict:
     }
 
 
+def _custom_code(recipe: Recipe, best: Path) -> list[str]:
+    """The model's own code files, which transformers has saved beside its weights.
+
+    Without ``student.trust_remote_code`` none of them ran in training, and none is needed.
+    """
+    if not recipe.student.trust_remote_code:
+        return []
+    files = custom_code_files(read_config(best, trust_remote_code=True))
+    if missing := [file for file in files if not (best / file).is_file()]:
+        raise UserError(
+            f"student.model: {best}/config.json names code (auto_map) that is not in that folder:"
+            f" {', '.join(missing)}. The exported student could not be loaded without it. Train"
+            " from a model folder that holds its own code"
+        )
+    return files
+
+
 def _example(recipe: Recipe, folder: RunFolder) -> Question:
-    """A question to show: a few-shot example or a generated one. Never a question out of the user's
-    files, which may be private.
+    """A question to show: a few-shot example or a generated one.
+
+    Never a question out of the user's files, which may be private.
     """
     if recipe.task.examples:
         return Question(
@@ -205,13 +243,3 @@ def _example(recipe: Recipe, folder: RunFolder) -> Question:
         row = pq.read_table(generated).slice(0, 1).to_pylist()[0]
         return Question.from_row({**row, "id": "example"})
     return Question(id="example", question=PLACEHOLDER)
-
-
-def _replace(student: Path, writing: Path) -> None:
-    """Put the new folder in the old one's place; a reader meets one of the two."""
-    old = student.with_name(f".{student.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if student.exists():
-        student.rename(old)
-    writing.rename(student)
-    shutil.rmtree(old, ignore_errors=True)

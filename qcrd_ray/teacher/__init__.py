@@ -1,4 +1,8 @@
-"""The teacher: whoever answers the questions, behind one small protocol (`base.Teacher`)."""
+"""The teacher: the source of the rationales, behind one protocol (:class:`base.Teacher`).
+
+It may import models, tasks, run, cluster, data and recipe; the rationales stage asks it, and the
+doctor checks it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qcrd_ray.cluster.resources import Bundle
-from qcrd_ray.recipe import OpenAITeacher, Recipe, ServeTeacher, TeacherRecipe
+from qcrd_ray.recipe import OpenAITeacher, Recipe, RecordedTeacher, ServeTeacher, TeacherRecipe
+from qcrd_ray.run.folder import resolve
 from qcrd_ray.teacher.base import (
     Prompt,
     Stopped,
@@ -17,17 +22,17 @@ from qcrd_ray.teacher.base import (
     TeacherRequest,
 )
 from qcrd_ray.teacher.model import uses_chat
-from qcrd_ray.teacher.openai import OpenAICompatible, describe, probe
+from qcrd_ray.teacher.openai import SPENT, OpenAICompatible, describe, probe
 from qcrd_ray.teacher.recording import Recording, read_recording
 
 __all__ = [
-    "TeacherAnswer",
-    "TeacherRequest",
     "Prompt",
-    "TeacherRefusal",
     "Stopped",
     "Teacher",
+    "TeacherAnswer",
     "TeacherError",
+    "TeacherRefusal",
+    "TeacherRequest",
     "build_teacher",
     "bundles",
     "check",
@@ -38,19 +43,28 @@ __all__ = [
 
 def build_teacher(recipe: Recipe) -> Teacher:
     """The recipe's teacher, not started."""
-    if isinstance(recipe.teacher, OpenAITeacher):
-        return OpenAICompatible(recipe)
-    if not isinstance(recipe.teacher, ServeTeacher):
-        return Recording(recipe.teacher, recipe.sampling, seed=recipe.seed)
-    from qcrd_ray.teacher.serve import ServedTeacher
+    teacher = recipe.teacher
+    if isinstance(teacher, OpenAITeacher):
+        ledger = resolve(recipe.run) / "rationales" / SPENT
+        return OpenAICompatible(teacher, recipe.sampling, ledger=ledger)
+    if isinstance(teacher, RecordedTeacher):
+        return Recording(teacher, recipe.sampling, seed=recipe.seed)
+    from qcrd_ray.teacher.serve import ServedTeacher, application_name
 
-    return ServedTeacher(recipe)
+    return ServedTeacher(
+        teacher,
+        recipe.sampling,
+        seed=recipe.seed,
+        application=application_name(recipe.name, run=resolve(recipe.run)),
+        schedule_timeout_s=recipe.ray.schedule_timeout_s,
+    )
 
 
 @contextmanager
 def teacher_for(recipe: Recipe) -> Iterator[Teacher]:
-    """The recipe's teacher for as long as the `with` block: started by the first stage that has
-    something to ask, stopped at the end.
+    """The recipe's teacher, stopped when the block ends.
+
+    It is started by the first call that has something to ask.
     """
     teacher = build_teacher(recipe)
     try:
@@ -60,15 +74,17 @@ def teacher_for(recipe: Recipe) -> Iterator[Teacher]:
 
 
 def check(recipe: TeacherRecipe) -> str:
-    """What can be known of a teacher without starting it, in words. Raises UserError for a
-    recording or a model that cannot be used.
+    """Check a teacher without starting it, and describe it in words.
 
-    An endpoint is not asked here, as a run with nothing left to ask does not need it; :func:`probe`
-    does.
+    An endpoint is not asked here, since a run with nothing left to ask does not need it;
+    :func:`probe` asks it.
+
+    Raises:
+        UserError: the recording or the model cannot be used.
     """
     if isinstance(recipe, OpenAITeacher):
         return describe(recipe)
-    if not isinstance(recipe, ServeTeacher):
+    if isinstance(recipe, RecordedTeacher):
         recorded = read_recording(recipe)
         return (
             f"{recipe.path}: {sum(map(len, recorded.values()))} completions of {len(recorded)}"
@@ -81,9 +97,7 @@ def check(recipe: TeacherRecipe) -> str:
 
 
 def bundles(recipe: TeacherRecipe) -> list[Bundle]:
-    """What the teacher takes of the cluster from its start, one bundle per process. Needs a
-    connected Ray.
-    """
+    """What the teacher takes of the cluster, one bundle per process. Ray must be connected."""
     if not isinstance(recipe, ServeTeacher):
         return []
     from qcrd_ray.teacher.serve import replica_bundles

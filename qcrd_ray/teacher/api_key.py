@@ -1,6 +1,4 @@
-"""The key of an endpoint: read on the node that asks, when it asks; never logged, never pickled,
-never in the run folder.
-"""
+"""The key of the teacher's endpoint: read on the node that asks, when it asks."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ def read_key(recipe: OpenAITeacher) -> str | None:
 
 
 def describe_key(recipe: OpenAITeacher) -> str:
-    """Where the key comes from, in words that may be printed."""
+    """Where the key comes from, in words without the key."""
     if recipe.api_key_file is not None:
         return f"with the key in {recipe.api_key_file}"
     return (

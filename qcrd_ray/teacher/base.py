@@ -1,10 +1,10 @@
-"""What a teacher is to the stage that asks it."""
+"""The protocol between the rationales stage and any teacher: requests, answers, errors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.run.progress import Report, no_progress
@@ -14,8 +14,9 @@ Prompt = str | list[Message]  # one plain text, or the messages of a chat
 
 
 class TeacherError(Exception):
-    """The teacher gave no answer this time: asking again may help, after ``retry_after_s`` where it
-    said so.
+    """The teacher gave no answer this time; a retry may help.
+
+    ``retry_after_s`` is how long the teacher asks to wait; 0: it does not say.
     """
 
     def __init__(self, reason: str, *, retry_after_s: float = 0.0):
@@ -24,21 +25,19 @@ class TeacherError(Exception):
 
 
 class TeacherRefusal(Exception):
-    """The teacher cannot answer this question at all (a prompt longer than its context, say):
-    asking again is in vain.
-    """
+    """The teacher cannot answer this question at all, such as a prompt longer than its context."""
 
 
 class Stopped(Exception):
-    """The teacher takes no more questions in this run (its token limit is reached, it refuses the
-    key): what is left fails at once, and
-    the next run asks it.
+    """The teacher takes no more questions in this run: its token limit is reached, say.
+
+    The remaining questions fail at once, and the next run asks them.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
-    """One question and the prompt that is made of it."""
+    """One question and its prompt."""
 
     question: Question
     prompt: Prompt
@@ -46,8 +45,9 @@ class TeacherRequest:
 
 @dataclass(frozen=True, slots=True)
 class TeacherAnswer:
-    """The K samples of one question, unparsed, and how many tokens its prompt had (0: the source
-    does not say).
+    """The K samples of one question, unparsed.
+
+    ``prompt_tokens`` is 0 where the source does not count them.
     """
 
     completions: tuple[Completion, ...]
@@ -56,22 +56,22 @@ class TeacherAnswer:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """A source of completions, K for each question together.
+    """A source of completions: K for each question, together.
 
-    The driver checks, starts and stops it. Copies of it travel to the actors that ask, so what it
-    holds must be picklable and small.
+    The driver checks, starts and stops it. Copies of it are sent to the actors that ask, so it must
+    be picklable and small.
     """
 
-    def identity(self) -> dict:
-        """What makes its answers what they are, JSON-serialisable: it enters every row's id."""
+    def identity(self) -> dict[str, Any]:
+        """All that decides its answers, JSON-serialisable; it is part of every request's id."""
         ...
 
     def prompt(self, task: Task, question: Question) -> Prompt:
-        """The question in the form that this teacher takes."""
+        """The question as this teacher takes it."""
         ...
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Find the user's mistakes before anything is started. Raises UserError."""
+        """Raise UserError for mistakes that can be found before anything is started."""
         ...
 
     def start(self, report: Report = no_progress) -> None:
@@ -82,8 +82,12 @@ class Teacher(Protocol):
         """Free what :meth:`start` took; does nothing when it was not started."""
         ...
 
-    async def complete(self, asks: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
-        """Answer several questions, in their order. Raises TeacherError (try again), Refusal (do
-        not) or Stopped (ask nobody).
+    async def complete(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
+        """Answer several questions, in their order.
+
+        Raises:
+            TeacherError: a retry may help.
+            TeacherRefusal: one of the questions cannot be answered.
+            Stopped: no further question can be answered in this run.
         """
         ...

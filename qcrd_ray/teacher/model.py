@@ -1,14 +1,23 @@
-"""The teacher's model before it is hosted: where it lies, and whether its parts belong together.
-Reads no weights.
+"""The served teacher's model before it is hosted: its name, and whether its parts fit each other.
+
+Reads no weights. A hub id is looked up in the local cache first, as a student's is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.models.pretrained import demo_model
+from qcrd_ray.models.pretrained import (
+    check_vocabulary,
+    demo_model,
+    looks_like_path,
+    read_config,
+    read_tokenizer,
+)
 from qcrd_ray.recipe import ServeTeacher
 
 
@@ -23,7 +32,7 @@ def resolve_model(model: str) -> str:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return str(folder.absolute())
-    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+    if looks_like_path(model):
         raise UserError(
             f"teacher.model: there is no folder {folder}; expected a model folder, a hub id"
             " (owner/name) or `demo`"
@@ -31,38 +40,11 @@ def resolve_model(model: str) -> str:
     return model
 
 
-@lru_cache(maxsize=4)
-def check_model(recipe_model: str, trust_remote_code: bool, tokenizer: str | None = None) -> bool:
-    """Whether the teacher's tokenizer has a chat template, after checking that the model can be
-    hosted at all.
+def uses_chat(recipe: ServeTeacher) -> bool:
+    """Whether questions are put as chat messages (`teacher.chat`).
 
     Raises:
-        UserError: no model or no tokenizer there, or a tokenizer with more tokens than the model
-            has embeddings.
-    """
-    from transformers import AutoConfig, AutoTokenizer
-
-    path = resolve_model(recipe_model)
-    config = _load(AutoConfig, path, trust_remote_code, what="model")
-    loaded = _load(AutoTokenizer, tokenizer or path, trust_remote_code, what="tokenizer")
-    if config.is_encoder_decoder:
-        raise UserError(
-            f"teacher.model: {path} is an encoder-decoder ({config.model_type}), and vLLM hosts"
-            " decoder-only language models"
-        )
-    embeddings = config.get_text_config().vocab_size
-    if len(loaded) > embeddings:
-        raise UserError(
-            f"teacher.model: the tokenizer in {tokenizer or path} has {len(loaded)} tokens and the"
-            f" model {embeddings} embeddings, so they do not belong together; give the model the"
-            " tokenizer that it was trained with"
-        )
-    return bool(loaded.chat_template)
-
-
-def uses_chat(recipe: ServeTeacher) -> bool:
-    """Whether questions are put as chat messages (`teacher.chat`). Raises UserError as
-    :func:`check_model` does.
+        UserError: as :func:`check_model`; or `chat: always` with a tokenizer without a template.
     """
     has_template = check_model(
         recipe.model, recipe.trust_remote_code, recipe.engine_kwargs.get("tokenizer")
@@ -75,12 +57,36 @@ def uses_chat(recipe: ServeTeacher) -> bool:
     return recipe.chat != "never" and has_template
 
 
-def _load(auto, path: str, trust_remote_code: bool, *, what: str):
-    try:
-        return auto.from_pretrained(path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
+@lru_cache(maxsize=4)
+def check_model(model: str, trust_remote_code: bool, tokenizer: str | None = None) -> bool:
+    """Check that vLLM can host the model; return whether its tokenizer has a chat template.
+
+    Args:
+        tokenizer: `teacher.engine_kwargs.tokenizer`; None: the model's own.
+
+    Raises:
+        UserError: there is no model or no tokenizer, the model is an encoder-decoder, or the
+            tokenizer has more tokens than the model has embeddings.
+    """
+    name = resolve_model(model)
+    with _teacher_error(f"no model can be read from {name}: "):
+        config = read_config(name, trust_remote_code=trust_remote_code)
+    with _teacher_error(f"no tokenizer can be read from {tokenizer or name}: "):
+        loaded = read_tokenizer(tokenizer or name, trust_remote_code=trust_remote_code)
+    if config.is_encoder_decoder:
         raise UserError(
-            f"teacher.model: no {what} can be read from {path}: {first}\nExpected a folder with the"
-            " files of both."
-        ) from error
+            f"teacher.model: {name} is an encoder-decoder ({config.model_type}), and vLLM hosts"
+            " decoder-only language models"
+        )
+    with _teacher_error():
+        check_vocabulary(name, config, loaded)
+    return bool(loaded.chat_template)
+
+
+@contextmanager
+def _teacher_error(problem: str = "") -> Iterator[None]:
+    """Put the recipe's key, and the ``problem``, before a UserError's text."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"teacher.model: {problem}{error}") from error

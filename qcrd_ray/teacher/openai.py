@@ -1,9 +1,7 @@
-"""A teacher behind an OpenAI-compatible endpoint that somebody else runs: a hosted model, or a vLLM
-server.
+"""A teacher behind an OpenAI-compatible endpoint: a hosted model, or a vLLM server.
 
-Plain HTTP by httpx: the road has its own bounded retry (`generation.*`), and a client library's
-would count double. How many requests
-are in flight is bounded by who asks.
+Plain HTTP by httpx: the stage has its own bounded retry (`generation.*`), and a client library's
+would multiply it. The stage also bounds how many requests are in flight.
 """
 
 from __future__ import annotations
@@ -12,17 +10,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import ray
-from ray.actor import ActorHandle
+from ray.actor import ActorProxy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import OpenAITeacher, Recipe, SamplingRecipe
+from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
 from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import resolve
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.api_key import describe_key, read_key
@@ -48,34 +46,34 @@ SPENT = "spent.json"  # in the run folder's rationales/
 
 
 @dataclass
-class _Gathered:
-    """The samples of a question so far: what was paid for is kept when a later request for the rest
-    fails.
-    """
+class _PartialAnswer:
+    """The samples of a question so far; they are kept when a request for the rest fails."""
 
     completions: list[Completion] = field(default_factory=list)
     prompt_tokens: int = 0
 
 
 class OpenAICompatible:
-    """See :class:`qcrd_ray.teacher.base.Teacher`. Copies of it travel without the key: each process
-    reads its own.
+    """See :class:`qcrd_ray.teacher.base.Teacher`.
+
+    Copies of it are sent without the key: each process reads its own. ``ledger`` is the file that
+    keeps what the run folder has cost.
     """
 
-    def __init__(self, recipe: Recipe):
-        self._recipe: OpenAITeacher = recipe.teacher
-        self._sampling = recipe.sampling
-        self._ledger = resolve(recipe.run) / "rationales" / SPENT
-        self._spending: ActorHandle | None = None  # counts tokens, from start() on
+    def __init__(self, recipe: OpenAITeacher, sampling: SamplingRecipe, *, ledger: Path):
+        self._recipe = recipe
+        self._sampling = sampling
+        self._ledger = ledger
+        self._spending: ActorProxy[Spending] | None = None  # counts tokens, from start() on
         self._client: httpx.AsyncClient | None = None
         self._key: str | None = None
-        self._gathered: dict[str, _Gathered] = {}
+        self._partial: dict[str, _PartialAnswer] = {}
         self._stopped = ""
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_client": None, "_key": None, "_gathered": {}}
+        return {**self.__dict__, "_client": None, "_key": None, "_partial": {}}
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         shown = self._recipe.model_dump(
             mode="json", include={"base_url", "model", "endpoint", "extra_body"}
         )
@@ -89,11 +87,12 @@ class OpenAICompatible:
         )
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Nothing: an endpoint must be asked to be known, and only start() may do that."""
+        """Checks nothing: it would have to ask the endpoint, and only start() may do that."""
 
     def start(self, report: Report = no_progress) -> None:
-        """Find out whether the endpoint takes our key and has the model, and begin to count tokens.
-        Raises UserError as :func:`probe`.
+        """Check that the endpoint takes our key and has the model; begin to count tokens.
+
+        Raises UserError as :func:`probe` does.
         """
         if self._spending is not None:
             return
@@ -104,28 +103,29 @@ class OpenAICompatible:
     def stop(self) -> None:
         self._spending = None  # the actor goes with its last handle
 
-    async def complete(self, asks: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
-        return [await self._answer(ask) for ask in asks]
+    async def complete(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
+        return [await self._answer(request) for request in requests]
 
-    async def _answer(self, ask: TeacherRequest) -> TeacherAnswer:
-        """K samples, in as many requests as it takes: an endpoint may give fewer choices than it
-        was asked for.
+    async def _answer(self, request: TeacherRequest) -> TeacherAnswer:
+        """K samples, in as many HTTP requests as it takes.
+
+        An endpoint may return fewer choices than it was asked for.
         """
         k = self._sampling.k
-        gathered = self._gathered.setdefault(ask.question.id, _Gathered())
-        while (missing := k - len(gathered.completions)) > 0:
+        answer = self._partial.setdefault(request.question.id, _PartialAnswer())
+        while (missing := k - len(answer.completions)) > 0:
             samples = await self._request(
-                ask.prompt, n=min(missing, self._recipe.samples_per_request or missing)
+                request.prompt, n=min(missing, self._recipe.samples_per_request or missing)
             )
-            gathered.completions += samples.completions
-            gathered.prompt_tokens += samples.prompt_tokens or 0
-        del self._gathered[ask.question.id]
-        return TeacherAnswer(tuple(gathered.completions[:k]), gathered.prompt_tokens)
+            answer.completions += samples.completions
+            answer.prompt_tokens += samples.prompt_tokens or 0
+        del self._partial[request.question.id]
+        return TeacherAnswer(tuple(answer.completions[:k]), answer.prompt_tokens)
 
     async def _request(self, prompt: Prompt, *, n: int) -> Samples:
-        await self._may_spend()
+        await self._check_limit()
         try:
-            client = self._connected()
+            client = self._connect()
             response = await client.post(
                 url_of(self._recipe), json=request_body(self._recipe, self._sampling, prompt, n=n)
             )
@@ -145,20 +145,20 @@ class OpenAICompatible:
         await self._count(samples)
         return samples
 
-    async def _may_spend(self) -> None:
-        """Requests in flight when the limit is reached are still paid for: what they cost is known
-        only afterwards.
+    async def _check_limit(self) -> None:
+        """Raise Stopped once `teacher.max_spent_tokens` is reached, or after an earlier stop.
+
+        Requests in flight at that moment are still paid for: their cost is known only afterwards.
         """
         limit = self._recipe.max_spent_tokens
-        if (
-            not self._stopped
-            and limit is not None
-            and (spent := await self._spending.spent.remote()) >= limit
-        ):
-            self._stopped = (
-                f"{spent:,} tokens are spent, and teacher.max_spent_tokens is {limit:,}; raise it"
-                " to go on"
-            )
+        if not self._stopped and limit is not None:
+            assert self._spending is not None, "start() comes before complete()"
+            spent = await self._spending.spent.remote()
+            if spent >= limit:
+                self._stopped = (
+                    f"{spent:,} tokens are spent, and teacher.max_spent_tokens is {limit:,}; raise"
+                    " it to go on"
+                )
         if self._stopped:
             raise Stopped(self._stopped)
 
@@ -175,11 +175,10 @@ class OpenAICompatible:
                 samples.prompt_tokens or 0, samples.completion_tokens or 0
             )
 
-    def _connected(self) -> httpx.AsyncClient:
+    def _connect(self) -> httpx.AsyncClient:
         if self._client is None:
             self._key = read_key(self._recipe)
-            # No time limit but for connecting: who asks gives a request up
-            # (generation.request_timeout_s).
+            # no time limit but for connecting: the stage has generation.request_timeout_s
             timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
             self._client = httpx.AsyncClient(
                 headers=_headers(self._key),
@@ -189,19 +188,20 @@ class OpenAICompatible:
         return self._client
 
     def _without_key(self, text: str) -> str:
-        """Some servers put the key that they refuse into their error."""
+        """The text without our key: some servers quote the key that they refuse."""
         return text.replace(self._key, "<key>") if self._key else text
 
 
 def describe(recipe: OpenAITeacher) -> str:
+    """The endpoint in words, without its key."""
     return f"{recipe.model} at {recipe.base_url}, asked {describe_key(recipe)}"
 
 
 def probe(recipe: OpenAITeacher) -> str:
-    """Ask the endpoint whether it takes our key and has the model, in words.
+    """Ask the endpoint whether it takes our key and has the model; return its answer in words.
 
-    `GET /models` costs nothing. Where it leaves the model open (some gateways do not list theirs),
-    one token is asked for.
+    `GET /models` costs nothing. Some gateways do not list their models; those are asked for one
+    token.
 
     Raises:
         UserError: nobody answers at the URL, the key is refused, or there is no such model.
@@ -238,7 +238,7 @@ def _headers(key: str | None) -> dict[str, str]:
 
 
 def _smallest_request(recipe: OpenAITeacher) -> dict:
-    """One token, by whichever name the endpoint limits them."""
+    """A request for one token, by whichever field limits them."""
     prompt = [{"role": "user", "content": "1"}] if recipe.endpoint == "chat" else "1"
     body = request_body(recipe, SamplingRecipe(), prompt, n=1)
     return {
@@ -248,7 +248,7 @@ def _smallest_request(recipe: OpenAITeacher) -> dict:
 
 
 def _names(response: httpx.Response) -> list[str]:
-    """The models that an endpoint lists; [] where its list has another form."""
+    """The models that an endpoint lists; [] if its list has another form."""
     try:
         body = response.json()
     except ValueError:
@@ -261,13 +261,14 @@ def _names(response: httpx.Response) -> list[str]:
     )
 
 
-# MERGED teacher.spending: What a run folder has cost in tokens of a paid endpoint, kept where
-# neither a killed driver nor a killed actor can forget it.
+# --- Spent tokens ---
 
 
 class Spending:
-    """Prompt and completion tokens of all calls on one run folder, failed rows' included, in a file
-    that is rewritten with every answer.
+    """An actor that counts the tokens of all calls on one run folder, those of failed rows too.
+
+    The file is rewritten with every answer, so neither a killed driver nor a killed actor loses the
+    count.
     """
 
     def __init__(self, path: Path):
@@ -276,24 +277,23 @@ class Spending:
             json.loads(path.read_text()) if path.exists() else {"prompt": 0, "completion": 0}
         )
 
+    @ray.method
     def add(self, prompt: int, completion: int) -> None:
         self._tokens["prompt"] += prompt
         self._tokens["completion"] += completion
         write_text(self._path, json.dumps(self._tokens) + "\n")
 
+    @ray.method
     def spent(self) -> int:
         return sum(self._tokens.values())
 
 
-def share_spending(path: Path) -> ActorHandle:
-    """One :class:`Spending` for all actors that ask, on the driver's node, where a URI's work
-    folder lies.
+def share_spending(path: Path) -> ActorProxy[Spending]:
+    """Start one :class:`Spending` for all actors that ask.
 
-    Restarted, it reads its file again; a call that was under way then may be counted twice, and is
-    never lost.
+    It runs on the driver's node, which has the run folder, or a URI's work folder. Restarted, it
+    reads its file again; a call that was under way then may be counted twice, and is never lost.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(
-        Spending
-    )
-    return actor.remote(path)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Spending)
+    return actor.options(scheduling_strategy=here).remote(path)

@@ -1,5 +1,6 @@
-"""The words of the OpenAI protocol: what is sent, what comes back, and what an error means. Pure:
-nothing here opens a connection.
+"""The OpenAI protocol: request bodies, response bodies, and what an error means.
+
+Nothing here opens a connection.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
 from qcrd_ray.teacher.api_key import describe_key
 from qcrd_ray.teacher.base import Prompt, Stopped, TeacherError, TeacherRefusal
 
-LONGEST_REASON = 400  # characters of an endpoint's error that are kept
+MAX_ERROR_CHARS = 400  # of an endpoint's error that are kept
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 # fields that are the same for every question
-_OF_THE_REQUEST = {"model", "n", "temperature", "top_p", "max_tokens", "stop"}
+_SHARED_FIELDS = {"model", "n", "temperature", "top_p", "max_tokens", "stop"}
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The choices of one response, and its tokens: None where the endpoint does not say."""
+    """The choices of one response, and its token counts (None: the endpoint does not say)."""
 
     completions: tuple[Completion, ...]
     prompt_tokens: int | None
@@ -32,14 +33,16 @@ class Samples:
 
 
 def url_of(recipe: OpenAITeacher) -> str:
+    """The URL that takes this recipe's requests."""
     return recipe.base_url.rstrip("/") + _PATHS[recipe.endpoint]
 
 
 def request_body(
     recipe: OpenAITeacher, sampling: SamplingRecipe, prompt: Prompt, *, n: int
 ) -> dict:
-    """The JSON of a request for ``n`` samples. What stands at the protocol's default is left out:
-    some endpoints refuse the field.
+    """The JSON of a request for ``n`` samples.
+
+    Fields at the protocol's default are left out: some endpoints refuse them.
     """
     body = {
         "model": recipe.model,
@@ -56,11 +59,11 @@ def request_body(
 
 
 def read_samples(text: str) -> Samples:
-    """The choices in a response's body.
+    """Read the choices in a response's body.
 
     Raises:
-        TeacherError: half a body, another form than the protocol's, no choice at all, or an error
-            in place of an answer.
+        TeacherError: the body is cut, has another form than the protocol's, holds no choice, or
+            holds an error.
     """
     try:
         body = json.loads(text)
@@ -82,42 +85,40 @@ def read_samples(text: str) -> Samples:
 
 
 def raise_error(status: int, headers: Mapping[str, str], text: str, recipe: OpenAITeacher) -> None:
-    """Turn a response that is no success into the exception that says what to do about it.
+    """Raise the exception that a response with an error status stands for.
 
     Raises:
         Stopped: no question of this run can be answered: the key, the account, the model, the URL,
-            or a field of the request.
-        Refusal: this question cannot be answered: its prompt is too long, say.
-        TeacherError: another try may help.
+            or a field of the request is at fault.
+        TeacherRefusal: this question cannot be answered; its prompt is too long, for example.
+        TeacherError: a retry may help.
     """
     message, code, field = _message(text)
-    told = f"HTTP {status}: {_short(message)}"
+    error = f"HTTP {status}: {_short(message)}"
     if status == 401:
         raise Stopped(
             f"the endpoint refuses the key; it was asked {describe_key(recipe)} on"
-            f" {platform.node()}: {told}"
+            f" {platform.node()}: {error}"
         )
     if status == 402 or code == "insufficient_quota":
-        raise Stopped(f"the account behind the key has nothing left to spend: {told}")
+        raise Stopped(f"the account behind the key has nothing left to spend: {error}")
     if status == 404:
         raise Stopped(
             f"there is no model {recipe.model!r} at {url_of(recipe)} (teacher.model,"
-            f" teacher.base_url): {told}"
+            f" teacher.base_url): {error}"
         )
     if status in (400, 413, 422):
-        if field in _OF_THE_REQUEST | recipe.extra_body.keys() and "context" not in message.lower():
+        if field in _SHARED_FIELDS | recipe.extra_body.keys() and "context" not in message.lower():
             raise Stopped(
                 f"the endpoint refuses {field!r}; change it under sampling, or teacher.extra_body"
-                f" (null leaves it out): {told}"
+                f" (null leaves it out): {error}"
             )
-        raise TeacherRefusal(told)
-    raise TeacherError(told, retry_after_s=retry_after(headers))
+        raise TeacherRefusal(error)
+    raise TeacherError(error, retry_after_s=retry_after(headers))
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """The seconds that `Retry-After` asks for, as a number or as a date; 0 where it is missing or
-    neither.
-    """
+    """The seconds that `Retry-After` asks for, by number or date; 0 if it is missing or neither."""
     value = headers.get("retry-after", "")
     try:
         return max(0.0, float(value))
@@ -130,8 +131,10 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 def _completion(choice: object, tokens: int) -> Completion:
-    """One choice. Its thinking may come in a field of its own (`reasoning_content` at DeepSeek,
-    `reasoning` at vLLM and OpenRouter).
+    """One choice.
+
+    Its thinking may be in a field of its own: `reasoning_content` at DeepSeek, `reasoning` at vLLM
+    and OpenRouter.
     """
     if not isinstance(choice, dict):
         raise TeacherError(
@@ -153,8 +156,9 @@ def _completion(choice: object, tokens: int) -> Completion:
 
 
 def _message(text: str) -> tuple[str, str, str]:
-    """(message, code, field at fault) of an error body in any of the forms that endpoints use; the
-    text itself where it is in none.
+    """(message, code, field at fault) of an error body, in any form that endpoints use.
+
+    The message is the text itself where the form is unknown.
     """
     try:
         body = json.loads(text)
@@ -168,12 +172,10 @@ def _message(text: str) -> tuple[str, str, str]:
 
 
 def _shares(total: int, count: int) -> list[int]:
-    """A response counts its choices' tokens together: each gets an equal share, and the shares add
-    up.
-    """
-    return [total // count + (place < total % count) for place in range(count)]
+    """Equal shares that add up to ``total``: a response counts its choices' tokens together."""
+    return [total // count + (number < total % count) for number in range(count)]
 
 
 def _short(text: str) -> str:
     squeezed = " ".join(text.split())
-    return squeezed if len(squeezed) <= LONGEST_REASON else squeezed[:LONGEST_REASON] + " ..."
+    return squeezed if len(squeezed) <= MAX_ERROR_CHARS else squeezed[:MAX_ERROR_CHARS] + " ..."

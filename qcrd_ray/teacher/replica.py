@@ -1,8 +1,7 @@
-"""One replica of a served teacher: Ray Serve's LLM server (vLLM) behind one call that answers
-several prompts with K samples each.
+"""One replica of a served teacher: Ray Serve's LLM server (vLLM) behind one method.
 
-Runs in a Serve replica. vLLM is imported there only: on the driver it would cost ten seconds of a
-start that waits for nothing else.
+Runs in a Serve replica. vLLM is imported there only: on the driver the import would add ten seconds
+to the start.
 """
 
 from __future__ import annotations
@@ -10,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypedDict
 
 from qcrd_ray.cluster.ray_internals import run_cpu_engine_in_process
+from qcrd_ray.tasks.base import Message
 from qcrd_ray.teacher.base import Prompt, TeacherError, TeacherRefusal
 
 MODEL_ID = "teacher"
@@ -20,46 +21,59 @@ MODEL_ID = "teacher"
 log = logging.getLogger("ray.serve")
 
 
-class TeacherReplica:
-    """Hosts the engine that ``llm_config`` (the arguments of `ray.serve.llm.LLMConfig`)
-    describes.
-    """
+# (text, finish reason, tokens, thinking): plain values, which are sent faster than vLLM's own types
+Sample = tuple[str, str | None, int, str]
 
-    async def __init__(self, llm_config: dict):
+
+class PromptSamples(TypedDict):
+    """The samples of one prompt, and the prompt's length in tokens."""
+
+    prompt_tokens: int
+    samples: list[Sample]
+
+
+class TeacherReplica:
+    """Hosts one engine; ``llm_config`` holds the arguments of `ray.serve.llm.LLMConfig`."""
+
+    async def __init__(self, llm_config: dict[str, Any]):
         from ray.serve.llm import LLMConfig, LLMServer
 
         run_cpu_engine_in_process()
         self._server = LLMServer.sync_init(LLMConfig(**llm_config))
         await self._server.start()
 
-    async def ask(self, prompts: Sequence[Prompt], sampling: dict) -> list[dict]:
-        """K samples for each prompt, in their order: {"prompt_tokens": int, "samples": [(text,
-        finish reason, tokens, thinking), ...]}.
+    async def ask(self, prompts: Sequence[Prompt], sampling: dict[str, Any]) -> list[PromptSamples]:
+        """Generate K samples for each prompt, in the order of the prompts.
 
-        ``sampling``: n, temperature, top_p, max_tokens, stop. The answer holds plain values alone,
-        which travel faster than vLLM's own.
+        The prompts are all plain texts or all chats. ``sampling`` holds n, temperature, top_p,
+        max_tokens and stop.
 
         Raises:
-            Refusal: the engine says that the request itself is at fault.
-            TeacherError: the engine failed; a dead one takes this process with it.
+            TeacherRefusal: the engine says that the request itself is at fault.
+            TeacherError: the engine failed; a dead one ends this process.
         """
-        if isinstance(prompts[0], str):
-            return await self._complete(prompts, sampling)
-        return list(await asyncio.gather(*(self._chat(messages, sampling) for messages in prompts)))
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        if texts:
+            assert len(texts) == len(prompts)
+            return await self._complete(texts, sampling)
+        chats = [prompt for prompt in prompts if not isinstance(prompt, str)]
+        return list(await asyncio.gather(*(self._chat(messages, sampling) for messages in chats)))
 
     async def check_health(self) -> None:
-        """Called by Serve. A dead engine inside a living replica would answer every request with an
-        error for ever (ray#59522), and
-        Serve takes three failed checks to replace it: leaving at once lets it start a new one at
-        once.
+        """Called by Serve. End this process if the engine is dead.
+
+        A dead engine in a living replica would answer every request with an error for ever
+        (ray#59522). Serve replaces a replica after three failed checks, and one that ends at once.
         """
         try:
             await self._server.check_health()
         except Exception:
-            log.exception("the engine is dead: this replica leaves, so that Serve replaces it")
+            log.exception("the engine is dead: this replica ends, so that Serve replaces it")
             os._exit(1)
 
-    async def _complete(self, prompts: Sequence[str], sampling: dict) -> list[dict]:
+    async def _complete(
+        self, prompts: Sequence[str], sampling: dict[str, Any]
+    ) -> list[PromptSamples]:
         from ray.serve.llm.openai_api_models import CompletionRequest
 
         request = CompletionRequest(
@@ -80,7 +94,7 @@ class TeacherReplica:
             for start in range(0, len(choices), n)
         ]
 
-    async def _chat(self, messages: list[dict], sampling: dict) -> dict:
+    async def _chat(self, messages: list[Message], sampling: dict[str, Any]) -> PromptSamples:
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
         request = ChatCompletionRequest(
@@ -99,8 +113,8 @@ class TeacherReplica:
         ]
         return {"prompt_tokens": response.usage.prompt_tokens, "samples": samples}
 
-    async def _only(self, pending):
-        """The one response of a request that does not stream, or its error as an exception."""
+    async def _only(self, pending: Awaitable[Any]) -> Any:
+        """The one response of a request that does not stream; an error response is raised."""
         try:
             response = await anext(aiter(await pending))
         except Exception as error:

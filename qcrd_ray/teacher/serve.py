@@ -1,8 +1,7 @@
-"""A teacher that Ray Serve hosts: started for a run, asked through its deployment handle, deleted
-when the run has asked everything.
+"""A teacher that Ray Serve hosts for the time of a run, and that is asked through a handle.
 
-No HTTP proxy stands between: the askers hold a handle, and a run needs no port (serving the student
-later may choose its own).
+There is no HTTP proxy: the actors that ask hold a deployment handle, and a run needs no port. The
+endpoint of the student may later choose its own.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import starmap
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import serve
@@ -24,8 +24,7 @@ from qcrd_ray.cluster.ray_internals import SKIP_MODEL_DOWNLOAD, serve_runs
 from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import Recipe, ServeTeacher
-from qcrd_ray.run.folder import resolve
+from qcrd_ray.recipe import SamplingRecipe, ServeTeacher
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import (
@@ -39,8 +38,7 @@ from qcrd_ray.teacher.model import resolve_model, uses_chat
 from qcrd_ray.teacher.replica import MODEL_ID, TeacherReplica
 
 POLL_S = 0.5
-# Engine options that change what the model says; the others (parallelism, memory) only change how
-# fast.
+# engine options that change the model's answers; the others (parallelism, memory) change its speed
 _DECISIVE = (
     "dtype",
     "quantization",
@@ -53,27 +51,35 @@ _DECISIVE = (
 
 
 class ServedTeacher:
-    """vLLM replicas behind a Ray Serve deployment handle; see
-    :class:`qcrd_ray.teacher.base.Teacher`.
+    """vLLM replicas behind a deployment handle; see :class:`qcrd_ray.teacher.base.Teacher`.
+
+    ``application`` is the name of the Ray Serve application: see :func:`application_name`.
     """
 
-    def __init__(self, recipe: Recipe):
-        self._recipe = recipe.teacher
-        self._seed = recipe.seed
-        self._schedule_timeout_s = recipe.ray.schedule_timeout_s
+    def __init__(
+        self,
+        recipe: ServeTeacher,
+        sampling: SamplingRecipe,
+        *,
+        seed: int,
+        application: str,
+        schedule_timeout_s: float,
+    ):
+        self._recipe = recipe
+        self._seed = seed
+        self._schedule_timeout_s = schedule_timeout_s
         self._sampling = {
-            **recipe.sampling.model_dump(exclude={"k"}),
-            "stop": list(recipe.sampling.stop),
-            "n": recipe.sampling.k,
+            **sampling.model_dump(exclude={"k"}),
+            "stop": list(sampling.stop),
+            "n": sampling.k,
         }
-        # Two runs on one cluster must not meet in one application.
-        self._app = f"qcrd-teacher-{recipe.name}-{hashlib.sha256(str(resolve(recipe.run)).encode()).hexdigest()[:8]}"
-        # found out by check() on the driver; the copies that travel to the askers know it
+        self._application = application
+        # set by check() on the driver, and so known to the copies that are sent to the actors
         self._chat: bool | None = None
         self._started = False
         self._started_serve = False
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         engine = {
             name: value for name, value in self._recipe.engine_kwargs.items() if name in _DECISIVE
         }
@@ -84,7 +90,7 @@ class ServedTeacher:
         return task.teacher_messages(question) if self._chat else task.teacher_prompt(question)
 
     def check(self, questions: Sequence[Question]) -> None:
-        """The model's config and tokenizer can be read and fit each other. Raises UserError."""
+        """Check that the model's config and tokenizer fit each other. Raises UserError."""
         self._chat = uses_chat(self._recipe)
 
     def start(self, report: Report = no_progress) -> None:
@@ -107,26 +113,24 @@ class ServedTeacher:
         self._started = True  # from here on there is something to stop
         serve.start(proxy_location="Disabled")
         target = serve.RunTarget(
-            deployment(self._recipe, seed=self._seed), name=self._app, route_prefix=None
+            deployment(self._recipe, seed=self._seed), name=self._application, route_prefix=None
         )
         serve.run_many([target], wait_for_applications_running=False)
         self._wait_until_ready(report)
 
     def stop(self) -> None:
-        """Delete the application, wait until it is gone, and take Serve down too where only this
-        teacher needed it.
-        """
+        """Delete the application, and shut Ray Serve down where only this teacher needed it."""
         if not self._started:
             return
         self._started = False
         if not serve_runs():  # interrupted before it came up
             return
-        serve.delete(self._app)
+        serve.delete(self._application)
         if self._started_serve and not serve.status().applications:
             serve.shutdown()
 
-    async def complete(self, asks: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
-        prompts = [ask.prompt for ask in asks]
+    async def complete(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
+        prompts = [request.prompt for request in requests]
         try:
             answers = await self._handle.ask.remote(prompts, self._sampling)
         except RayTaskError as error:
@@ -136,9 +140,9 @@ class ServedTeacher:
         except (RayError, RayServeException) as error:
             raise TeacherError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
         counts = [len(answer["samples"]) for answer in answers]
-        if counts != [self._sampling["n"]] * len(asks):
+        if counts != [self._sampling["n"]] * len(requests):
             raise TeacherError(
-                f"asked for {self._sampling['n']} samples of each of {len(asks)} questions, got"
+                f"asked for {self._sampling['n']} samples of each of {len(requests)} questions, got"
                 f" {counts}"
             )
         return [
@@ -148,11 +152,11 @@ class ServedTeacher:
 
     @cached_property
     def _handle(self):
-        return serve.get_app_handle(self._app)
+        return serve.get_app_handle(self._application)
 
     def _wait_until_ready(self, report: Report) -> None:
         start = time.monotonic()
-        while (status := serve.status().applications[self._app]).status != "RUNNING":
+        while (status := serve.status().applications[self._application]).status != "RUNNING":
             waited = time.monotonic() - start
             report(0, 0, f"the teacher starts, {waited:.0f} s")
             reason = (
@@ -164,10 +168,10 @@ class ServedTeacher:
                     f"teacher: vLLM could not host {self._recipe.model}:\n{_tail(reason)}\n{_LOGS}"
                 )
             if waited > self._recipe.ready_timeout_s:
-                told = f" ({_tail(reason)})" if reason else ""
+                last_lines = f" ({_tail(reason)})" if reason else ""
                 raise UserError(
-                    f"teacher: not ready after {waited:.0f} s (teacher.ready_timeout_s){told}."
-                    f" {_LOGS}"
+                    f"teacher: not ready after {waited:.0f} s (teacher.ready_timeout_s)"
+                    f"{last_lines}. {_LOGS}"
                 )
             time.sleep(POLL_S)
 
@@ -178,21 +182,27 @@ _LOGS = (
 )
 
 
+def application_name(run_name: str, *, run: Path) -> str:
+    """A name of its own for each run folder: two runs on one cluster must not share a teacher."""
+    return f"qcrd-teacher-{run_name}-{hashlib.sha256(str(run).encode()).hexdigest()[:8]}"
+
+
 def accelerator_of(recipe: ServeTeacher) -> str:
-    """`cpu` or `gpu`; `auto` is whatever the connected cluster has."""
+    """`cpu` or `gpu`; `auto` is gpu where the connected cluster has one."""
     if recipe.accelerator == "auto":
         return "gpu" if ray.cluster_resources().get("GPU") else "cpu"
     return "cpu" if recipe.accelerator == "cpu" else "gpu"
 
 
 def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
-    """What one replica takes: a bundle per device, the first with the replica's own CPUs and
-    resources, the others tied to the same
-    group of nodes. Needs a connected Ray where the accelerator is `auto`.
+    """What one replica takes: a bundle per device.
+
+    The first has the replica's own CPUs and resources too; the others are tied to the same group of
+    nodes. Ray must be connected where the accelerator is `auto`.
     """
-    own = recipe.replica.bundle
+    replica = recipe.replica.bundle
     if accelerator_of(recipe) == "cpu":
-        return [own]
+        return [replica]
     device = {"GPU": 1.0}
     if recipe.accelerator not in ("auto", "gpu"):
         device[f"accelerator_type:{recipe.accelerator}"] = 0.001
@@ -200,18 +210,16 @@ def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
         "pipeline_parallel_size", 1
     )
     return [
-        {**device, **own},
+        {**device, **replica},
         *[{**device, **colocate(recipe.replica.resources)}] * (devices - 1),
     ]
 
 
 def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
-    """The Serve application: replicas that leave when their engine dies, scaled between
-    min_replicas and max_replicas.
-    """
+    """The Serve application: replicas that end when their engine dies, min to max of them."""
     environment = {"VLLM_NO_USAGE_STATS": "1"}
     model = resolve_model(recipe.model)
-    llm_config = {
+    llm_config: dict[str, Any] = {
         "model_loading_config": {"model_id": MODEL_ID, "model_source": model},
         "engine_kwargs": {
             "seed": seed,
@@ -224,19 +232,19 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
     if Path(model).is_dir():
         llm_config["callback_config"] = {"callback_class": SKIP_MODEL_DOWNLOAD}
     if accelerator_of(recipe) == "cpu":
-        # vLLM's own binding of threads to cores halves its speed where others use the machine too;
-        # compiling costs 25 s of start.
+        # vLLM's own binding of threads to cores halves its speed where others use the machine too
         threads = str(recipe.replica.cores)
         environment |= {
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": threads,
         }
+        # compiling costs 25 s of a start
         llm_config["engine_kwargs"] = {"enforce_eager": True, **llm_config["engine_kwargs"]}
     elif recipe.accelerator not in ("auto", "gpu"):
         llm_config["accelerator_type"] = recipe.accelerator
     runtime_env = {"env_vars": environment | recipe.env}
-    replica = serve.deployment(TeacherReplica).options(
+    replica = serve.deployment(
         name="teacher",
         max_ongoing_requests=recipe.max_ongoing_requests,
         autoscaling_config={
@@ -250,13 +258,13 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
             **recipe.replica.options,
             "runtime_env": runtime_env,
         },
-        # a model that cannot be hosted will not be at the twentieth try
+        # a model that cannot be hosted fails at the twentieth attempt too
         max_constructor_retry_count=2,
         health_check_period_s=5.0,
-        health_check_timeout_s=60.0,  # a busy engine is no dead one
+        health_check_timeout_s=60.0,  # a busy engine answers late and is not dead
         graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=5.0,
-    )
+    )(TeacherReplica)
     return replica.bind({**llm_config, "runtime_env": runtime_env})
 
 
@@ -271,5 +279,5 @@ def _without_zeros(bundle: Bundle) -> Bundle:
 
 
 def _tail(text: str, lines: int = 6) -> str:
-    """The last lines of a traceback: what went wrong, without the way there."""
+    """The last lines of a traceback, which say what went wrong."""
     return "\n".join(f"  {line}" for line in text.strip().splitlines()[-lines:])

@@ -26,7 +26,7 @@ def client(student: Student, *, key: str | None = None, write=None, **recipe) ->
     """A client of a replica that answers one ask at a time. ``write`` takes the student's place: a
     function of one list of asks.
     """
-    metrics, health, work = Metrics(), Health(stuck_after_s=60), write or student.write
+    metrics, health, work = Metrics(), Health(stuck_after_s=60), write or student.generate
 
     async def write_one(ask):
         return (await health.run("write", partial(work, [ask])))[0]

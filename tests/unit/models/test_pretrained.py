@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoTokenizer, BertConfig, LlamaForCausalLM
+from fake_hub import fake_hub
+from transformers import AutoTokenizer, BertConfig, LlamaForCausalLM
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.models.pretrained import check_student, load_student, resolve
@@ -52,32 +52,7 @@ def test_a_folder_without_a_tokenizer(folder):
 
 @pytest.fixture
 def hub(tiny_student, tmp_path, monkeypatch):
-    """A hub that holds the files of `x/y`, and the cache that they come to; whoever asks it is
-    noted in `asked`.
-    """
-    files, asked = shutil.copytree(tiny_student, tmp_path / "hub"), []
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    snapshot = tmp_path / "cache" / "models--x--y" / "snapshots" / "abc"
-
-    def answer(auto, wanted):
-        read = auto.from_pretrained
-
-        def from_pretrained(name, *, local_files_only=False, **kwargs):
-            if not local_files_only:
-                asked.append(auto.__name__)
-                for file in files.glob(wanted):
-                    snapshot.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(file, snapshot)
-            return read(name, local_files_only=True, **kwargs)
-
-        monkeypatch.setattr(auto, "from_pretrained", from_pretrained)
-
-    refs = tmp_path / "cache" / "models--x--y" / "refs"
-    refs.mkdir(parents=True)
-    (refs / "main").write_text("abc")
-    answer(AutoConfig, "config.json")
-    answer(AutoTokenizer, "*token*")
-    return SimpleNamespace(files=files, asked=asked)
+    return fake_hub(tiny_student, tmp_path, monkeypatch)
 
 
 def test_the_hub_is_asked_for_the_tokenizer_of_a_config_that_is_cached(hub, tiny_student):

@@ -16,6 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference import load_engine
+from qcrd_ray.models.pretrained import fingerprint, load_model
 from qcrd_ray.models.student_folder import StudentFolder, export_student
 
 RESULTS = {
@@ -187,3 +188,99 @@ def test_what_is_no_student_folder_is_told(exported_student, tmp_path, damage, t
     damage(copy)
     with pytest.raises(UserError, match=told):
         StudentFolder.open(copy)
+
+
+# --- Models with code of their own ---
+
+CODE = """
+from transformers import T5ForConditionalGeneration
+
+from .scale import SCALE
+
+
+class OwnT5(T5ForConditionalGeneration):
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = SCALE * output.logits
+        return output
+"""
+
+
+@pytest.fixture(scope="module")
+def own_code_model(tiny_student, tmp_path_factory):
+    """A T5 whose class lies in its folder, and generates other texts than the library's T5."""
+    folder = shutil.copytree(tiny_student, tmp_path_factory.mktemp("own") / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSeq2SeqLM": "modeling_own.OwnT5"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "modeling_own.py").write_text(CODE)
+    (folder / "scale.py").write_text("SCALE = -1.0\n")
+    return folder
+
+
+@pytest.fixture
+def own_code_run(run, own_code_model):
+    """A finished run of that model, saved as training saves it."""
+    recipe, folder = run
+    best = folder.training("qcrd") / "best"
+    tokenizer = AutoTokenizer.from_pretrained(own_code_model)
+    shutil.rmtree(best)
+    load_model(own_code_model, trust_remote_code=True).save_pretrained(best)
+    tokenizer.save_pretrained(best)
+    student = recipe.student.model_copy(update={"trust_remote_code": True})
+    return recipe.model_copy(update={"student": student}), folder
+
+
+def test_own_code_is_exported_and_runs_only_when_asked(own_code_run, own_code_model):
+    """Bug guarded: `trust_remote_code` was dropped, and the library's T5 took the model's place."""
+    recipe, folder = own_code_run
+    student = export_student(recipe, folder, results=RESULTS)
+    assert {"modeling_own.py", "scale.py"} <= {file.name for file in student.iterdir()}
+    opened = StudentFolder.open(student, trust_remote_code=True)
+    assert opened.facts["custom_code"] == ["modeling_own.py"]
+    prompts = ["predict: 3 plus 4"]
+    own, original, library = (
+        load_engine(path, trust_remote_code=trust).generate(prompts, max_tokens=6)
+        for path, trust in ((student, True), (own_code_model, True), (student, False))
+    )
+    assert own == original != library
+    refusal = r"has code of its own \(modeling_own\.py\), and qcrd serve"
+    with pytest.raises(UserError, match=refusal):
+        StudentFolder.open(student)
+
+
+def test_the_card_of_own_code_says_so_and_its_lines_run(own_code_run):
+    recipe, folder = own_code_run
+    student = export_student(recipe, folder, results=RESULTS)
+    card = (student / "README.md").read_text()
+    assert "code of its own (`modeling_own.py`)" in card and "qcrd serve" not in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=student, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_own_code_that_is_not_in_the_folder_is_refused(own_code_run):
+    recipe, folder = own_code_run
+    best = folder.training("qcrd") / "best"
+    config = json.loads((best / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSeq2SeqLM": "owner/name--modeling_own.OwnT5"}
+    (best / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"not in that folder: owner/name--modeling_own\.py"):
+        export_student(recipe, folder, results=RESULTS)
+    assert not folder.student.exists()
+
+
+def test_the_code_of_a_model_is_part_of_its_fingerprint(own_code_model, tmp_path):
+    copy = shutil.copytree(own_code_model, tmp_path / "copy")
+    assert fingerprint(copy) == fingerprint(own_code_model)
+    (copy / "modeling_own.py").write_text(CODE + "\n")
+    assert fingerprint(copy) != fingerprint(own_code_model)
+
+
+def test_the_endpoint_has_no_setting_that_runs_a_models_code():
+    """What may run code must be asked for by name: the endpoint cannot be, `serve.*` has no key."""
+    from qcrd_ray.recipe import ServingRecipe
+
+    assert not [name for name in ServingRecipe.model_fields if "trust" in name or "code" in name]

@@ -18,8 +18,8 @@ import pytest
 from openai_server import DROP, HANG, KEY, TEXT, half, reply, serving, status
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.rationales.asking import Asker, pause
-from qcrd_ray.rationales.store import ASK_SCHEMA
+from qcrd_ray.rationales.asking import RationaleGenerator, retry_delay_s
+from qcrd_ray.rationales.store import REQUEST_SCHEMA
 from qcrd_ray.recipe import GenerationRecipe, OpenAITeacher, Recipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.teacher import build_teacher, check, probe
@@ -65,8 +65,8 @@ def ask(server, ids: str = "a", **settings) -> list[dict]:
 
     async def run() -> pa.Table:
         try:
-            return await Asker(wanted, teacher, Counter().update)(
-                pa.Table.from_pylist(rows, schema=ASK_SCHEMA)
+            return await RationaleGenerator(wanted, teacher, Counter().update)(
+                pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA)
             )
         finally:
             if teacher._client is not None:
@@ -174,9 +174,9 @@ def test_waits_double_differ_and_are_bounded():
     """
     settings = GenerationRecipe(backoff_s=1.0, request_timeout_s=100.0)
     for attempt, most in ((1, 1.0), (2, 2.0), (3, 4.0), (30, 60.0)):
-        waits = {pause(settings, attempt, 0.0) for _ in range(50)}
+        waits = {retry_delay_s(settings, attempt, 0.0) for _ in range(50)}
         assert len(waits) > 10 and most / 2 <= min(waits) <= max(waits) <= most
-    assert 100.0 < pause(settings, 1, 86_400.0) <= 101.0
+    assert 100.0 < retry_delay_s(settings, 1, 86_400.0) <= 101.0
 
 
 @pytest.mark.parametrize(

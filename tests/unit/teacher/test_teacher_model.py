@@ -5,13 +5,19 @@ cluster.
 from __future__ import annotations
 
 import pytest
+from fake_hub import fake_hub
 from teacher_tiny import write_llama
 
 from qcrd_ray import teacher
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import ServeTeacher
-from qcrd_ray.teacher.model import uses_chat
+from qcrd_ray.teacher.model import check_model, uses_chat
 from qcrd_ray.teacher.serve import deployment, replica_bundles
+
+
+@pytest.fixture(autouse=True)
+def checked_anew():
+    check_model.cache_clear()
 
 
 def served(model="m", **fields) -> ServeTeacher:
@@ -63,6 +69,24 @@ def test_another_models_tokenizer_is_refused(tmp_path):
         (model / file.name).write_bytes(file.read_bytes())
     with pytest.raises(UserError, match=r"has 500 tokens and the model 100 embeddings"):
         teacher.check(served(model))
+
+
+def test_a_cached_hub_model_is_found_offline(tmp_path, monkeypatch):
+    """Bug guarded: the teacher's model was sought on the hub although the cache held it."""
+    hub = fake_hub(write_llama(tmp_path / "model"), tmp_path, monkeypatch)
+    assert not uses_chat(served("x/y"))
+    assert hub.asked == ["AutoConfig", "AutoTokenizer"]
+    check_model.cache_clear()
+    hub.reachable = False
+    assert not uses_chat(served("x/y"))
+    assert hub.asked == ["AutoConfig", "AutoTokenizer"], "what is in the cache is not asked for"
+
+
+def test_a_hub_out_of_reach_is_named(tmp_path, monkeypatch):
+    hub = fake_hub(write_llama(tmp_path / "model"), tmp_path, monkeypatch)
+    hub.reachable = False
+    with pytest.raises(UserError, match=r"teacher\.model: no model can be read from x/y: .*reach"):
+        uses_chat(served("x/y"))
 
 
 def test_an_encoder_decoder_is_refused(tiny_student):
