@@ -1,4 +1,4 @@
-"""A decoder-only student on the road: trained by Ray Train and DeepSpeed, measured, exported,
+"""A decoder-only student: trained by Ray Train and DeepSpeed, measured, exported,
 loaded without us, served by vLLM.
 """
 

@@ -72,8 +72,7 @@ def test_a_node_that_sees_another_folder_is_found(tmp_path):
         (nodes[0], False)
     ]
     left = nodes[0] | {"NodeID": "ab" * 28}
+    # bug guarded: a run that is refused because the autoscaler let an idle node go meanwhile
     assert cluster_checks._on(
         [left, *nodes], cluster_checks._sees, str(tmp_path / "probe"), "word"
-    ) == [(nodes[0], True)], (
-        "bug guarded: a run that is refused because the autoscaler has let an idle node go meanwhile"
-    )
+    ) == [(nodes[0], True)]

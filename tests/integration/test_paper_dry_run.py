@@ -28,7 +28,7 @@ IN_EVERY_TEST_RUN = "anli1_t5_small"  # the set whose labels are class names; th
         for p in PATHS
     ],
 )
-def test_the_whole_road_but_for_serving(path, local_ray, tiny_student, tmp_path, monkeypatch):
+def test_every_stage_but_serving(path, local_ray, tiny_student, tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     recipe = load_recipe(path, overrides(path, tmp_path, tiny_student))
     doctor.preflight(recipe)

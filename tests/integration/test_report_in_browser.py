@@ -14,7 +14,8 @@ pytestmark = pytest.mark.browser
 # The contrast (WCAG 2) of every text with what is painted behind it; returns what is below 4.5.
 CONTRAST = """() => {
   const parse = text => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map(v => linear(v / 255))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = node => {
     for (; node; node = node.parentElement) {
@@ -25,11 +26,14 @@ CONTRAST = """() => {
   };
   const found = [];
   for (const node of document.querySelectorAll('body *')) {
-    if (![...node.childNodes].some(c => c.nodeType === 3 && c.textContent.trim()) || ['title', 'desc'].includes(node.tagName)) continue;
+    if (![...node.childNodes].some(c => c.nodeType === 3 && c.textContent.trim())) continue;
+    if (['title', 'desc'].includes(node.tagName)) continue;
     const style = getComputedStyle(node), svg = node.namespaceURI.endsWith('svg');
-    const pair = [light(parse(svg ? style.fill : style.color)), light(behind(svg ? node.closest('figure, li') : node))];
+    const painted = light(parse(svg ? style.fill : style.color));
+    const pair = [painted, light(behind(svg ? node.closest('figure, li') : node))];
     const contrast = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
-    if (contrast < 4.5) found.push(`${node.tagName} ${node.textContent.slice(0, 30)}: ${contrast.toFixed(2)}`);
+    const name = `${node.tagName} ${node.textContent.slice(0, 30)}`;
+    if (contrast < 4.5) found.push(`${name}: ${contrast.toFixed(2)}`);
   }
   return found;
 }"""
@@ -109,7 +113,8 @@ def test_no_label_of_a_chart_is_cut_off(browser, page_file):
           const box = svg.getBoundingClientRect();
           return [...svg.querySelectorAll('text')].filter(text => {
             const own = text.getBoundingClientRect();
-            return own.left < box.left - 1 || own.right > box.right + 1 || own.top < box.top - 1 || own.bottom > box.bottom + 1;
+            return own.left < box.left - 1 || own.right > box.right + 1
+              || own.top < box.top - 1 || own.bottom > box.bottom + 1;
           }).map(text => text.textContent);
         })"""
     )

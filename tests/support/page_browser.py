@@ -44,7 +44,8 @@ ANSWER = {
 # 4.5 : 1 (WCAG 2, AA).
 LOW_CONTRAST = """() => {
   const channels = (color) => color.match(/[\\d.]+/g).map(Number);
-  const luminance = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => [r, g, b].map((c) => linear(c / 255))
     .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = (e) => {
     for (; e; e = e.parentElement) {
@@ -56,7 +57,8 @@ LOW_CONTRAST = """() => {
   const hasText = (e) => [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
   const shown = (e) => e.offsetParent && hasText(e) && !e.closest(".quiet, meter");
   return [...document.body.querySelectorAll("*")].filter(shown).map((e) => {
-    const [a, b] = [luminance(channels(getComputedStyle(e).color)), luminance(behind(e))].sort((x, y) => y - x);
+    const own = luminance(channels(getComputedStyle(e).color));
+    const [a, b] = [own, luminance(behind(e))].sort((x, y) => y - x);
     return [e.tagName, e.textContent.slice(0, 40), (a + 0.05) / (b + 0.05)];
   }).filter(([, , ratio]) => ratio < 4.5);
 }"""
@@ -64,15 +66,20 @@ LOW_CONTRAST = """() => {
 # Fields without a label, buttons without a name, headings that skip a level, ids that stand twice.
 UNNAMED = """() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const unlabelled = all("input, textarea, select, meter").filter((e) => !e.labels?.length && !e.getAttribute("aria-labelledby"));
+  const unlabelled = all("input, textarea, select, meter")
+    .filter((e) => !e.labels?.length && !e.getAttribute("aria-labelledby"));
   const nameless = all("button").filter((e) => !e.textContent.trim());
-  const levels = all("h1, h2, h3, h4").filter((e) => e.offsetParent).map((e) => Number(e.tagName[1]));
+  const levels = all("h1, h2, h3, h4").filter((e) => e.offsetParent)
+    .map((e) => Number(e.tagName[1]));
   const skips = levels.filter((level, i) => level > (levels[i - 1] ?? 0) + 1);
   const ids = all("[id]").map((e) => e.id);
   const twice = ids.filter((id, i) => ids.indexOf(id) !== i);
-  const dangling = all("[aria-labelledby], [aria-describedby], label[for]").flatMap((e) =>
-    ["aria-labelledby", "aria-describedby", "for"].map((name) => e.getAttribute(name)).filter((id) => id && !document.getElementById(id)));
-  return [...unlabelled.map((e) => e.id), ...nameless.map((e) => e.id), ...skips, ...twice, ...dangling];
+  const references = ["aria-labelledby", "aria-describedby", "for"];
+  const dangling = all("[aria-labelledby], [aria-describedby], label[for]")
+    .flatMap((e) => references.map((name) => e.getAttribute(name)))
+    .filter((id) => id && !document.getElementById(id));
+  const unnamed = [...unlabelled, ...nameless].map((e) => e.id);
+  return [...unnamed, ...skips, ...twice, ...dangling];
 }"""
 
 

@@ -146,8 +146,7 @@ def test_the_doctor_is_content_without_a_network(path, tiny):
         assert re.fullmatch(r"Premise: .+\nHypothesis: .+", question.question)
 
 
-# -------------------------------------------------------------------------------------------------------------------------
-# the README
+# --- The README ---
 
 README = (FOLDER / "README.md").read_text()
 SHELL = "\n".join(

@@ -1,10 +1,8 @@
-"""The whole road, with every real part in it: real Ray, Serve, vLLM, Ray Data, Ray Train, DeepSpeed
-and HTTP.
+"""The whole pipeline with real parts: Ray, Serve, vLLM, Ray Data, Ray Train, DeepSpeed and HTTP.
 
-The demo's own recipe with fewer questions and rounds: what is shown is that each stage takes what
-the one before it left, that the
-counts add up and that the exported folder needs nothing of ours. How good the student gets is the
-demo's to show (`make demo`).
+The demo's own recipe with fewer questions and rounds. Each stage takes what the one before it left,
+the counts add up, and the exported folder needs nothing of ours. How good the student gets is shown
+by `make demo`.
 """
 
 import json
@@ -92,16 +90,17 @@ def check_run_folder(run, *, asked):
 
 
 def check_student_alone(student, question):
-    """The exported folder works with transformers and nothing of ours: the package is not
-    importable where this runs.
-    """
-    script = (
-        "import sys; sys.modules['qcrd_ray'] = None\nfrom transformers import"
-        " AutoModelForSeq2SeqLM, AutoTokenizer\nfolder, question = sys.argv[1:]\nmodel, tokenizer ="
-        " AutoModelForSeq2SeqLM.from_pretrained(folder),"
-        " AutoTokenizer.from_pretrained(folder)\nprint(tokenizer.decode(model.generate(**tokenizer('predict:"
-        " ' + question, return_tensors='pt'))[0], skip_special_tokens=True))\n"
-    )
+    """The exported folder works with transformers alone, where the package cannot be imported."""
+    script = """
+import sys
+sys.modules["qcrd_ray"] = None
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+folder, question = sys.argv[1:]
+model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+(written,) = model.generate(**tokenizer("predict: " + question, return_tensors="pt"))
+print(tokenizer.decode(written, skip_special_tokens=True))
+"""
     done = subprocess.run(
         [sys.executable, "-c", script, str(student), question],
         capture_output=True,
@@ -122,10 +121,8 @@ def check_student_alone(student, question):
 
 @pytest.mark.skipif(not DATASETS, reason="QCRD_DATASETS is not set: no recorded SVAMP samples here")
 @pytest.mark.timeout(600)
-def test_the_road_carries_recorded_svamp(tmp_path):
-    """Real text through `qcrd run`; then the same command again, which must find everything done
-    and pay for nothing twice.
-    """
+def test_recorded_svamp_runs_through_and_again_pays_for_nothing(tmp_path):
+    """Real text through `qcrd run`; the same command again finds everything done."""
     values = {
         "run": tmp_path / "run",
         "train.rounds": 1,
@@ -164,9 +161,7 @@ def test_the_road_carries_recorded_svamp(tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A Ray cluster of its own, as `ray start` makes one, with the job server that `ray job submit`
-    talks to.
-    """
+    """A Ray cluster as `ray start` makes one, with the server that `ray job submit` talks to."""
     scratch = Path(f"/tmp/qcrd-{os.getpid()}")
     log = tmp_path_factory.mktemp("cluster") / "head.log"
     # All ports are its own: at its default port a job agent of another Ray on this machine, perhaps
@@ -207,8 +202,10 @@ def free_ports(count):
 
 
 def wait_for_jobs_api(url, head, log):
-    """Until a job has run: the job server answers some seconds before it has an agent, and a job
-    sent too early may never be answered.
+    """Wait until a job has run.
+
+    The job server answers some seconds before it has an agent, and a job that is sent too early may
+    never be answered.
     """
     end = time.monotonic() + 180
     while time.monotonic() < end:
@@ -235,9 +232,7 @@ def wait_for_job(url, job, end):
 
 @pytest.mark.timeout(900)
 def test_the_demo_as_a_submitted_job(cluster, tmp_path):
-    """The README's `ray job submit` line on the demo's recipe, smaller: the real teacher in vLLM,
-    two training workers, one answer.
-    """
+    """The README's `ray job submit` line on a smaller demo: vLLM, two workers, one answer."""
     values = SMALL | {"run": tmp_path / "run", "serve.port": 0, "ray.address": "auto"}
     call = [
         "ray",
@@ -268,9 +263,7 @@ def test_the_demo_as_a_submitted_job(cluster, tmp_path):
 
 @pytest.mark.timeout(300)
 def test_a_relative_run_folder_is_refused_in_a_submitted_job(cluster):
-    """Bug guarded: results written into Ray's temporary copy of the working directory, and gone
-    with it.
-    """
+    """Bug guarded: results that are lost with Ray's temporary copy of the working directory."""
     call = [
         "ray",
         "job",
