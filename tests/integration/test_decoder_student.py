@@ -1,6 +1,4 @@
-"""A decoder-only student: trained by Ray Train and DeepSpeed, measured, exported,
-loaded without us, served by vLLM.
-"""
+"""A decoder-only student is trained, measured, exported, loaded without us and served by vLLM."""
 
 from __future__ import annotations
 
