@@ -95,7 +95,7 @@ def _make_run(student: Path, root: Path):
     from qcrd_ray.models.pretrained import load_model
     from qcrd_ray.recipe import Recipe
     from qcrd_ray.run.folder import RunFolder
-    from qcrd_ray.tasks.questions import read_split
+    from qcrd_ray.tasks.questions import store_split
 
     recipe = Recipe.model_validate(
         {
@@ -115,7 +115,7 @@ def _make_run(student: Path, root: Path):
         }
     )
     folder = RunFolder(root)
-    read_split(recipe, folder, "train")
+    store_split(recipe, folder, "train")
     shutil.copytree(student, root / "train" / "start")
     for number, objective in enumerate(("finetune", "qcrd")):
         torch.manual_seed(number)

@@ -29,7 +29,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.provenance import describe_call
-from qcrd_ray.tasks.questions import load_split, read_split
+from qcrd_ray.tasks.questions import load_split, store_split
 from qcrd_ray.training.trainer import prepare_job
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def _questions(recipe: Recipe, folder: RunFolder) -> dict[str, tuple[Question, .
     questions = {}
     for split in SPLITS:
         if getattr(recipe.data, split) is not None:
-            read, _ = read_split(recipe, folder, split)
+            read, _ = store_split(recipe, folder, split)
             questions[split] = tuple(question for question in read if question.answer is not None)
             if not questions[split]:
                 raise UserError(

@@ -14,7 +14,7 @@ from qcrd_ray.report.rounds import Training
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.progress import format_duration
 from qcrd_ray.run.provenance import Call, command_text
-from qcrd_ray.run.storage import is_uri, shown, without_credentials
+from qcrd_ray.run.storage import is_uri, redacted, without_credentials
 
 _WORK = (
     "Work within the stages, over all calls that did it. A training's tokens are those that the"
@@ -113,7 +113,7 @@ def provenance_section(recipe: Recipe, calls: Sequence[Call]) -> Markup:
     replicas, and a store's credentials.
     """
     tree = recipe.model_dump(mode="json", by_alias=True)
-    tree["run"] = shown(recipe.run) if is_uri(recipe.run) else recipe.run
+    tree["run"] = redacted(recipe.run) if is_uri(recipe.run) else recipe.run
     if tree["teacher"].get("env"):
         tree["teacher"]["env"] = dict.fromkeys(tree["teacher"]["env"], "(not shown)")
     text = without_credentials(

@@ -7,7 +7,7 @@ train/data/manifest.json           TrainingSetManifest: what the student can lea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from qcrd_ray.recipe import StudentRecipe
 from qcrd_ray.run.provenance import Call
@@ -64,13 +64,13 @@ class TrainingSetManifest(TypedDict):
     with_single: int
     positives: int
     negatives: int
-    others: int  # targets that are neither positives nor negatives
+    others: NotRequired[int]  # targets that are neither; not counted by older versions
     longest_label: int  # tokens
     truncated_inputs: int
     truncated_labels: int
     truncated_positives: int
     truncated_negatives: int
-    truncated_others: int
+    truncated_others: NotRequired[int]
     truncated_first: int
     truncated_single: int
 
@@ -87,11 +87,11 @@ def truncation_counts(manifest: TrainingSetManifest) -> dict[str, tuple[int, int
             manifest["truncated_labels"]
             + manifest["truncated_positives"]
             + manifest["truncated_negatives"]
-            + manifest["truncated_others"],
+            + manifest.get("truncated_others", 0),
             manifest["labelled"]
             + manifest["positives"]
             + manifest["negatives"]
-            + manifest["others"],
+            + manifest.get("others", 0),
         ),
     }
 

@@ -1,4 +1,8 @@
-"""The kinds of question, each behind :class:`qcrd_ray.tasks.base.Task`."""
+"""Tasks: how a kind of question is read, asked, parsed and compared, without torch or Ray.
+
+Imports `run` to store questions, `data` and `recipe`. Each kind implements
+:class:`qcrd_ray.tasks.base.Task`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,9 @@ KINDS = {
 
 
 def build_task(recipe: TaskRecipe) -> Task:
-    """The task that a recipe's ``task`` section describes. Raises UserError for one of the user's
-    own that cannot be used.
+    """The task that a recipe's ``task`` section describes.
+
+    Raises:
+        UserError: it is a task of the user's own that cannot be used.
     """
     return KINDS[recipe.kind](recipe) if recipe.kind in KINDS else load_custom_task(recipe)

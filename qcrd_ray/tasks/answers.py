@@ -1,7 +1,7 @@
-"""Reading free text: where it runs on into invented questions, where it says its answer, and what
-is left as the rationale.
+"""Free text of a model: where it goes on to invented questions, where it announces its answer, and
+what is left as the rationale.
 
-These rules hold for every kind of question; what an answer looks like is the kind's own business.
+These rules hold for every kind of question. What an answer looks like, each kind knows itself.
 """
 
 from __future__ import annotations
@@ -36,22 +36,20 @@ _OPENING_LABEL = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a text announces as its answer: ``text`` follows the announcement, which stands at
-    ``start``; the line ends at ``end``.
-    """
+class Announcement:
+    """A place where a text announces its answer ("So the answer is 8.")."""
 
-    text: str
-    start: int
-    end: int
+    text: str  # what follows the announcing words on their line
+    start: int  # of the announcing words
+    end: int  # of the line
 
 
 @lru_cache(maxsize=64)
-def announcement(*nouns: str) -> re.Pattern[str]:
-    """Words that announce an answer called one of ``nouns``: "#### 8", "\\boxed{8", "the most
-    likely answer is 8", "Answer: 8".
+def announcement_pattern(*nouns: str) -> re.Pattern[str]:
+    """Words that announce an answer, which is called one of ``nouns``: "#### 8", "\\boxed{8", "the
+    most likely answer is 8", "Answer: 8".
 
-    "Answer:" counts where a line or sentence starts with it: "let us check our answer: ..."
+    "Answer:" counts only at the start of a line or sentence: "let us check our answer: ..."
     announces nothing.
     """
     noun = f"(?:{'|'.join(nouns)})s?"
@@ -63,7 +61,7 @@ def announcement(*nouns: str) -> re.Pattern[str]:
     )
 
 
-_ANY_ANSWER = announcement("answer")
+_ANY_ANSWER = announcement_pattern("answer")
 
 
 def squeeze(text: str) -> str:
@@ -72,8 +70,9 @@ def squeeze(text: str) -> str:
 
 
 def cut_run_on(text: str, question: str) -> str:
-    """The text up to where it opens another question. A first header that restates the question
-    asked, before any answer, is not one.
+    """The text up to where it opens another question.
+
+    A first header that restates the question asked, before any answer, does not count.
     """
     for place, header in enumerate(_HEADER.finditer(text)):
         before = text[: header.start()].strip()
@@ -88,12 +87,12 @@ def cut_run_on(text: str, question: str) -> str:
     return text.strip()
 
 
-def announced(text: str, closing: str, pattern: re.Pattern[str]) -> Iterator[Said]:
-    """What the text announces as its answer, the surest first.
+def find_announcements(text: str, closing: str, pattern: re.Pattern[str]) -> Iterator[Announcement]:
+    """The announcements of an answer in a text, the surest first.
 
-    The recipe's closing phrase comes before the usual words of ``pattern``, and the last
-    announcement before earlier ones: a text that corrects itself means its last word. An
-    announcement that ends its line ("The answer is:") is followed by the next line with text.
+    The recipe's closing phrase comes before the words of ``pattern``, and a later announcement
+    before an earlier one, since a text that corrects itself means its last word. Where an
+    announcement ends its line ("The answer is:"), the next line with text holds the answer.
     """
     for words in (_closing_words(closing), pattern):
         for match in list(words.finditer(text))[: -MOST_ANNOUNCEMENTS - 1 : -1]:
@@ -103,26 +102,23 @@ def announced(text: str, closing: str, pattern: re.Pattern[str]) -> Iterator[Sai
             end = text.find("\n", start)
             end = len(text) if end < 0 else end
             if start < end:
-                yield Said(text[start:end][:LONGEST_ANSWER], match.start(), end)
+                yield Announcement(text[start:end][:LONGEST_ANSWER], match.start(), end)
 
 
-def without(text: str, said: Said) -> str:
-    """The rationale: what stands before the announcement, or after it where the answer came
-    first.
-    """
-    before, tail = text[: max(0, said.start - 80)], text[max(0, said.start - 80) : said.start]
-    return clean(before + _LED_IN.sub("", tail)) or clean(text[said.end :])
+def rationale_without(text: str, announcement: Announcement) -> str:
+    """What stands before the announcement, or after it where the answer comes first."""
+    near = max(0, announcement.start - 80)  # where the words that lead up to it can begin
+    kept = text[:near] + _LED_IN.sub("", text[near : announcement.start])
+    return clean(kept) or clean(text[announcement.end :])
 
 
 def clean(rationale: str) -> str:
-    """The rationale without a label in front ("Explanation:") and without blanks around."""
+    """The rationale without a label in front ("Explanation:") and blanks around it."""
     return _OPENING_LABEL.sub("", rationale.strip()).strip(" \t\n*_,;")
 
 
 @lru_cache(maxsize=64)
 def _closing_words(closing: str) -> re.Pattern[str]:
-    """The words of the closing phrase before {answer}; blanks may differ, as tokenizers put them
-    back differently.
-    """
+    """The words of the closing phrase before {answer}; tokenizers may change its blanks."""
     words = closing.split("{answer}", 1)[0].split()
     return re.compile(r"\s+".join(map(re.escape, words)), re.IGNORECASE)

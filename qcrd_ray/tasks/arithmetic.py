@@ -8,12 +8,18 @@ from fractions import Fraction
 from typing import ClassVar
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
+from qcrd_ray.tasks.answers import (
+    announcement_pattern,
+    clean,
+    cut_run_on,
+    find_announcements,
+    rationale_without,
+)
 from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.numbers import find_number_words, find_numbers, plain, spell
 from qcrd_ray.tasks.prompting import PromptedTask
 
-_ANNOUNCED = announcement("answer")
+_ANNOUNCED = announcement_pattern("answer")
 _EQUALS = re.compile(r"=|\bequals?\b(?: to)?")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+(?=[^a-z\s])|\n+")
 
@@ -47,12 +53,13 @@ class Arithmetic(PromptedTask):
         if not kept:
             return Parsed(reason="the completion is empty")
         given = {value for _, _, value in find_numbers(plain(question.question))}
-        for said in announced(kept, self.recipe.closing, _ANNOUNCED):
-            sentence = _SENTENCE_END.split(said.text, maxsplit=1)[0]
-            if (value := _stated(sentence, given)) is not None:
-                return Parsed(rationale=without(kept, said), answer=spell(value))
-            if words := find_number_words(sentence):
-                return Parsed(rationale=without(kept, said), answer=spell(words[0]))
+        for announcement in find_announcements(kept, self.recipe.closing, _ANNOUNCED):
+            sentence = _SENTENCE_END.split(announcement.text, maxsplit=1)[0]
+            value = _stated(sentence, given)
+            if value is None and (words := find_number_words(sentence)):
+                value = words[0]
+            if value is not None:
+                return Parsed(rationale=rationale_without(kept, announcement), answer=spell(value))
         for sentence in reversed(_SENTENCE_END.split(kept)):
             if (value := _stated(sentence, given)) is not None:
                 return Parsed(rationale=clean(kept), answer=spell(value))

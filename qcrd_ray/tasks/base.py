@@ -1,9 +1,8 @@
-"""What a task is: how a question is asked, how an answer is read out of free text, and when two
-answers are the same.
+"""What a task is: how a question is asked, how free text is read, and when answers are the same.
 
 Everything that differs between kinds of question lies behind :class:`Task`; the stages know no kind
-by name. A task is pure text: it imports neither torch nor Ray, never executes what a model wrote,
-and returns a reason instead of raising when a model's text is unusable.
+by name. A task works on text alone: it imports neither torch nor Ray, never executes what a model
+wrote, and returns a reason instead of raising when a model's text is unusable.
 
 A task of your own is a class in a module of your own, named by the recipe as `task.kind:
 my_package.tasks:YesNo`. It is made from the recipe's `task` section and has the methods of
@@ -26,14 +25,13 @@ my_package.tasks:YesNo`. It is made from the recipe's `task` section and has the
             words = answer.lower().replace(".", " ").split()
             return words[0] if words and words[0] in ("yes", "no") else None
 
-``canonical`` decides most: two answers are the same when it spells them the same, and what it gives
-None for is none. It reads the gold answers of the data, the text of the student's label head, and
-what a rationale announces as its answer; it must take its own spelling
-back unchanged. Settings of your own stand under `task.options`, and are found in
-``self.recipe.options``.
+``canonical`` decides most: two answers are the same if it spells them the same, and a text is no
+answer if it returns None. It reads the gold answers of the data, the text of the student's label
+head, and what a rationale announces as its answer. It must return its own spelling unchanged.
+Settings of your own stand under `task.options`; the task finds them in ``self.recipe.options``.
 
 The module must be importable wherever Ray runs a worker: it lies in the folder that `qcrd` is
-called from (below a `ray job submit --working-dir`, say), or is installed. A student folder names
+called from (with `ray job submit`, in the --working-dir), or is installed. A student folder names
 it in its task.json, and needs it to be served.
 """
 

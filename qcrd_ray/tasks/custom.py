@@ -1,18 +1,19 @@
-"""A task of the user's own, `task.kind: package.module:Class`: imported from there and nowhere
-else, and held against :class:`Task`.
-"""
+"""A task of the user's own, `task.kind: package.module:Class`: imported, and checked to be one."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any, cast
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.tasks.base import Task
 
+# What a task must have, from the protocol.
 METHODS = {
     name: inspect.signature(method)
     for name, method in vars(Task).items()
@@ -24,13 +25,13 @@ def load_custom_task(recipe: TaskRecipe) -> Task:
     """The task that ``recipe.kind`` names, made from the recipe.
 
     Raises:
-        UserError: there is no such module or class, or the class is no task; it says which method
-            is missing or takes something else.
+        UserError: there is no such module or class, or the class is no task: names the method that
+            is missing or takes other arguments.
     """
     name, _, class_name = recipe.kind.partition(":")
     module = _import(name, recipe.kind)
-    made = getattr(module, class_name, None)
-    if not inspect.isclass(made):
+    task_class = getattr(module, class_name, None)
+    if not inspect.isclass(task_class):
         classes = [each for each, value in vars(module).items() if inspect.isclass(value)]
         near = difflib.get_close_matches(class_name, classes, n=1, cutoff=0.5)
         raise UserError(
@@ -38,13 +39,13 @@ def load_custom_task(recipe: TaskRecipe) -> Task:
             + (f"; did you mean {name}:{near[0]}?" if near else "")
         )
     for method, expected in METHODS.items():
-        _check_method(made, method, expected, recipe.kind)
-    if not _takes(made, 1):
+        _check_method(task_class, method, expected, recipe.kind)
+    if not _takes(task_class, 1):
         raise UserError(
             f"task.kind: {recipe.kind} is made with one argument, the recipe's task section; it"
-            f" takes {inspect.signature(made)}"
+            f" takes {inspect.signature(task_class)}"
         )
-    return made(recipe)
+    return cast(Callable[[TaskRecipe], Task], task_class)(recipe)
 
 
 def _import(name: str, kind: str) -> ModuleType:
@@ -62,22 +63,23 @@ def _import(name: str, kind: str) -> ModuleType:
         ) from error
 
 
-def _check_method(made: type, method: str, expected: inspect.Signature, kind: str) -> None:
+def _check_method(task_class: type, method: str, expected: inspect.Signature, kind: str) -> None:
     arguments = ", ".join(list(expected.parameters)[1:])
-    found = getattr(made, method, None)
-    if not callable(found):
+    function = getattr(task_class, method, None)
+    if not callable(function):
         raise UserError(
             f"task.kind: {kind} is no task: it has no method {method}({arguments}); see"
             " qcrd_ray/tasks/base.py"
         )
-    if not _takes(found, len(expected.parameters)):
+    if not _takes(function, len(expected.parameters)):
         raise UserError(
             f"task.kind: {kind}: {method} is called as {method}({arguments}), and takes"
-            f" {inspect.signature(found)}"
+            f" {inspect.signature(function)}"
         )
 
 
-def _takes(function: object, count: int) -> bool:
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many positional arguments."""
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, squeeze, without
+from qcrd_ray.tasks.answers import (
+    announcement_pattern,
+    clean,
+    cut_run_on,
+    find_announcements,
+    rationale_without,
+    squeeze,
+)
 from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.prompting import PromptedTask
 
@@ -21,7 +28,7 @@ _LETTER = re.compile(
 _NAMED = re.compile(r"\(([a-z])\)|\b(?:choice|option|answer) ((?-i:[A-Z]))\b", re.IGNORECASE)
 _CONCLUSION = re.compile(r"\A\W*(?:so|thus|hence|therefore|in conclusion|overall)\b", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-_ANNOUNCED = announcement("answer", "choice", "option")
+_ANNOUNCED = announcement_pattern("answer", "choice", "option")
 
 
 @dataclass(frozen=True)
@@ -65,50 +72,51 @@ class MultipleChoice(PromptedTask):
         kept = cut_run_on(text, question.question)
         if not kept:
             return Parsed(reason="the completion is empty")
-        for said in announced(kept, self.recipe.closing, _ANNOUNCED):
-            if self._several(said.text, question):
+        for announcement in find_announcements(kept, self.recipe.closing, _ANNOUNCED):
+            if self._several(announcement.text, question):
                 return Parsed(
                     rationale=clean(kept), reason="several choices are named as the answer"
                 )
-            if choice := self._choice(said.text, question):
-                return Parsed(rationale=without(kept, said), answer=choice)
+            if choice := self._choice(announcement.text, question):
+                return Parsed(rationale=rationale_without(kept, announcement), answer=choice)
         sentences = [s for s in _SENTENCE_END.split(kept) if s.strip()]
         for sentence in [*(s for s in reversed(sentences) if _CONCLUSION.match(s)), sentences[-1]]:
             if len(named := self._named(sentence, question)) == 1:
                 return Parsed(rationale=clean(kept), answer=named.pop())
         return Parsed(rationale=clean(kept), reason="no choice in the completion")
 
-    def _choice(self, said: str, question: Question) -> str | None:
-        """The choice that is said: exactly its text, else its letter, else words that start with
+    def _choice(self, text: str, question: Question) -> str | None:
+        """The choice that is text: exactly its text, else its letter, else words that start with
         its text.
         """
         return (
-            self._exactly(said, question)
-            or self._by_letter(said, question)
-            or self._by_text(said, question)
+            self._exactly(text, question)
+            or self._by_letter(text, question)
+            or self._by_text(text, question)
         )
 
-    def _exactly(self, said: str, question: Question) -> str | None:
+    def _exactly(self, text: str, question: Question) -> str | None:
         """The choice whose text this is, but for capitals, blanks and a full stop."""
-        said = squeeze(said)
+        text = squeeze(text)
         return next(
-            (choice for choice in question.choices if squeeze(choice) in (said, said.rstrip(" ."))),
+            (choice for choice in question.choices if squeeze(choice) in (text, text.rstrip(" ."))),
             None,
         )
 
-    def _by_letter(self, said: str, question: Question) -> str | None:
+    def _by_letter(self, text: str, question: Question) -> str | None:
         """The choice whose letter comes first in what is said."""
-        match = _LETTER.match(said)
-        return self._lettered(match[match.lastindex], question) if match else None
+        match = _LETTER.match(text)
+        letter = next(filter(None, match.groups()), None) if match else None
+        return self._lettered(letter, question) if letter else None
 
-    def _by_text(self, said: str, question: Question) -> str | None:
-        """The longest choice that what is said starts with, an article aside."""
-        said = re.sub(r"\A\W+", "", squeeze(said))
-        said = said, re.sub(r"\A(?:an?|the) ", "", said)
+    def _by_text(self, text: str, question: Question) -> str | None:
+        """The longest choice that what is text starts with, an article aside."""
+        start = re.sub(r"\A\W+", "", squeeze(text))
+        starts = (start, re.sub(r"\A(?:an?|the) ", "", start))
         named = [
             c
             for c in question.choices
-            if any(re.match(rf"{re.escape(squeeze(c))}(?!\w)", s) for s in said)
+            if any(re.match(rf"{re.escape(squeeze(c))}(?!\w)", s) for s in starts)
         ]
         return max(named, key=len, default=None)
 
@@ -120,14 +128,14 @@ class MultipleChoice(PromptedTask):
             if (c := self._lettered(pair[0] or pair[1], question))
         }
 
-    def _several(self, said: str, question: Question) -> bool:
-        """Whether what is said is a list of different choices: "(b), (c), and (d)", "either (a) bus
+    def _several(self, text: str, question: Question) -> bool:
+        """Whether what is text is a list of different choices: "(b), (c), and (d)", "either (a) bus
         or (e) theatre".
         """
         listed = re.match(
             r"\W*(?:either |both )?\([a-z]\)[^.()]{0,60}?(?:,|\bor\b|\band\b)\s*(?:or |and"
             r" )?\([a-z]\)",
-            said,
+            text,
             re.IGNORECASE,
         )
         return bool(listed) and len(self._named(listed[0], question)) > 1

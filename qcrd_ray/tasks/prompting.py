@@ -1,8 +1,8 @@
 """How a question is put to the teacher and to the student: what all kinds of question share.
 
 The teacher is asked in the paper's form, to explain step by step and then to answer; worked
-examples come before the question. A chat
-model gets messages, any other model one plain text that ends where its answer starts:
+examples come before the question. A chat model gets messages, any other model one plain text that
+ends where its answer starts:
 
     {system}
     {instruction}
@@ -25,14 +25,21 @@ from typing import ClassVar
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import FewShotExample, TaskRecipe
-from qcrd_ray.tasks.answers import announced, announcement, clean, cut_run_on, without
+from qcrd_ray.tasks.answers import (
+    announcement_pattern,
+    clean,
+    cut_run_on,
+    find_announcements,
+    rationale_without,
+)
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Message, Parsed
 
 
 @dataclass(frozen=True)
 class PromptedTask:
-    """A :class:`~qcrd_ray.tasks.base.Task` but for ``canonical``, which each kind adds; what else
-    differs in a kind, it overrides.
+    """A :class:`~qcrd_ray.tasks.base.Task` without ``canonical``, which each kind adds.
+
+    A kind overrides what else differs in it.
     """
 
     recipe: TaskRecipe
@@ -52,42 +59,44 @@ class PromptedTask:
 
     @property
     def instruction(self) -> str:
-        """What the teacher is told to do: the recipe's text ("" for none), or the kind's own;
-        {closing} is filled in.
+        """The recipe's instruction to the teacher ("" for none), or the kind's own, with {closing}
+        filled in.
         """
         text = self.INSTRUCTION if self.recipe.instruction is None else self.recipe.instruction
         return text.replace("{closing}", self.recipe.closing.replace("{answer}", "<answer>"))
 
     def check(self, question: Question) -> str:
-        """Why this question cannot be used, or "": what holds for every kind."""
+        """Why this question cannot be used; "" if it can. These checks hold for every kind."""
         if not question.question.strip():
             return "the question is empty"
         if question.answer is not None and self.canonical(question.answer, question) is None:
             return f"the answer {question.answer[:80]!r} is not {self.describe_answer(question)}"
         return ""
 
+    def canonical(self, answer: str, question: Question) -> str | None:
+        """The one spelling of an answer, or None if it is none. Each kind defines it."""
+        raise NotImplementedError
+
     def describe_answer(self, question: Question) -> str:
-        """What an answer is, for the reason of a refusal."""
+        """What an answer of this kind is, for the reason of a rejection."""
         return "an answer to this kind of question"
 
     def student_input(self, question: Question) -> str:
-        """The question as the student reads it, without its prefix; kinds with choices add them."""
+        """The question as the student reads it, without prefix. Kinds with choices add them."""
         return question.question.strip()
 
     def teacher_messages(self, question: Question) -> list[Message]:
-        """Chat messages: system (where there is one), the examples as earlier turns, the
-        question.
-        """
+        """Chat messages: the system message, the examples as earlier turns, the question."""
         messages = [{"role": "system", "content": self.recipe.system}] if self.recipe.system else []
         for example, asked in self._examples():
-            messages.append({"role": "user", "content": self._told(asked)})
+            messages.append({"role": "user", "content": self._turn(asked)})
             messages.append(
                 {
                     "role": "assistant",
                     "content": self.explanation(example.rationale, example.answer),
                 }
             )
-        return [*messages, {"role": "user", "content": self._told(question)}]
+        return [*messages, {"role": "user", "content": self._turn(question)}]
 
     def teacher_prompt(self, question: Question) -> str:
         """One plain text; it ends with ``A:``, where the completion starts."""
@@ -105,32 +114,34 @@ class PromptedTask:
         return answer
 
     def explanation(self, rationale: str, answer: str) -> str:
-        """The target text of the student's `explain:` head: the rationale, closed by its own
-        answer.
-        """
+        """The target text of the student's `explain:` head: the rationale and its own answer."""
         return f"{rationale.strip()} {self.recipe.closing.replace('{answer}', answer)}".strip()
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """The surest announcement ("So the answer is ...") of something that is an answer; what
-        stands before it is the rationale.
+        """Split a text into rationale and answer.
+
+        The answer is that of the surest announcement ("So the answer is ...") with an answer of
+        this kind; what stands before it is the rationale.
         """
         kept = cut_run_on(text, question.question)
         if not kept:
             return Parsed(reason="the completion is empty")
-        for said in announced(kept, self.recipe.closing, announcement(*self.NOUNS)):
-            if (answer := self.said(said.text, question)) is not None:
-                return Parsed(rationale=without(kept, said), answer=answer)
+        for announcement in find_announcements(
+            kept, self.recipe.closing, announcement_pattern(*self.NOUNS)
+        ):
+            if (answer := self.read_announced(announcement.text, question)) is not None:
+                return Parsed(rationale=rationale_without(kept, announcement), answer=answer)
         return Parsed(
             rationale=clean(kept),
             reason=f"the completion announces nothing that is {self.describe_answer(question)}",
         )
 
-    def said(self, text: str, question: Question) -> str | None:
-        """The canonical answer at the start of ``text``, the line that follows an announcement."""
+    def read_announced(self, text: str, question: Question) -> str | None:
+        """The canonical answer in ``text``, which follows the announcing words, or None."""
         return self.canonical(text, question)
 
     def describe(self) -> dict:
-        """What a reader of the student folder must know to ask the student and to read its text."""
+        """What a user of the student folder must know to ask the student and to read its text."""
         return {
             "kind": self.recipe.kind,
             "predict_prefix": PREDICT,
@@ -141,9 +152,9 @@ class PromptedTask:
             "examples": [example.model_dump(mode="json") for example in self.recipe.examples],
         }
 
-    def _told(self, question: Question) -> str:
-        """The question with the instruction above it: chat models forget a system message sooner
-        than the turn they answer.
+    def _turn(self, question: Question) -> str:
+        """A user's turn: the question below the instruction. Chat models forget a system message
+        sooner than the turn that they answer.
         """
         return "\n\n".join(
             part for part in (self.instruction, self.student_input(question)) if part

@@ -1,52 +1,81 @@
-"""The questions of a split, read once and kept in the run folder as every later stage takes
-them.
+"""The questions of a split, from a file, a Hugging Face data set or the task's own generator.
+
+No row is lost: each becomes a :class:`~qcrd_ray.data.records.Question` or a :class:`Rejected` with
+its line and a reason. What is wrong with the whole source raises UserError at once: it is missing,
+no row has a column, or one id stands for two questions.
+
+A row without an answer is a question all the same: it can be asked, voted on and distilled. It only
+takes no part where a gold answer is needed.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import difflib
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast, get_args
 
 import pyarrow as pa
 
+from qcrd_ray.data.columns import Column, is_empty, paths, pick, root
+from qcrd_ray.data.json_lines import Line
 from qcrd_ray.data.records import QUESTION_SCHEMA, Question
+from qcrd_ray.data.sources import RowSource, open_source
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe import Recipe, Split
 from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.reading import Rejected, read_questions
+from qcrd_ray.tasks import build_task, word_problems
+from qcrd_ray.tasks.base import Task
+from qcrd_ray.tasks.short_text import SEVERAL
+
+FIELDS = ("id", "question", "choices", "answer", "rationale")
+# Characters of a rejected row that are kept beside its reason; the file has the rest.
+KEPT_TEXT = 2_000
 
 REJECTED_SCHEMA = pa.schema(
     [("row", pa.int64()), ("id", pa.string()), ("reason", pa.string()), ("text", pa.string())]
 )
 
 
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be used as a question: a row of :data:`REJECTED_SCHEMA`."""
+
+    row: int  # its line, or its place among the rows; from 1
+    id: str | None
+    reason: str
+    text: str
+
+
 def load_split(recipe: Recipe, split: str) -> tuple[list[Question], list[Rejected]]:
     """Read a split (`train`, `validation`, `test`, `held_out`) from its source.
 
     Raises:
-        UserError: see :func:`qcrd_ray.tasks.reading.read_questions`; it begins with the key of the
-            split.
+        UserError: see :func:`read_questions`; it begins with the key of the split.
     """
     task = build_task(recipe.task)
-    data, limit = recipe.data, recipe.task.max_question_chars
+    data = recipe.data
     try:
         return read_questions(
             getattr(data, split),
             task=task,
-            columns=data.columns,
+            columns=cast(Mapping[str, Column], data.columns),
             values=data.values,
             kind=recipe.task.kind,
-            max_chars=limit,
+            max_chars=recipe.task.max_question_chars,
         )
     except UserError as error:
         raise UserError(f"data.{split}: {error}") from error
 
 
-def read_split(
+def store_split(
     recipe: Recipe, folder: RunFolder, split: str
 ) -> tuple[list[Question], list[Rejected]]:
-    """:func:`load_split`, written into the run folder as every later stage takes it."""
+    """:func:`load_split`, and write the questions into the run folder for the later stages."""
     questions, rejected = load_split(recipe, split)
     write_table(
         pa.Table.from_pylist([asdict(question) for question in questions], schema=QUESTION_SCHEMA),
@@ -57,3 +86,270 @@ def read_split(
         folder.rejected(split),
     )
     return questions, rejected
+
+
+def read_questions(
+    split: Split,
+    *,
+    task: Task,
+    columns: Mapping[str, Column],
+    kind: str,
+    max_chars: int,
+    values: Mapping[str, str] | None = None,
+) -> tuple[list[Question], list[Rejected]]:
+    """The questions of a split, with gold answers in canonical spelling, and its rejected rows.
+
+    Together the two lists hold every row of ``split.rows``. Duplicates are searched in the whole
+    source, so two splits of one file cannot share a question.
+
+    Args:
+        split: the source, and which of its rows to take.
+        task: checks the questions and spells their answers.
+        columns: `data.columns` of the recipe.
+        kind: `task.kind` of the recipe.
+        max_chars: longer questions are rejected.
+        values: `data.values` of the recipe.
+
+    Raises:
+        UserError: the source is missing or empty, no row has a column, one id stands for two
+            different questions, the source has fewer rows than ``split.rows`` names, or no row can
+            be used.
+    """
+    if split.generate is not None:
+        name = f"the generator of {kind}"
+        rows = [
+            _checked(Line(i, None, "", str(q)), q, task, max_chars)
+            for i, q in enumerate(_generated(split, kind), 1)
+        ]
+    else:
+        source = open_source(split)
+        name = source.name
+        rows = _read_rows(source, task, columns, kind, max_chars, values or {})
+    rows = _take(rows, split, name)
+    questions = [row for row in rows if isinstance(row, Question)]
+    rejected = [row for row in rows if isinstance(row, Rejected)]
+    if not questions:
+        first = "".join(f"\n  row {r.row}: {r.reason}" for r in rejected[:3])
+        raise UserError(f"{name}: none of its {len(rows)} rows can be used:{first}")
+    return questions, rejected
+
+
+def _generated(split: Split, kind: str) -> list[Question]:
+    if kind != "word_problems":
+        raise UserError(
+            f"data: only the word_problems task makes its own questions, not {kind}: give a `path`"
+        )
+    kinds = get_args(word_problems.Kind)
+    if split.kind is not None and split.kind not in kinds:
+        raise UserError(
+            f"data: the generator's kind must be one of {', '.join(kinds)}, not {split.kind!r}"
+        )
+    assert split.generate is not None
+    generated = cast(word_problems.Kind, split.kind or "seen")
+    return word_problems.generate(split.generate, seed=split.seed, kind=generated)
+
+
+def _take(rows: list[Question | Rejected], split: Split, source: str) -> list[Question | Rejected]:
+    """Shuffle the rows and take a range of them, as the split says."""
+    if split.shuffle is not None:
+        random.Random(split.shuffle).shuffle(rows)
+    if split.rows is None:
+        return rows
+    first, past = split.rows
+    if past > len(rows):
+        raise UserError(
+            f"{source}: rows [{first}, {past}] asks for more rows than the {len(rows)} that it has"
+        )
+    return rows[first:past]
+
+
+def _read_rows(
+    source: RowSource,
+    task: Task,
+    columns: Mapping[str, Column],
+    kind: str,
+    max_chars: int,
+    values: Mapping[str, str],
+) -> list[Question | Rejected]:
+    present = source.columns()
+    has_ids = check_columns(source.name, present, columns=columns, kind=kind)
+    wanted = {root(path, present) for field in FIELDS for path in paths(columns.get(field, field))}
+    rows: list[Question | Rejected] = []
+    seen: dict[str, tuple[int, Question]] = {}
+    for line in source.rows(wanted):
+        row = read_row(
+            line, task=task, columns=columns, max_chars=max_chars, needs_id=has_ids, values=values
+        )
+        if isinstance(row, Question):
+            number, earlier = seen.setdefault(row.id, (line.number, row))
+            if earlier is not row:
+                if (earlier.question, earlier.choices) != (row.question, row.choices):
+                    raise UserError(
+                        f"{source.name}: id {row.id!r} stands for two different questions, in lines"
+                        f" {number} and {line.number}; give each question its own id, or map"
+                        " another column with data.columns.id"
+                    )
+                differs = (
+                    ""
+                    if earlier.answer == row.answer
+                    else f", with the answer {row.answer!r} where that has {earlier.answer!r}"
+                )
+                row = _rejected(line, f"a duplicate of line {number}{differs}", row.id)
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{source.name}: the file is empty; it must hold a question a line")
+    return rows
+
+
+def check_columns(
+    name: str,
+    present: Sequence[str],
+    *,
+    columns: Mapping[str, Column],
+    kind: str,
+    how: str = "data.columns.{field}",
+) -> bool:
+    """Check that all needed columns are ``present``, and return whether the rows have ids.
+
+    Without an id column, ids are made from the questions. ``how`` says, for the error, where the
+    user names the column of a field.
+
+    Raises:
+        UserError: names the missing column, and those that there are.
+    """
+    needed = {"question"} | set(columns) | ({"choices"} if kind == "multiple_choice" else set())
+    for field in FIELDS:
+        for path in paths(columns.get(field, field)):
+            if present and field in needed and root(path, present) not in present:
+                near = difflib.get_close_matches(root(path, present), present, n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
+                raise UserError(
+                    f"{name}: no row has the column {root(path, present)!r}{hint} The columns are:"
+                    f" {', '.join(present)}. Say which one holds the {field} with"
+                    f" {how.format(field=field)}"
+                )
+    return all(root(path, present) in present for path in paths(columns.get("id", "id")))
+
+
+def read_row(
+    line: Line,
+    *,
+    task: Task,
+    columns: Mapping[str, Column],
+    max_chars: int,
+    needs_id: bool,
+    values: Mapping[str, str] | None = None,
+) -> Question | Rejected:
+    """One line as a question, or as a rejected row with the reason.
+
+    A row without an id gets one that is made from its question, or is rejected if it ``needs_id``.
+    """
+    if line.data is None:
+        return _rejected(line, line.reason)
+    values_by_field: dict[str, Any] = {}
+    field = ""
+    try:
+        for field in FIELDS:
+            values_by_field[field] = _READERS[field](
+                pick(line.data, columns.get(field, field)), _place_of(columns, field), values or {}
+            )
+    except ValueError as error:
+        return _rejected(
+            line, f"{error} (data.columns.{field})" if field in columns else str(error)
+        )
+    question = Question(**values_by_field)
+    if not question.id:
+        if needs_id:
+            return _rejected(line, f"no {_place_of(columns, 'id')}")
+        question = replace(
+            question,
+            id="q-"
+            + hashlib.sha256(repr((question.question, question.choices)).encode()).hexdigest()[:16],
+        )
+    return _checked(line, question, task, max_chars)
+
+
+def _checked(line: Line, question: Question, task: Task, max_chars: int) -> Question | Rejected:
+    if len(question.question) > max_chars:
+        reason = (
+            f"the question has {len(question.question):,} characters, over task.max_question_chars"
+            f" = {max_chars:,}"
+        )
+    else:
+        reason = task.check(question)
+    if reason:
+        return _rejected(line, reason, question.id)
+    return replace(
+        question,
+        answer=None if question.answer is None else task.canonical(question.answer, question),
+    )
+
+
+def _rejected(line: Line, reason: str, id: str | None = None) -> Rejected:
+    return Rejected(line.number, id, reason, _shown(line)[:KEPT_TEXT])
+
+
+def _shown(line: Line) -> str:
+    return line.text or json.dumps(line.data, ensure_ascii=False, default=str)
+
+
+def _place_of(columns: Mapping[str, Column], field: str) -> str:
+    """The column of a field, for an error."""
+    column = columns.get(field, field)
+    return column if isinstance(column, str) else f"[{', '.join(column)}]"
+
+
+def _text(value: object, column: str) -> str | None:
+    """A text or a number as text; None if it is empty."""
+    if is_empty(value):
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"{column} must be a text, not {type(value).__name__}")
+
+
+def _choices(value: object, column: str) -> tuple[str, ...]:
+    """A list of texts; also the Hub's {"label": [...], "text": [...]}."""
+    if isinstance(value, dict) and "text" in value:
+        value = value["text"]
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ValueError(f"{column} must be a list of texts, not {type(value).__name__}")
+    return tuple(_text(choice, f"each of {column}") or "" for choice in value)
+
+
+def _answer(value: object, column: str, values: Mapping[str, str]) -> str | None:
+    """The answer as text: its meaning in ``values``, if they are given and it is not one already.
+
+    A list of accepted answers becomes one text.
+    """
+    if isinstance(value, list):
+        accepted = (_answer(each, f"each of {column}", values) for each in value)
+        return (
+            f" {SEVERAL} ".join(dict.fromkeys(text for text in accepted if text is not None))
+            or None
+        )
+    if not values or is_empty(value):
+        return _text(value, column)
+    key = value if isinstance(value, str) else str(value).lower()
+    if isinstance(value, float):  # a table's integers beside a missing one
+        key = f"{value:g}"
+    if key in values.values() and key not in values:  # a meaning already: a class label's name
+        return key
+    if key not in values:
+        raise ValueError(
+            f"{column} is {key!r}, which data.values does not name; it names {', '.join(values)}"
+        )
+    return values[key]
+
+
+_READERS = {
+    "id": lambda value, column, values: _text(value, column) or "",
+    "question": lambda value, column, values: _text(value, column) or "",
+    "choices": lambda value, column, values: _choices(value, column),
+    "answer": _answer,
+    "rationale": lambda value, column, values: _text(value, column),
+}

@@ -44,7 +44,7 @@ class ShortText(PromptedTask):
         spelt, accepted = _spellings(answer), _spellings(question.answer or "")
         return f" {SEVERAL} ".join(accepted if set(spelt) & set(accepted) else spelt) or None
 
-    def said(self, text: str, question: Question) -> str | None:
+    def read_announced(self, text: str, question: Question) -> str | None:
         """The first sentence of the line; a model's "|" is no separator."""
         return self.canonical(
             _SENTENCE_END.split(text.replace("*", ""), maxsplit=1)[0].replace(SEVERAL, " "),

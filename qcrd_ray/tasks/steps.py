@@ -1,5 +1,18 @@
-"""Arithmetic inside a rationale, read step by step: "5 - 2 = 3", "12 pens - 3 pens - 2 pens = 7
-pens". Nothing is evaluated but numbers.
+"""Arithmetic steps in a rationale: check them, and make wrong rationales by changing numbers.
+
+A step is "3 + 4 = 7" or "12 pens - 3 pens - 2 pens = 7 pens". Nothing is evaluated but numbers. The
+wrong rationales are as fluent as the right ones, in the same words:
+
+- :func:`corrupted`, after PORT (arXiv 2406.16061), which changes digits of a right rationale. Here
+  a digit of one step's result is changed, and what follows is computed from it. One step is wrong,
+  and so is the answer that it leads to.
+- :func:`evolved`, after ECD (arXiv 2410.07513), where an instruction is changed and the answer to
+  the old one is a fluent wrong answer to the new one. The changed question would be a new example
+  that nobody has labelled, so we turn it round: digits of the question's own numbers are changed,
+  and the rationale of that other question is a fluent wrong one for this question. Every step of it
+  is right; it answers something else.
+
+Neither is wrong for certain, since an error can cancel out: the caller compares the answers.
 """
 
 from __future__ import annotations
@@ -31,8 +44,8 @@ class Steps(NamedTuple):
 
 
 def check_steps(text: str) -> Steps:
-    """Check every step in ``text``: a chain of + - * x / and their signs with its result. Other
-    forms are not counted at all.
+    """Check every step in ``text``: a chain of + - * x / ÷ and its result. Other forms do not
+    count.
     """
     steps = list(STEP.finditer(text))
     return Steps(sum(map(is_right, steps)), len(steps))
@@ -40,15 +53,13 @@ def check_steps(text: str) -> Steps:
 
 def is_right(step: re.Match[str]) -> bool:
     """Whether a match of :data:`STEP` gives the result of its chain, to a cent."""
-    told = value_of(step["result"]) * (-1 if step["sign"] else 1)
+    stated = value_of(step["result"]) * (-1 if step["sign"] else 1)
     value = chain(operands(step))
-    return value is not None and abs(value - told) < _TOLERANCE
+    return value is not None and abs(value - stated) < _TOLERANCE
 
 
 def operands(step: re.Match[str]) -> list[tuple[str, Fraction]]:
-    """The numbers left of the equals sign, each with the operation before it; the first has none
-    that counts.
-    """
+    """The numbers left of the equals sign, each with the operation before it; "+" for the first."""
     return [
         (operation or "+", value_of(number)) for operation, number in _OPERAND.findall(step["left"])
     ]
@@ -72,23 +83,7 @@ def value_of(number: str) -> Fraction:
     return Fraction(number.replace(",", ""))
 
 
-# MERGED tasks.rewriting: Wrong rationales made of right ones by their numbers: as fluent as these,
-# in the same words.
-#
-# Both kinds follow the steps of a text ("3 + 4 = 7", "12 pens - 3 pens - 2 pens = 7 pens") and
-# compute each result anew from what the text said before it.
-#
-# - :func:`corrupted`, after PORT (arXiv 2406.16061), which changes digits of a right rationale:
-#   here a digit of one step's result, and what follows is computed from it. One step is wrong, and
-#   so is the answer that it leads to.
-# - :func:`evolved`, after ECD (arXiv 2410.07513), where an instruction is changed and the answer to
-#   the old one is a fluent wrong answer to the new one. The changed question would be a new
-#   example, and nobody has labelled it, so we read it the other way round: digits of the question's
-#   own numbers are changed, and the rationale of that other question is a fluent wrong one for this
-#   question. Every step of it is right; it answers something else.
-#
-# Neither is wrong for certain: an error can cancel out, so whoever calls compares the answers.
-#
+# --- Rewriting a text's numbers ---
 
 _NUMBER = re.compile(rf"(?<![\w.,]){NUMBER}(?![\w]|\.[0-9])")
 # what a step is the value of: "Pens in a box = 12 / 3 = 4"
@@ -96,25 +91,23 @@ _NAMED = re.compile(r"[A-Za-z)]\s*=\s*\$?\Z")
 
 
 def corrupted(text: str, answer: Fraction | None, random: Random) -> str | None:
-    """``text`` with one wrong step and what follows from it. Where its steps cannot be followed,
-    ``answer`` is changed wherever it stands.
+    """``text`` with one wrong step and what follows from it.
 
-    None: it cannot be done with what was drawn; another draw may do it.
+    If its steps cannot be followed, ``answer`` is changed wherever it stands. None: it cannot be
+    done with what ``random`` drew; another draw may do it.
     """
     steps = _followed(text)
     if steps:
         return _rewritten(text, steps, {}, slip=random.randrange(len(steps)), random=random)
-    changed = None if answer is None else _digit_changed(answer, random)
-    return (
-        None
-        if changed is None
-        else _rewritten(text, (), {answer: changed}, slip=None, random=random)
-    )
+    if answer is None or (changed := _digit_changed(answer, random)) is None:
+        return None
+    return _rewritten(text, (), {answer: changed}, slip=None, random=random)
 
 
 def evolved(text: str, given: Collection[Fraction], random: Random) -> str | None:
-    """``text`` as it would answer the same question with other numbers; ``given`` are the
-    question's. None: as for :func:`corrupted`.
+    """``text`` as it would answer the same question with other numbers.
+
+    ``given`` are the question's numbers. None: as for :func:`corrupted`.
     """
     used: list[Fraction] = []
     results: set[Fraction] = set()
@@ -129,20 +122,22 @@ def evolved(text: str, given: Collection[Fraction], random: Random) -> str | Non
         results.add(value_of(step["result"]))
     if not used:
         return None
-    changes = {
-        value: _digit_changed(value, random)
+    changes: dict[Fraction, Fraction] = {}
+    # all are drawn before one fails, so that a seed gives the same draws as ever
+    drawn = [
+        (value, _digit_changed(value, random))
         for value in random.sample(used, random.randint(1, len(used)))
-    }
-    return (
-        None
-        if None in changes.values()
-        else _rewritten(text, steps, changes, slip=None, random=random)
-    )
+    ]
+    for value, changed in drawn:
+        if changed is None:
+            return None
+        changes[value] = changed
+    return _rewritten(text, steps, changes, slip=None, random=random)
 
 
 def _followed(text: str) -> list[re.Match[str]]:
-    """The text's steps; none where one of them is wrong, or an equation has another form: nothing
-    can be computed from it.
+    """The text's steps; [] if one of them is wrong or an equation has another form, since nothing
+    can be computed from it then.
     """
     steps = list(STEP.finditer(text))
     named = sum(
@@ -162,11 +157,10 @@ def _rewritten(
     slip: int | None,
     random: Random,
 ) -> str | None:
-    """``text`` with the numbers of ``changes`` replaced, the steps' results computed anew, and a
-    digit of step ``slip`` 's result wrong.
+    """``text`` with the numbers of ``changes`` replaced and the steps' results computed anew.
 
-    A result stands for its number from there on. None: a result is below 0, or no whole number any
-    more, or no decimal.
+    A digit of the result of step ``slip`` is changed too. A new result replaces the old number from
+    there on. None: a result is below 0, or no longer a whole number, or no decimal.
     """
     results = {step.start("result"): (i, step) for i, step in enumerate(steps)}
     now, written, end = dict(changes), [], 0
@@ -191,9 +185,7 @@ def _rewritten(
 
 
 def _digit_changed(value: Fraction, random: Random) -> Fraction | None:
-    """The number with one digit changed, as long as before; None: it is written with a fraction
-    bar.
-    """
+    """The number with one digit changed, of the same length; None for one with a fraction bar."""
     text = spell(value)
     if "/" in text:
         return None

@@ -1,8 +1,8 @@
-"""Reasoning models think aloud before they answer. What stands between the marks is no rationale:
-it doubts, starts again, and is long.
+"""The thinking of a reasoning model, split from its answer.
 
-Chat templates may write the opening mark into the prompt (DeepSeek-R1, QwQ), so a text may hold the
-closing one alone.
+What stands between the marks (<think> ... </think>) is no rationale: it doubts, starts again and is
+long. Chat templates may write the opening mark into the prompt (DeepSeek-R1, QwQ), so a text may
+hold the closing one alone.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A completion without its thinking (``text``), the thinking, and whether it was cut off before
-    the thinking ended.
-    """
+    """A completion, split by :func:`split_thinking`."""
 
-    text: str
+    text: str  # without the thinking
     thinking: str = ""
-    cut_off: bool = False
+    cut_off: bool = False  # the text ended before the thinking did
 
 
 def split_thinking(text: str, marks: tuple[str, str] | None) -> Thought:
-    """Take the thinking out of ``text``; neither mark is left in either part. ``marks``: opening
-    and closing, None for none.
+    """Split the thinking from ``text``. Neither part holds a mark.
 
-    A closing mark without an opening one ends a thinking that began in the prompt: all before it is
-    thinking. An opening mark inside a thinking opens nothing.
+    A closing mark without an opening one ends a thinking that began in the prompt, so everything
+    before it is thinking. An opening mark inside a thinking has no effect.
+
+    Args:
+        text: a completion.
+        marks: the opening and the closing mark; None for a model without.
     """
     if marks is None or not any(mark in text for mark in marks):
         return Thought(text)
     opening, closing = marks
-    told, thought, inside = [], [], False
+    answer: list[str] = []
+    thinking: list[str] = []
+    inside = False
     # The longer mark first: one may be the other's beginning.
     for piece in re.split(
         "|".join(f"({re.escape(mark)})" for mark in sorted(set(marks), key=len, reverse=True)), text
@@ -41,13 +44,13 @@ def split_thinking(text: str, marks: tuple[str, str] | None) -> Thought:
             inside = True
         elif piece == closing:
             if not inside:
-                thought, told = [*thought, *told], []
+                thinking, answer = [*thinking, *answer], []
             inside = False
         elif piece and piece != opening:
-            (thought if inside else told).append(piece)
-    return Thought(_joined(told), _joined(thought), cut_off=inside)
+            (thinking if inside else answer).append(piece)
+    return Thought(_joined(answer), _joined(thinking), cut_off=inside)
 
 
 def _joined(pieces: list[str]) -> str:
-    """On lines of their own, so that no mark arises where one was taken out."""
+    """Join with line ends, so that no mark arises where one was taken out."""
     return "\n".join(part for part in map(str.strip, pieces) if part)

@@ -1,22 +1,19 @@
-"""The built-in questions: arithmetic stories in the manner of SVAMP, with gold answers and
-step-by-step rationales.
+"""The built-in questions: arithmetic stories like SVAMP's, with answers and rationales.
 
 A story hands one number from step to step: somebody holds ``x`` things, a sentence turns them into
-``x op n`` (perhaps in other hands),
-and a question asks for the last value. Half of the stories also carry a sentence whose number is of
-no use. All numbers lie in 2..60.
+``x op n`` (perhaps in other hands), and a question asks for the last value. Half of the stories
+also carry a sentence whose number is of no use. All numbers lie in 2..60.
 
-Two things are held apart by construction:
+Two things are kept apart by construction:
 
 - *Combinations of operations.* ``seen`` stories never apply the pairs in :data:`HELD_OUT_PAIRS` one
   after the other; every ``held_out`` story does so at least once. Each operation occurs in every
   place of ``seen`` stories: only the combination is new.
 - *Questions.* A story's text before names and objects are filled in, its :func:`skeleton`, is
   hashed into one of :data:`POOLS` pools. ``pretraining`` stories (what the shipped models were made
-  from) own half of the pools; the others are shared out by ``seed % 8``.
-  So no test question, not even a renamed one, can stand in the shipped models' training data, and
-  two splits whose seeds differ
-  modulo 8 share nothing.
+  from) own half of the pools; the others are shared out by ``seed % 8``. So no test question, not
+  even a renamed one, can stand in the shipped models' training data, and two splits whose seeds
+  differ modulo 8 share nothing.
 """
 
 from __future__ import annotations
@@ -73,7 +70,8 @@ NAMES = {
 }
 THINGS = (
     "apples", "pears", "plums", "eggs", "cookies", "books", "pens", "cards", "stamps", "marbles",
-    "shells", "coins", "stickers", "balloons", "toys", "flowers", "buttons", "beads", "stones", "nuts",
+    "shells", "coins", "stickers", "balloons", "toys", "flowers", "buttons", "beads", "stones",
+    "nuts",
 )  # fmt: skip
 
 # {a} holds the things, {b} holds them afterwards, {c} is somebody else; {x} is the value so far,
@@ -183,9 +181,13 @@ def generate(
     """``count`` different questions. The same arguments give the same list everywhere, and a longer
     list starts with the shorter one.
 
-    ``steps`` are the numbers of operations that may occur, ``distractors`` the share of stories
-    with a useless number; both are for
-    making pretraining data that lacks something.
+    Args:
+        count: how many questions.
+        seed: also chooses the pool of questions; see the module.
+        kind: which combinations of operations occur.
+        steps: the numbers of operations that may occur.
+        distractors: share of stories with a useless number. Like ``steps``, it is for pretraining
+            data that lacks something.
     """
     distractors = 0.0 if kind == "plain" else distractors
     stream = _questions(
@@ -248,25 +250,25 @@ def _questions(
     rng: random.Random, *, seed: int, kind: Kind, steps: tuple[int, ...], distractors: float
 ) -> Iterator[Question]:
     """An endless stream of questions without repetition."""
-    own = pools(seed=seed, kind=kind)
+    own_pools = pools(seed=seed, kind=kind)
     chains = {
         length: [ops for ops in _CHAINS[length] if is_held_out(ops) == (kind == "held_out")]
         for length in steps
     }
     lengths = [length for length in steps if chains[length]]
     weights = [STEP_WEIGHTS[length] for length in lengths]
-    told: set[str] = set()
+    seen: set[str] = set()
     while True:
         ops = rng.choice(chains[rng.choices(lengths, weights)[0]])
         text, rationale, answer = _story(rng, ops, distractor=rng.random() < distractors)
-        if text not in told and pool(text) in own:
+        if text not in seen and pool(text) in own_pools:
             yield Question(
-                id=f"wp-{kind}-{seed}-{len(told):06d}",
+                id=f"wp-{kind}-{seed}-{len(seen):06d}",
                 question=text,
                 answer=str(answer),
                 rationale=rationale,
             )
-            told.add(text)
+            seen.add(text)
 
 
 def _story(rng: random.Random, ops: tuple[str, ...], *, distractor: bool) -> tuple[str, str, int]:
@@ -274,7 +276,9 @@ def _story(rng: random.Random, ops: tuple[str, ...], *, distractor: bool) -> tup
     values, numbers = _numbers(rng, ops)
     things, others = rng.sample(THINGS, 2)
     holder, bystander, *people = rng.sample(sorted(_PRONOUN), 2 + 2 * len(ops))
-    sentences, reasons = [], []
+    sentences: list[str] = []
+    reasons: list[str] = []
+    gaps: dict[str, str | int] = {}
     useless = rng.choice(DISTRACTORS).format(
         a=holder, c=bystander, n=rng.randint(2, 40), things=things, others=others
     )

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import DataRecipe, Split, TaskRecipe
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.reading import read_questions
+from qcrd_ray.tasks.questions import read_questions
 
 NLI = datasets.ClassLabel(names=["entailment", "neutral", "contradiction"])
 

@@ -16,7 +16,7 @@ from qcrd_ray.models.student_folder import TASK_FILE, StudentFolder
 from qcrd_ray.recipe import Split, TaskRecipe
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import Task
-from qcrd_ray.tasks.reading import read_questions
+from qcrd_ray.tasks.questions import read_questions
 
 ASKED = Question(id="1", question="Is water wet?", answer="yes")
 

@@ -18,7 +18,7 @@ import pytest
 
 from qcrd_ray.recipe import Split, TaskRecipe
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.reading import read_questions
+from qcrd_ray.tasks.questions import read_questions
 
 DATA = os.environ.get("QCRD_DATASETS", "")
 HERE = bool(DATA) and Path(DATA, "svamp").is_dir()

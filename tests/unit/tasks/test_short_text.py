@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qcrd_ray.data.records import Question
 from qcrd_ray.recipe import Split, TaskRecipe
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.reading import read_questions
+from qcrd_ray.tasks.questions import read_questions
 from qcrd_ray.tasks.short_text import normalise
 
 TASK = build_task(TaskRecipe(kind="short_text"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Split, TaskRecipe
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.reading import read_questions
+from qcrd_ray.tasks.questions import read_questions
 
 
 def read(path, *, kind="arithmetic", columns=None, max_chars=20_000, **split):
