@@ -131,7 +131,6 @@ def test_own_objective_trains_for_two_steps(monkeypatch):
     assert losses[1] < losses[0]
     means = objective.metrics(output.sums)
     assert set(means) == {"prediction", "positive_nll", "unlikelihood"}
-    # alpha1 * L_pred + alpha2 * L_cl, as the log's means say it; the counts differ by who has which
     assert all(value > 0 for value in means.values())
 
 
