@@ -1,9 +1,10 @@
 """Make the demo's two small models from scratch, side by side, one core each:
 
-python jobs/make_demo_models.py [--out FOLDER] [--seed N]      # FOLDER/teacher, FOLDER/student;
-                                                               without --out: the shipped ones
-python jobs/make_demo_models.py --check [--out FOLDER]         # measure the models that lie there,
-                                                               and write nothing
+    python jobs/make_demo_models.py [--out FOLDER] [--seed N]
+    python jobs/make_demo_models.py --check [--out FOLDER]
+
+The first writes FOLDER/teacher and FOLDER/student, and without --out the shipped ones. The second
+measures the models that lie there, and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # one core a model: two at a time would wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from qcrd_ray.demo.card import measure, write_cards
 from qcrd_ray.demo.make import PLANS, make
+from qcrd_ray.demo.measure import measure, write_cards
 from qcrd_ray.models.pretrained import demo_model
 
 
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def make_both(out: Path, *, seed: int, steps: int | None) -> None:
-    """One process a model."""
+    """Make both models, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
     workers = []
     for name, plans in PLANS.items():

@@ -1,11 +1,11 @@
-"""Make the demo's two models from scratch: plain PyTorch, seeded, side by side on one core each in
-a quarter of an hour.
+"""Make the demo's two models from scratch: plain PyTorch, seeded, a quarter of an hour on one core
+each.
 
 Both learn from ``pretraining`` stories alone, which no seed of the recipe's splits can reach
 (``tasks/word_problems.py``). The teacher learns stories of one to three steps. The student base
-plays the part of T5's pretraining: it learns both heads until its rate is nothing, and lacks what
-the teacher can teach it: it has never seen a story with a useless number, and so takes every number
-for a step.
+stands for a pretrained T5: it learns both heads until its learning rate is 0, and lacks what the
+teacher can teach it. It has never seen a story with a useless number, so it takes every number for
+a step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.demo.vocabulary import build_tokenizer
+from qcrd_ray.demo.tokenizer import build_tokenizer
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.tasks import build_task, word_problems
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
@@ -50,8 +50,8 @@ class Plan:
     story_steps: tuple[int, ...] = (1, 2, 3)
     distractors: float = word_problems.DISTRACTOR_SHARE
     dropout: float = 0.0
-    # the label head of the student learns from every n-th story: little is in a label, and its
-    # story costs as much
+    # the student's label head learns from every n-th story: a label holds little, and its story
+    # costs as much to read as a rationale's
     labels_every: int = 1
 
 
@@ -66,9 +66,7 @@ PLANS = {
 
 
 def demo_task() -> Task:
-    """The built-in task as the demo asks it: the teacher's prompt is the bare ``Q: ...`` /
-    ``A:``.
-    """
+    """The built-in task as the demo uses it: the teacher's prompt is the bare ``Q: ... A:``."""
     return build_task(TaskRecipe(kind="word_problems", instruction=""))
 
 
@@ -80,9 +78,7 @@ def make(
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train one of the models by ``plans``, one after the other, and write it to ``folder`` in
-    Hugging Face's format.
-    """
+    """Train one of the models by ``plans``, one after another, and save it in ``folder``."""
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("medium")  # bfloat16 products where the processor has them
     tokenizer = build_tokenizer(ends_input=name == "student", max_tokens=MAX_TOKENS)
@@ -98,14 +94,18 @@ def make(
 
 
 def _teacher(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A decoder of 0.6 M parameters. Heads of 32 are the smallest that vLLM's CPU attention
-    knows.
-    """
+    """A decoder of 0.6 M parameters. vLLM's attention on CPUs needs heads of 32 or more."""
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=MAX_TOKENS, tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        **_special_tokens(tokenizer),
+    )
     # the quickest backward on a CPU
     return LlamaForCausalLM._from_config(config, attn_implementation="eager")
 
@@ -113,28 +113,40 @@ def _teacher(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 def _student(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
     """An encoder-decoder of 0.8 M parameters; without dropout, since every story is new."""
     config = T5Config(
-        vocab_size=len(tokenizer), d_model=128, d_kv=32, d_ff=384, num_layers=2, num_heads=4, dropout_rate=0.0,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        d_model=128,
+        d_kv=32,
+        d_ff=384,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        decoder_start_token_id=tokenizer.pad_token_id,  # pyright: ignore[reportCallIssue]  # PretrainedConfig takes it
+        **_special_tokens(tokenizer),
+    )
     return T5ForConditionalGeneration(config)
 
 
+def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+
+
 def _set_dropout(model: PreTrainedModel, share: float) -> None:
-    """Set every dropout of the model, and what its folder will say of it."""
+    """Set every dropout of the model, and its configuration's."""
     if hasattr(model.config, "dropout_rate"):
         model.config.dropout_rate = share
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = share
         elif isinstance(getattr(module, "dropout", None), float):  # on the attention's weights
-            module.dropout = share
+            module.dropout = share  # pyright: ignore[reportArgumentType]  # a module of transformers
 
 
 def _train(
     model: PreTrainedModel, batches: Batches, plan: Plan, report: Callable[[str], None]
 ) -> None:
-    """Warm up, then decay linearly to nothing, so that the model ends where its data can take it.
-    One batch may have parts.
+    """Train with a warmup and a linear decay to 0.
+
+    A batch is a list of parts, whose losses are added.
     """
     optimizers = _optimizers(model, plan)
     schedules = [
@@ -149,7 +161,7 @@ def _train(
     model.train()
     for step, parts in enumerate(itertools.islice(batches, plan.steps), start=1):
         losses = [model(**part).loss for part in parts]
-        sum(losses).backward()
+        torch.stack(losses).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for moving in (*optimizers, *schedules):
             moving.step()
@@ -207,7 +219,7 @@ def _teacher_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) 
     task = demo_task()
     for stories in _stories(plan, seed):
         prompts = [task.teacher_prompt(story) for story in stories]
-        answers = [task.explanation(story.rationale, story.answer) for story in stories]
+        answers = [_explanation(task, story) for story in stories]
         texts = [
             f"{prompt} {answer}{tokenizer.eos_token}"
             for prompt, answer in zip(prompts, answers, strict=True)
@@ -224,14 +236,19 @@ def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) 
     task = demo_task()
     for stories in _stories(plan, seed):
         labelled = stories[:: plan.labels_every]
-        labels = [task.label(story.answer) for story in labelled]
-        explanations = [task.explanation(story.rationale, story.answer) for story in stories]
+        labels = [task.label(story.answer or "") for story in labelled]
+        explanations = [_explanation(task, story) for story in stories]
         yield [
             _pairs(tokenizer, [PREDICT + task.student_input(story) for story in labelled], labels),
             _pairs(
                 tokenizer, [EXPLAIN + task.student_input(story) for story in stories], explanations
             ),
         ]
+
+
+def _explanation(task: Task, story: Question) -> str:
+    assert story.rationale is not None and story.answer is not None, "generated stories have both"
+    return task.explanation(story.rationale, story.answer)
 
 
 def _pairs(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from qcrd_ray.demo.check import student_accuracy, teacher_accuracy
 from qcrd_ray.demo.make import PLANS, demo_task
-from qcrd_ray.demo.vocabulary import words
+from qcrd_ray.demo.measure import student_accuracy, teacher_accuracy
+from qcrd_ray.demo.tokenizer import words
 from qcrd_ray.models.pretrained import demo_model
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.tasks import word_problems as wp
@@ -93,10 +93,10 @@ def test_the_student_base_answers_what_it_was_taught_and_lacks_what_the_teacher_
 def test_no_split_of_the_demo_can_share_a_question_with_another_or_with_pretraining():
     data = load_recipe(ROOT / "jobs/recipes/demo.yaml").data
     drawn = [
-        wp.needs_token_peaks(seed=s.seed, kind=s.kind or "seen")
+        wp.pools(seed=s.seed, kind=s.kind or "seen")
         for s in (data.train, data.validation, data.test, data.held_out)
     ]
-    drawn.append(wp.needs_token_peaks(seed=0, kind="pretraining"))
+    drawn.append(wp.pools(seed=0, kind="pretraining"))
     assert sum(map(len, drawn)) == len(frozenset.union(*drawn))
 
 

@@ -1,5 +1,6 @@
-"""The demo's tokenizer: one token a word, a number or a sign. Spaces belong to the word that
-follows, so decoding gives the text back.
+"""The demo's tokenizer: one token for each word, number or sign.
+
+A space belongs to the word that follows it, so decoding gives the text back.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ FRAMES = ("predict: 0", "explain: 0", "Q: 0?\nA:", "So the answer is 0.")
 
 
 def words() -> list[str]:
-    """Every word, number and sign of a story, a rationale, a prompt or a closing phrase, in a fixed
-    order.
-    """
-    told = itertools.chain.from_iterable(
-        (q.question, q.rationale) for q in wp.generate(5_000, seed=0, kind="pretraining")
+    """Every word, number and sign of stories, rationales, prompts and closing phrases, sorted."""
+    stories = itertools.chain.from_iterable(
+        (q.question, q.rationale or "") for q in wp.generate(5_000, seed=0, kind="pretraining")
     )
     names = itertools.chain(*wp.NAMES.values(), wp.THINGS, map(str, range(wp.LARGEST + 1)))
     pieces: set[str] = set()
-    for text in itertools.chain(told, names, FRAMES):
+    for text in itertools.chain(stories, names, FRAMES):
         pieces.update(piece for piece, _ in _splitter().pre_tokenize_str(text))
     return sorted(pieces)
 
 
 def build_tokenizer(*, ends_input: bool, max_tokens: int) -> PreTrainedTokenizerFast:
-    """The tokenizer. ``ends_input`` puts the end token after every text, as T5's tokenizer does; a
-    decoder's prompt has none.
+    """The tokenizer.
+
+    Args:
+        ends_input: put the end token after every text, as T5's tokenizer does; a decoder's prompt
+            has none.
     """
     vocabulary = {token: index for index, token in enumerate([PAD, END, UNKNOWN, *words()])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
