@@ -20,12 +20,12 @@ from qcrd_ray.data.records import (
     Role,
 )
 from qcrd_ray.errors import UserError
-from qcrd_ray.evaluation.pool import run_pool, share_out
+from qcrd_ray.evaluation.pool import run_pool, split_jobs
 from qcrd_ray.evaluation.predictions import (
     PREDICTION_SCHEMA,
     Prediction,
-    predicted,
     result_rows,
+    student_predictions,
     teacher_predictions,
 )
 from qcrd_ray.inference.heads import Head
@@ -35,7 +35,7 @@ from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.results import ResultRow
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.reading import read_questions
+from qcrd_ray.tasks.questions import read_questions
 
 
 def control_table(recipe: Recipe) -> pa.Table:
@@ -116,16 +116,16 @@ def _measure_base(
     work = [
         piece
         for key, (split, head) in enumerate(parts)
-        for piece in share_out(key, base, head, questions[split], size=size)
+        for piece in split_jobs(key, base, head, questions[split], size=size)
     ]
     rows = []
     for done in run_pool(recipe, work):
-        split, head = parts[done.work.key]
-        made = predicted(
+        split, head = parts[done.job.key]
+        made = student_predictions(
             name="student base",
             head=head,
             split=split,
-            questions=done.work.questions,
+            questions=done.job.questions,
             answers=done.answers,
         )
         rows += [each.row() for each in made]

@@ -22,7 +22,7 @@ import pyarrow as pa
 from qcrd_ray.comparison.files import method_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.data.records import Question
-from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, predicted
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, student_predictions
 from qcrd_ray.inference import load_engine
 from qcrd_ray.inference.heads import answer_questions
 from qcrd_ray.run.files import write_table, write_text
@@ -147,7 +147,7 @@ def _predict(trial: Trial):
             answers = answer_questions(
                 engine, task, questions, head=head, max_tokens=recipe.student.max_target_tokens
             )
-            yield from predicted(
+            yield from student_predictions(
                 name=trial.method, head=head, split=split, questions=questions, answers=answers
             )
 

@@ -1,10 +1,11 @@
-"""The evaluation stage: how often teacher, base, baselines and student are right, on questions that
-none of them was chosen by.
+"""The evaluation stage: the accuracy of teacher, base, baselines and student on the test splits.
 
-evaluation/predictions.parquet   one row for each answer that was measured (PREDICTION_SCHEMA)
-evaluation/results.json          what is counted over them, with intervals
-evaluation/parts/                finished predictions by what they depend on; a second call computes
-                                 only what has changed
+    evaluation/predictions.parquet   one row for each measured answer (PREDICTION_SCHEMA)
+    evaluation/results.json          accuracies over them, with intervals (run.results.Results)
+    evaluation/parts/                finished predictions by what they depend on: a second call
+                                     computes only what has changed
+
+It may import inference, models, tasks, run, cluster, data, recipe and method, and no other stage.
 """
 
 from qcrd_ray.evaluation.predictions import (

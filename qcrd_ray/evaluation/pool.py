@@ -1,9 +1,8 @@
 """Answers of several models to the same questions, by a pool of Ray actors.
 
-Starting an actor costs seconds (imports, mostly), so the pool is started once: an actor takes the
-weights of the next model into the
-engine that it has. What an actor knows it can build again, so Ray may restart one that died and
-repeat what it had in hand.
+Starting an actor takes seconds (mostly imports), so the pool is started once, and an actor loads
+the weights of the next model into its engine. An actor holds nothing that it cannot build again:
+Ray may restart one that died, and repeat its job.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util import ActorPool
 
-from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference import Engine, load_engine
-from qcrd_ray.inference.heads import Head, HeadAnswer, ask
+from qcrd_ray.inference.heads import Head, HeadAnswer, answer_questions
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.tasks import build_task
 
@@ -27,7 +27,7 @@ RETRIES = 3  # of an actor that died
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationJob:
-    """Questions for one head of one model. ``key`` is the caller's name for it."""
+    """Questions for one head of one model. ``key`` is the caller's number for them."""
 
     key: int
     model: str
@@ -36,15 +36,15 @@ class EvaluationJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """The answers to ``work``, in the order of its questions."""
+class JobAnswers:
+    """The answers to the questions of ``job``, in their order."""
 
-    work: EvaluationJob
+    job: EvaluationJob
     answers: tuple[HeadAnswer, ...]
 
 
 class Evaluator:
-    """One actor of the pool: an engine, and the model whose weights it holds."""
+    """One actor of the pool: an engine, and the name of the model whose weights it holds."""
 
     def __init__(self, recipe: Recipe) -> None:
         import torch
@@ -54,61 +54,64 @@ class Evaluator:
         self.engine: Engine | None = None
         self.model = ""
 
-    def answer(self, work: EvaluationJob) -> Done:
+    @ray.method
+    def answer(self, job: EvaluationJob) -> JobAnswers:
         student = self.recipe.student
         if self.engine is None:
             self.engine = load_engine(
-                work.model,
+                job.model,
                 batch_size=self.recipe.evaluate.batch_size,
                 max_input_tokens=student.max_input_tokens,
                 trust_remote_code=student.trust_remote_code,
             )
-        elif work.model != self.model:
-            self.engine.load_weights(work.model)
-        self.model = work.model
-        answers = ask(
+        elif job.model != self.model:
+            self.engine.load_weights(job.model)
+        self.model = job.model
+        answers = answer_questions(
             self.engine,
             self.task,
-            work.questions,
-            head=work.head,
+            job.questions,
+            head=job.head,
             max_tokens=student.max_target_tokens,
         )
-        return Done(work=work, answers=tuple(answers))
+        return JobAnswers(job=job, answers=tuple(answers))
 
 
-def run_pool(recipe: Recipe, work: Sequence[EvaluationJob]) -> Iterator[Done]:
-    """Answer all ``work``; what is finished is yielded at once, in any order.
+def run_pool(recipe: Recipe, jobs: Sequence[EvaluationJob]) -> Iterator[JobAnswers]:
+    """Answer all ``jobs``; each is yielded as soon as it is finished, in any order.
 
     Raises:
         MissingResource: the cluster cannot give the pool what `evaluate` asks for.
     """
-    if not work:
+    if not jobs:
         return
-    wanted = recipe.evaluate
-    workers = min(wanted.workers, len(work))
-    cluster.wait_for_resources(
-        [wanted.worker.bundle] * workers,
+    settings = recipe.evaluate
+    workers = min(settings.workers, len(jobs))
+    wait_for_resources(
+        [settings.worker.bundle] * workers,
         what="evaluation (evaluate.workers)",
         timeout_s=recipe.ray.schedule_timeout_s,
     )
-    actor = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **wanted.worker.options)(
+    actor = ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES, **settings.worker.options)(
         Evaluator
     )
     actors = [actor.remote(recipe) for _ in range(workers)]
     try:
-        yield from ActorPool(actors).map_unordered(
-            lambda evaluator, item: evaluator.answer.remote(item), work
+        # the stub has map_unordered return a list of lists
+        answers: Any = ActorPool(actors).map_unordered(
+            lambda evaluator, job: evaluator.answer.remote(job), list(jobs)
         )
+        yield from answers
     finally:
-        for each in actors:
-            ray.kill(each)
+        for evaluator in actors:
+            ray.kill(evaluator)  # pyright: ignore[reportArgumentType]  # the stub wants no proxy
 
 
-def share_out(
+def split_jobs(
     key: int, model: str | Path, head: Head, questions: Sequence[Question], *, size: int
 ) -> list[EvaluationJob]:
-    """The questions in pieces of at most ``size``."""
-    pieces = (tuple(questions[first : first + size]) for first in range(0, len(questions), size))
+    """Jobs of at most ``size`` questions each, in the order of the questions."""
+    chunks = (tuple(questions[first : first + size]) for first in range(0, len(questions), size))
     return [
-        EvaluationJob(key=key, model=str(model), head=head, questions=piece) for piece in pieces
+        EvaluationJob(key=key, model=str(model), head=head, questions=chunk) for chunk in chunks
     ]

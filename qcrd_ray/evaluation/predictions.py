@@ -1,11 +1,11 @@
-"""One row for each answer that was measured, and what is counted over them."""
+"""Predictions, one row for each measured answer: accuracies over them, and paired comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -35,7 +35,7 @@ PREDICTION_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """A row of :data:`PREDICTION_SCHEMA`; ``right`` follows from the rest."""
+    """A row of :data:`PREDICTION_SCHEMA`; ``right`` is computed."""
 
     name: str
     head: str
@@ -51,11 +51,12 @@ class Prediction:
     def right(self) -> bool:
         return self.answer == self.gold
 
-    def row(self) -> dict:
+    def row(self) -> dict[str, Any]:
+        """The row as plain Python values, in the order of :data:`PREDICTION_SCHEMA`."""
         return {name: getattr(self, name) for name in PREDICTION_SCHEMA.names}
 
 
-def predicted(
+def student_predictions(
     *,
     name: str,
     head: Head,
@@ -63,8 +64,9 @@ def predicted(
     questions: Sequence[Question],
     answers: Sequence[HeadAnswer],
 ) -> Iterator[Prediction]:
-    """A student's answers to questions with gold answers, in their order."""
+    """A student's answers to questions that have canonical gold answers, in their order."""
     for question, answer in zip(questions, answers, strict=True):
+        assert question.answer is not None, f"{question.id} has no gold answer"
         yield Prediction(
             name=name,
             head=head,
@@ -79,9 +81,10 @@ def predicted(
 
 
 def result_rows(predictions: Iterable[Prediction]) -> list[ResultRow]:
-    """A row for each (name, head, split), in the order of first appearance: what is right of all
-    that was asked, with its Wilson 95 % interval. An answer that is missing or cannot be read is
-    wrong, and is counted as ``unanswered`` too.
+    """The accuracy of each (name, head, split), in the order of first appearance.
+
+    It is the share of right answers among all questions asked, with its Wilson 95 % interval. An
+    answer that is missing or cannot be read is wrong, and counts as ``unanswered`` too.
     """
     groups: dict[tuple[str, str, str], list[Prediction]] = {}
     for prediction in predictions:
@@ -108,17 +111,13 @@ def result_rows(predictions: Iterable[Prediction]) -> list[ResultRow]:
     return rows
 
 
-# MERGED evaluation.teacher: The teacher's own accuracy, from rationale sets that lie in the run
-# folder: nobody is asked again.
-
-
 def teacher_predictions(table: pa.Table, *, split: str, task: Task) -> Iterator[Prediction]:
-    """Two predictions for each row with a gold answer: by the first sample alone, and by the vote.
+    """Two predictions for each question with a gold answer: the first sample's, and the vote's.
 
-    ``table`` has RATIONALE_SET_SCHEMA. One sample and not the mean over K, so that answers are as
-    independent as the interval assumes.
-    A question that the teacher failed to answer is a wrong answer here; one that was never asked
-    (rejected input) is none.
+    ``table`` has RATIONALE_SET_SCHEMA; the teacher is not asked again. It is one sample and not the
+    mean over K, so that the answers are as independent as the interval assumes. A question that the
+    teacher failed to answer counts as wrong; one that it was never asked (rejected input) is left
+    out.
     """
     for row in table.to_pylist():
         if row["gold"] is None or row["outcome"] == Outcome.REJECTED_INPUT:
@@ -126,28 +125,33 @@ def teacher_predictions(table: pa.Table, *, split: str, task: Task) -> Iterator[
         question = Question.from_row(row)
         gold = task.canonical(row["gold"], question)
         assert gold is not None, f"{question.id}: a gold answer that reading has let pass"
-        first = (row["completions"] or [{}])[0]
-        asked = {"split": split, "question_id": question.id, "gold": gold}
+        first: dict[str, Any] = (row["completions"] or [{}])[0]
         yield Prediction(
             name="teacher, one sample",
             head="one sample",
+            split=split,
+            question_id=question.id,
+            gold=gold,
             text=first.get("text"),
             answer=first.get("answer"),
             finish_reason=first.get("finish_reason", ""),
             tokens=first.get("tokens", 0),
-            **asked,
         )
-        yield Prediction(name="teacher, voted", head="vote", answer=row["vote"], **asked)
+        yield Prediction(
+            name="teacher, voted",
+            head="vote",
+            split=split,
+            question_id=question.id,
+            gold=gold,
+            answer=row["vote"],
+        )
 
 
-# MERGED evaluation.paired: Two models on the same questions: where they differ, and whether that is
-# more than chance.
+# --- Two models on the same questions ---
 
 
 class Paired(NamedTuple):
-    """Questions by who got them right, and the p-value of McNemar's exact test on those that only
-    one of the two got.
-    """
+    """Questions by which of two models got them right, and the p-value of McNemar's exact test."""
 
     both: int
     only_first: int
@@ -157,8 +161,10 @@ class Paired(NamedTuple):
 
 
 def pair(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired:
-    """Compare what was right, by question id. ValueError: the two were not asked the same
-    questions.
+    """Compare two models by question id; the values say whether an answer is right.
+
+    Raises:
+        ValueError: the two were not asked the same questions.
     """
     if first.keys() != second.keys():
         raise ValueError(
@@ -178,8 +184,10 @@ def pair(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact two-sided p-value (Q. McNemar, 1947): were both equally good, each differing
-    question would be a fair coin's toss.
+    """The exact two-sided p-value of McNemar's test (Q. McNemar, 1947).
+
+    If both models were equally good, each question that only one of them got would be the toss of a
+    fair coin.
     """
     differing = only_first + only_second
     tail = sum(comb(differing, k) for k in range(min(only_first, only_second) + 1))

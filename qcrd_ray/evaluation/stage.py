@@ -1,10 +1,10 @@
-"""Measure everything that a run has made, once, at its end."""
+"""Evaluate the teacher, the base, the baselines and the student of a run on the test splits."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from qcrd_ray import __version__
 from qcrd_ray.data.overlap import overlap_note
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.evaluation.pool import Done, EvaluationJob, run_pool, share_out
+from qcrd_ray.evaluation.pool import EvaluationJob, JobAnswers, run_pool, split_jobs
 from qcrd_ray.evaluation.predictions import (
     PREDICTION_SCHEMA,
     Prediction,
-    predicted,
     result_rows,
+    student_predictions,
     teacher_predictions,
 )
 from qcrd_ray.inference.heads import Head
@@ -29,19 +29,20 @@ from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.manifests import truncation_note
+from qcrd_ray.run.manifests import Overlap, truncation_note
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.results import Results, SplitCounts
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import read_split
+from qcrd_ray.tasks.questions import store_split
 
 TEST_SPLITS = ("test", "held_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluatedModel:
-    """One head of one model on one split. ``file`` is named after all that its predictions depend
-    on.
+class Measurement:
+    """One head of one model on one split.
+
+    ``file`` holds its predictions, and is named by a hash of all that they depend on.
     """
 
     name: str
@@ -53,25 +54,25 @@ class EvaluatedModel:
 
 
 def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress) -> Results:
-    """Measure on the test splits, and write predictions and results. Only what has changed since
-    the last call is asked again.
+    """Evaluate on the test splits, and write predictions.parquet and results.json.
 
-    Returns the results: ``rows`` (see :func:`result_rows`), ``splits`` (what was read, and left
-    out), ``notes`` (on what is missing, was cut, or was not new to the student).
+    Only what has changed since the last call is generated again. The notes of the results say what
+    is missing, was cut, or was not new to the student.
 
     Raises:
         UserError: nothing has been trained, no question has an answer, or the cluster is too small.
     """
     models = _models(recipe, folder)
     questions, splits = _questions(recipe, folder)
-    parts = _parts(recipe, folder, models, questions)
-    _answer(recipe, parts, report)
+    measurements = _measurements(recipe, folder, models, questions)
+    _generate(recipe, measurements, report)
     teacher, notes = _teacher(recipe, folder)
-    tables = [
-        pa.Table.from_pylist([prediction.row() for prediction in teacher], schema=PREDICTION_SCHEMA)
-    ]
+    files = [measurement.file for measurement in measurements]
     table = pa.concat_tables(
-        [*tables, *(pq.read_table(part.file, schema=PREDICTION_SCHEMA) for part in parts)]
+        [
+            _table(teacher),
+            *(pq.read_table(file, schema=PREDICTION_SCHEMA) for file in files),
+        ]
     )
     write_table(table, folder.evaluation / "predictions.parquet")
     results: Results = {
@@ -80,17 +81,13 @@ def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress)
         "notes": [*notes, *_data_notes(recipe, folder)],
     }
     write_text(folder.evaluation / "results.json", json.dumps(results, indent=2) + "\n")
-    for stale in set((folder.evaluation / "parts").glob("*.parquet")) - {
-        part.file for part in parts
-    }:
+    for stale in set((folder.evaluation / "parts").glob("*.parquet")) - set(files):
         stale.unlink()
     return results
 
 
 def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[Head, ...]]]:
-    """(name, folder, heads) of each model to be measured: base, baselines, student; only heads that
-    it has learnt.
-    """
+    """(name, folder, heads) of base, baselines and student; the heads are those it has learnt."""
     trained = [(name, name) for name in recipe.evaluate.baselines if name != recipe.objective.name]
     trained.append(("student", recipe.objective.name))
     models: list[tuple[str, Path, tuple[Head, ...]]] = []
@@ -115,7 +112,7 @@ def _questions(
     for split in TEST_SPLITS:
         if getattr(recipe.data, split) is None:
             continue
-        read, rejected = read_split(recipe, folder, split)
+        read, rejected = store_split(recipe, folder, split)
         questions[split] = tuple(question for question in read if question.answer is not None)
         if not questions[split]:
             raise UserError(
@@ -130,71 +127,82 @@ def _questions(
     return questions, splits
 
 
-def _parts(
-    recipe: Recipe, folder: RunFolder, models, questions: dict[str, tuple[Question, ...]]
-) -> list[EvaluatedModel]:
+def _measurements(
+    recipe: Recipe,
+    folder: RunFolder,
+    models: Sequence[tuple[str, Path, tuple[Head, ...]]],
+    questions: dict[str, tuple[Question, ...]],
+) -> list[Measurement]:
     limits = (recipe.student.max_input_tokens, recipe.student.max_target_tokens)
-    parts = []
+    measurements = []
     for name, model, heads in models:
         weights = fingerprint(model)
         for split, asked in questions.items():
             for head in heads:
-                told = repr((__version__, name, weights, head, split, limits, recipe.task, asked))
-                file = (
-                    folder.evaluation
-                    / "parts"
-                    / f"{hashlib.sha256(told.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.parquet"
+                content = repr(
+                    (__version__, name, weights, head, split, limits, recipe.task, asked)
                 )
-                parts.append(
-                    EvaluatedModel(
-                        name=name, model=model, head=head, split=split, questions=asked, file=file
+                digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+                measurements.append(
+                    Measurement(
+                        name=name,
+                        model=model,
+                        head=head,
+                        split=split,
+                        questions=asked,
+                        file=folder.evaluation / "parts" / f"{digest[:24]}.parquet",
                     )
                 )
-    return parts
+    return measurements
 
 
-def _answer(recipe: Recipe, parts: Sequence[EvaluatedModel], report: Report) -> None:
-    """Ask for the parts that are missing, and write each as soon as its last answer is there."""
-    missing = {key: part for key, part in enumerate(parts) if not part.file.exists()}
-    work = [piece for key, part in missing.items() for piece in _pieces(recipe, key, part)]
-    total = sum(len(piece.questions) for piece in work)
-    report(0, total, "starting" if work else "nothing has changed")
-    done: dict[int, list[Done]] = {key: [] for key in missing}
-    count = 0
-    for finished in run_pool(recipe, work):
-        key = finished.work.key
-        done[key].append(finished)
-        count += len(finished.answers)
-        report(count, total, f"{parts[key].name}, {parts[key].head}")
-        if sum(len(piece.answers) for piece in done[key]) == len(parts[key].questions):
-            _write_part(parts[key], done.pop(key))
+def _generate(recipe: Recipe, measurements: Sequence[Measurement], report: Report) -> None:
+    """Generate the missing predictions; write a file as soon as its last answer is there."""
+    missing = {key: each for key, each in enumerate(measurements) if not each.file.exists()}
+    size = recipe.evaluate.batch_size
+    jobs = [job for key, each in missing.items() for job in _jobs(key, each, size=size)]
+    total = sum(len(job.questions) for job in jobs)
+    report(0, total, "starting" if jobs else "nothing has changed")
+    finished: dict[int, list[JobAnswers]] = {key: [] for key in missing}
+    done = 0
+    for answered in run_pool(recipe, jobs):
+        key = answered.job.key
+        finished[key].append(answered)
+        done += len(answered.answers)
+        measurement = measurements[key]
+        report(done, total, f"{measurement.name}, {measurement.head}")
+        if sum(len(each.answers) for each in finished[key]) == len(measurement.questions):
+            _write_predictions(measurement, finished.pop(key))
 
 
-def _pieces(recipe: Recipe, key: int, part: EvaluatedModel) -> list[EvaluationJob]:
+def _jobs(key: int, measurement: Measurement, *, size: int) -> list[EvaluationJob]:
     # a batch pads to its longest
-    longest_first = sorted(part.questions, key=lambda question: -len(question.question))
-    return share_out(key, part.model, part.head, longest_first, size=recipe.evaluate.batch_size)
+    longest_first = sorted(measurement.questions, key=lambda question: -len(question.question))
+    return split_jobs(key, measurement.model, measurement.head, longest_first, size=size)
 
 
-def _write_part(part: EvaluatedModel, done: Sequence[Done]) -> None:
-    """The part's predictions, in the order of its questions."""
+def _write_predictions(measurement: Measurement, answered: Sequence[JobAnswers]) -> None:
+    """Write the predictions, in the order of the measurement's questions."""
     answers = {
         question.id: answer
-        for each in done
-        for question, answer in zip(each.work.questions, each.answers, strict=True)
+        for each in answered
+        for question, answer in zip(each.job.questions, each.answers, strict=True)
     }
-    ordered = [answers[question.id] for question in part.questions]
-    made = predicted(
-        name=part.name, head=part.head, split=part.split, questions=part.questions, answers=ordered
+    predictions = student_predictions(
+        name=measurement.name,
+        head=measurement.head,
+        split=measurement.split,
+        questions=measurement.questions,
+        answers=[answers[question.id] for question in measurement.questions],
     )
-    write_table(
-        pa.Table.from_pylist([each.row() for each in made], schema=PREDICTION_SCHEMA), part.file
-    )
+    write_table(_table(predictions), measurement.file)
 
 
 def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[str]]:
-    """The teacher on the test questions where it was asked them, else on the training questions
-    that have an answer.
+    """The teacher's predictions, and notes on them.
+
+    They are on the test questions where it was asked them, else on the training questions that have
+    an answer.
     """
     split = "test" if recipe.evaluate.teacher_on_test else "train"
     table = folder.read_rationales(split)
@@ -215,17 +223,23 @@ def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[
 
 
 def _data_notes(recipe: Recipe, folder: RunFolder) -> list[str]:
-    """What the manifests of rationales and training set say that bears on the numbers."""
-    asked = folder.rationales("train") / "manifest.json"
-    overlap = json.loads(asked.read_text()).get("overlap", {}) if asked.exists() else {}
-    notes = [overlap_note(split, found["ids"], of=found["of"]) for split, found in overlap.items()]
-    prepared = folder.root / "train" / "data" / "manifest.json"
-    cut = (
-        truncation_note(json.loads(prepared.read_text()), recipe.student)
-        if prepared.exists()
-        else ""
-    )
-    return [*notes, cut] if cut else notes
+    """Notes on overlap and truncation, from the manifests of rationales and training set."""
+    notes = []
+    rationales = folder.rationales("train") / "manifest.json"
+    if rationales.exists():
+        overlap: dict[str, Overlap] = json.loads(rationales.read_text()).get("overlap", {})
+        notes += [
+            overlap_note(split, each["ids"], of=each["of"]) for split, each in overlap.items()
+        ]
+    training_set = folder.root / "train" / "data" / "manifest.json"
+    if training_set.exists():
+        notes.append(truncation_note(json.loads(training_set.read_text()), recipe.student))
+    return [note for note in notes if note]
+
+
+def _table(predictions: Iterable[Prediction]) -> pa.Table:
+    rows = [prediction.row() for prediction in predictions]
+    return pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA)
 
 
 def _predictions(table: pa.Table) -> list[Prediction]:

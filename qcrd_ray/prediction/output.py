@@ -1,9 +1,11 @@
-"""The files that a large file's answers are written to.
+"""The input in parts, and the files that their answers are written to.
 
-<out>                  the answers, in the input's order; where it is, the work is done
-<out>.rejected.jsonl   the rows that could not be answered, with their line and reason; only where
-                       there are any
-<out>.parts/           while the work goes on: plan.json, and two such files for each finished part
+    <out>                  the answers, in the input's order; once it exists, the job is done
+    <out>.rejected.jsonl   the rows that could not be answered, with line and reason, if any
+    <out>.parts/           during the job: plan.json, and two such files for each finished part
+
+A part is a byte range of the input: it can be read, answered and written alone, on any node that
+sees the file.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from qcrd_ray.run.files import write_text
 
 @dataclass(frozen=True, kw_only=True)
 class RowCounts:
-    """Every row of the input that is not blank is in one of the two."""
+    """How many rows were answered and rejected; blank rows are in neither."""
 
     answered: int
     rejected: int
 
 
 class Output:
-    """The files of one output; making one touches nothing on the disk."""
+    """The files of one output. The constructor touches nothing on the disk."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser().absolute()
@@ -40,16 +42,15 @@ class Output:
         self.plan = self.parts / "plan.json"
 
     def answers_of(self, number: int) -> Path:
-        """Written last: where it exists, the part is finished."""
+        """The answers of a part. Written last: once it exists, the part is finished."""
         return self.parts / f"{number:06d}.answers.jsonl"
 
     def rejected_of(self, number: int) -> Path:
+        """The rejected rows of a part."""
         return self.parts / f"{number:06d}.rejected.jsonl"
 
     def check_free(self) -> None:
-        """Nothing that is there is written over; what an earlier call has begun is gone on with.
-        Raises UserError.
-        """
+        """Raise UserError where a file would be overwritten; an unfinished job may be there."""
         if not self.path.parent.is_dir():
             raise UserError(f"{self.path}: there is no folder {self.path.parent}")
         for file in (self.path, *([] if self.plan.exists() else [self.rejected, self.parts])):
@@ -60,9 +61,7 @@ class Output:
                 )
 
     def begin(self, plan: dict) -> None:
-        """Begin, or go on with what was begun with the same plan. Raises UserError where it was
-        begun with another.
-        """
+        """Begin, or continue a job of the same plan. Raises UserError for another plan."""
         if not self.plan.exists():
             write_text(self.plan, json.dumps(plan, indent=2) + "\n")
             return
@@ -74,7 +73,7 @@ class Output:
             )
 
     def join(self, parts: Sequence[FilePart]) -> RowCounts:
-        """The finished parts as two files; the answers last."""
+        """Join the finished parts into two files; the answers' file appears last."""
         joined_rejected, joined_answers = self.parts / "rejected", self.parts / "answers"
         rejected = _concatenate([self.rejected_of(part.number) for part in parts], joined_rejected)
         answered = _concatenate([self.answers_of(part.number) for part in parts], joined_answers)
@@ -90,7 +89,7 @@ class Output:
 
 
 def _concatenate(files: Sequence[Path], target: Path) -> int:
-    """The number of lines."""
+    """Write ``files`` one after another to ``target``; return the number of lines."""
     lines = 0
     with target.open("wb") as joined:
         for file in files:
@@ -100,14 +99,14 @@ def _concatenate(files: Sequence[Path], target: Path) -> int:
     return lines
 
 
-# MERGED serving.file_parts: A JSON Lines file in parts by byte range: each can be read, answered
-# and written alone, on any node that sees the file.
+# --- Parts ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePart:
-    """Bytes ``start`` up to ``end`` of a file: whole lines, of which ``rows`` are not blank. The
-    first is its line ``first_line``.
+    """Bytes ``start`` up to ``end`` of a file: whole lines, of which ``rows`` are not blank.
+
+    The first is line ``first_line`` of the file, counted from 1.
     """
 
     number: int
@@ -117,32 +116,33 @@ class FilePart:
     rows: int
 
 
-def cut(file: Path, *, rows: int) -> tuple[list[FilePart], str]:
-    """The parts of ``file``, of ``rows`` rows each, and the hash of its content; read once and
-    never held whole.
+def split_file(file: Path, *, rows: int) -> tuple[list[FilePart], str]:
+    """Split ``file`` into parts of ``rows`` rows; return them and the hash of the content.
+
+    The file is read once, and never held whole.
 
     Raises:
-        UserError: there is nothing in it.
+        UserError: the file is empty.
     """
     digest = hashlib.sha256()
     parts: list[FilePart] = []
-    start = end = taken = 0
+    start = end = in_part = 0
     first_line = 1
     with file.open("rb") as content:
         for number, raw in enumerate(content, 1):
             digest.update(raw)
             end += len(raw)
-            taken += bool(raw.strip())
-            if taken == rows:
+            in_part += bool(raw.strip())
+            if in_part == rows:
                 parts.append(
                     FilePart(
-                        number=len(parts), start=start, end=end, first_line=first_line, rows=taken
+                        number=len(parts), start=start, end=end, first_line=first_line, rows=in_part
                     )
                 )
-                start, first_line, taken = end, number + 1, 0
-    if taken:
+                start, first_line, in_part = end, number + 1, 0
+    if in_part:
         parts.append(
-            FilePart(number=len(parts), start=start, end=end, first_line=first_line, rows=taken)
+            FilePart(number=len(parts), start=start, end=end, first_line=first_line, rows=in_part)
         )
     if not parts:
         raise empty(file)

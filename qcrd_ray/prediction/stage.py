@@ -1,8 +1,8 @@
-"""A student's answers to a large file of questions, by Ray Data.
+"""The prediction stage: a student answers a large file of questions, by Ray Data.
 
-The file is cut into parts, and each finished part is written at once, so a call that was killed is
-gone on with where it stopped. When
-the last part is done they are joined in the input's order; see :mod:`qcrd_ray.prediction.output`.
+The file is split into parts. Each finished part is written at once, so that a call which was killed
+can be continued. After the last part they are joined in the input's order; see
+:mod:`qcrd_ray.prediction.output`.
 """
 
 from __future__ import annotations
@@ -12,60 +12,49 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy
 
-from qcrd_ray.cluster import resources as cluster
 from qcrd_ray.cluster.data_context import data_context
+from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.data.json_lines import find_file
 from qcrd_ray.data.sources import present_columns
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference import choose_engine
 from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.models.student_folder import StudentFolder
-from qcrd_ray.prediction.output import FilePart, Output, RowCounts, cut, read_part
-from qcrd_ray.prediction.worker import Options, Predictor
+from qcrd_ray.prediction.output import FilePart, Output, RowCounts, read_part, split_file
+from qcrd_ray.prediction.worker import PredictOptions, Predictor
 from qcrd_ray.recipe import RayRecipe
+from qcrd_ray.recipe.base import Resources
 from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.tasks.reading import FIELDS, check_columns
+from qcrd_ray.tasks.questions import FIELDS, check_columns
 
 ROWS_PER_PART = 256  # what each worker may have to do again after a kill
-LOOKED_AT = 4  # parts whose rows tell whether the file has the columns
+CHECKED_PARTS = 4  # whose rows show whether the file has the columns
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workers:
-    """Who answers: ``count`` actors, and what each takes of the cluster."""
-
-    count: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A checked call: the student, the file of questions and its parts, and where the answers
-    go.
-    """
+class PredictJob:
+    """A checked call: the student, the file of questions in parts, and the output."""
 
     student: StudentFolder
     file: Path
     parts: tuple[FilePart, ...]
     output: Output
-    options: Options
+    options: PredictOptions
 
 
-def read_columns(given: Sequence[str]) -> dict[str, str]:
-    """["question=problem"] -> {"question": "problem"}. Raises UserError for a field that questions
-    do not have.
-    """
+def read_columns(options: Sequence[str]) -> dict[str, str]:
+    """["question=problem"] -> {"question": "problem"}. Raises UserError for an unknown field."""
     columns = {}
-    for option in given:
+    for option in options:
         field, equals, name = option.partition("=")
         if not (equals and name) or field not in FIELDS:
             raise UserError(
-                f"--column {option}: say FIELD=NAME, where FIELD is one of {', '.join(FIELDS)}"
+                f"--column {option}: give FIELD=NAME, where FIELD is one of {', '.join(FIELDS)}"
             )
         columns[field] = name
     return columns
@@ -76,55 +65,71 @@ def prepare(
     file: str,
     output: str | Path,
     *,
-    options: Options,
+    options: PredictOptions,
     rows_per_part: int = ROWS_PER_PART,
-) -> Job:
-    """Check a call before anything is started for it, and begin its output or go on with it. Reads
-    the file once; needs no Ray.
+) -> PredictJob:
+    """Check a call before anything is started, and begin its output or continue it.
+
+    Reads the file once; needs no Ray.
 
     Raises:
-        UserError: no student folder, an engine that cannot run it, a file that cannot be read, or
-            an output that is there already or was begun with something else.
+        UserError: there is no student folder, the engine cannot run it, the file cannot be read, or
+            the output exists or belongs to another call.
     """
-    folder, questions, target = (
-        StudentFolder.open(student),
-        find_file(file).absolute(),
-        Output(output),
-    )
+    folder = StudentFolder.open(student)
+    questions = find_file(file).absolute()
+    target = Output(output)
     choose_engine(folder.path, options.engine)
-    if options.quality and folder.discriminator is None:
-        raise UserError(
-            f"--quality: {folder.path} holds no discriminator, so nothing can score its rationales"
-        )
+    discriminator = None
+    if options.quality:
+        if folder.discriminator is None:
+            raise UserError(
+                f"--quality: {folder.path} holds no discriminator, so nothing can score its"
+                " rationales"
+            )
+        discriminator = fingerprint(folder.discriminator)
     target.check_free()
-    parts, content = cut(questions, rows=rows_per_part)
-    present = present_columns(
-        line for part in parts[:LOOKED_AT] for line in read_part(questions, part)
+    parts, content = split_file(questions, rows=rows_per_part)
+    columns = present_columns(
+        line for part in parts[:CHECKED_PARTS] for line in read_part(questions, part)
     )
     check_columns(
         str(questions),
-        present,
+        columns,
         columns=options.columns,
-        kind=folder.facts["task"]["kind"],
+        kind=folder.task_recipe.kind,
         how="--column {field}=...",
     )
     target.begin(
         {
             "input": content,
             "student": [fingerprint(folder.path), json.dumps(folder.facts["task"], sort_keys=True)],
-            "discriminator": fingerprint(folder.discriminator) if options.quality else None,
+            "discriminator": discriminator,
             "columns": options.columns,
             "rationale": options.rationale,
             "quality": options.quality,
             "rows per part": rows_per_part,
         }
     )
-    return Job(student=folder, file=questions, parts=tuple(parts), output=target, options=options)
+    return PredictJob(
+        student=folder, file=questions, parts=tuple(parts), output=target, options=options
+    )
 
 
-def predict(job: Job, *, workers: Workers | None = None, report: Report = no_progress) -> RowCounts:
-    """Answer what is not answered yet, and join the parts. Ray must be connected; on several nodes
-    the files lie on storage they share.
+def predict(
+    job: PredictJob,
+    *,
+    workers: int = 1,
+    worker: Resources | None = None,
+    report: Report = no_progress,
+) -> RowCounts:
+    """Answer the parts that are not answered yet, and join all parts.
+
+    Ray must be connected; on several nodes the files lie on storage that they share.
+
+    Args:
+        workers: the number of actors that answer.
+        worker: what each of them takes of the cluster; None: one CPU.
 
     Raises:
         MissingResource: the cluster cannot hold the workers.
@@ -132,13 +137,11 @@ def predict(job: Job, *, workers: Workers | None = None, report: Report = no_pro
     total = sum(part.rows for part in job.parts)
     missing = [part for part in job.parts if not job.output.answers_of(part.number).exists()]
     done = finished = total - sum(part.rows for part in missing)
-    rejected, began = 0, time.monotonic()
-    for answered in _answer(job, missing, workers or Workers()):
-        done, rejected = (
-            done + answered["answered"] + answered["rejected"],
-            rejected + answered["rejected"],
-        )
-        speed = (done - finished) / (time.monotonic() - began)
+    rejected, start = 0, time.monotonic()
+    for counts in _answer(job, missing, workers, worker or Resources()):
+        done += counts["answered"] + counts["rejected"]
+        rejected += counts["rejected"]
+        speed = (done - finished) / (time.monotonic() - start)
         report(
             min(done, total),
             total,
@@ -147,25 +150,35 @@ def predict(job: Job, *, workers: Workers | None = None, report: Report = no_pro
     return job.output.join(job.parts)
 
 
-def _answer(job: Job, parts: Sequence[FilePart], workers: Workers) -> Iterator[dict]:
-    """Run the actors over ``parts``; what each came to, as it is finished. A part in the hands of
-    an actor that dies goes to another.
+def _answer(
+    job: PredictJob, parts: Sequence[FilePart], workers: int, worker: Resources
+) -> Iterator[dict[str, Any]]:
+    """Answer ``parts`` by actors; yield the counts of each part when it is finished.
+
+    The part of an actor that dies goes to another one.
     """
     if not parts:
         return
-    count = min(workers.count, len(parts))
-    bundle = {"CPU": workers.cpus, "GPU": workers.gpus}
-    cluster.wait_for_resources(
-        [bundle] * count, what="predicting (--workers)", timeout_s=RayRecipe().schedule_timeout_s
+    workers = min(workers, len(parts))
+    wait_for_resources(
+        [worker.bundle] * workers,
+        what="predicting (--workers)",
+        timeout_s=RayRecipe().schedule_timeout_s,
     )
-    with data_context(cpus=count * workers.cpus):
+    with data_context(cpus=workers * worker.cpus):
         rows = ray.data.from_items(
             [asdict(part) for part in parts], override_num_blocks=len(parts)
         ).map(
-            Predictor,
-            fn_constructor_args=(job.student.path, job.file, job.output, job.options, workers.cpus),
-            compute=ActorPoolStrategy(size=count),
-            num_cpus=workers.cpus,
-            num_gpus=workers.gpus,
+            Predictor,  # pyright: ignore[reportArgumentType]  # the stub misses callable classes
+            fn_constructor_args=(
+                job.student.path,
+                job.file,
+                job.output,
+                job.options,
+                worker.cores,
+            ),
+            compute=ActorPoolStrategy(size=workers),
+            num_cpus=worker.cpus,
+            num_gpus=worker.gpus,
         )
         yield from rows.iter_rows()

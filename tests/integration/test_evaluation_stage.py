@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, RationaleSet
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.evaluation import PREDICTION_SCHEMA, evaluate
-from qcrd_ray.evaluation.pool import run_pool, share_out
+from qcrd_ray.evaluation.pool import run_pool, split_jobs
 from qcrd_ray.inference import load_engine
-from qcrd_ray.inference.heads import ask
+from qcrd_ray.inference.heads import answer_questions
 from qcrd_ray.recipe import EvaluateRecipe, RayRecipe
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import read_split
+from qcrd_ray.tasks.questions import store_split
 
 pytestmark = pytest.mark.integration
 
@@ -145,13 +145,13 @@ def test_a_dead_actor_is_replaced(local_ray, make_run):
     weights.
     """
     recipe, folder = make_run()
-    questions, _ = read_split(recipe, folder, "test")
-    work = share_out(0, folder.training("qcrd") / "best", "label", questions, size=2)
+    questions, _ = store_split(recipe, folder, "test")
+    work = split_jobs(0, folder.training("qcrd") / "best", "label", questions, size=2)
     answers, killed = {}, []
     for done in run_pool(recipe, work):
         answers |= {
             question.id: answer
-            for question, answer in zip(done.work.questions, done.answers, strict=True)
+            for question, answer in zip(done.job.questions, done.answers, strict=True)
         }
         if not killed:
             (actor,) = [
@@ -169,7 +169,7 @@ def test_a_dead_actor_is_replaced(local_ray, make_run):
     assert answers == dict(
         zip(
             [q.id for q in questions],
-            ask(engine, task, questions, head="label", max_tokens=12),
+            answer_questions(engine, task, questions, head="label", max_tokens=12),
             strict=True,
         )
     )

@@ -15,7 +15,7 @@ import ray
 
 from qcrd_ray.errors import MissingResource
 from qcrd_ray.inference import load_engine
-from qcrd_ray.prediction.stage import Options, Workers, predict, prepare
+from qcrd_ray.prediction.stage import PredictOptions, predict, prepare
 from qcrd_ray.tasks.word_problems import generate
 
 pytestmark = pytest.mark.integration
@@ -36,7 +36,7 @@ def write_questions(file: Path, count: int) -> list[str]:
 
 def test_every_row_ends_once_and_in_order(local_ray, exported_student, tmp_path):
     questions = write_questions(tmp_path / "in.jsonl", 50)
-    options = Options(rationale=True, quality=True, batch_size=8)
+    options = PredictOptions(rationale=True, quality=True, batch_size=8)
     job = prepare(
         exported_student,
         str(tmp_path / "in.jsonl"),
@@ -45,9 +45,7 @@ def test_every_row_ends_once_and_in_order(local_ray, exported_student, tmp_path)
         rows_per_part=16,
     )
     reports = []
-    counts = predict(
-        job, workers=Workers(count=2, cpus=1), report=lambda *told: reports.append(told)
-    )
+    counts = predict(job, workers=2, report=lambda *told: reports.append(told))
     assert (counts.answered, counts.rejected) == (50, 3)
     assert [done for done, _, _ in reports][-1] == 53 and {total for _, total, _ in reports} == {53}
 
@@ -113,7 +111,7 @@ def test_a_killed_call_goes_on_where_it_stopped(local_ray, exported_student, tmp
         exported_student,
         str(tmp_path / "in.jsonl"),
         tmp_path / "out.jsonl",
-        options=Options(rationale=True),
+        options=PredictOptions(rationale=True),
         rows_per_part=16,
     )
     left = {part.number for part in job.parts if not job.output.answers_of(part.number).exists()}
@@ -137,8 +135,8 @@ def test_more_than_the_cluster_has_is_refused(local_ray, exported_student, tmp_p
         exported_student,
         str(tmp_path / "in.jsonl"),
         tmp_path / "out.jsonl",
-        options=Options(),
+        options=PredictOptions(),
         rows_per_part=4,
     )
     with pytest.raises(MissingResource, match=r"predicting \(--workers\) asks for 9 CPU"):
-        predict(job, workers=Workers(count=9, cpus=1))
+        predict(job, workers=9)

@@ -20,8 +20,8 @@ from qcrd_ray.comparison import baselines, compare, read_methods, stage, trials
 from qcrd_ray.comparison.notes import budget_notes
 from qcrd_ray.comparison.trials import Trial, TrialRunner
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA
-from qcrd_ray.evaluation.pool import Done
-from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, predicted
+from qcrd_ray.evaluation.pool import JobAnswers
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, student_predictions
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.run.files import write_table
@@ -86,7 +86,7 @@ class Comparison:
             made = [
                 prediction.row()
                 for split, questions in trial.questions.items()
-                for prediction in predicted(
+                for prediction in student_predictions(
                     name=trial.method,
                     head="label",
                     split=split,
@@ -106,7 +106,8 @@ class Comparison:
     def _answer(self, recipe, work):
         self.asked_base = True
         return [
-            Done(work=each, answers=(HeadAnswer(text=""),) * len(each.questions)) for each in work
+            JobAnswers(job=each, answers=(HeadAnswer(text=""),) * len(each.questions))
+            for each in work
         ]
 
 

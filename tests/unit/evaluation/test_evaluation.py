@@ -8,7 +8,7 @@ from rich.console import Console
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, Question, RationaleSet
 from qcrd_ray.evaluation import Prediction, markdown_table, render_table, result_rows
-from qcrd_ray.evaluation.pool import share_out
+from qcrd_ray.evaluation.pool import split_jobs
 from qcrd_ray.evaluation.predictions import teacher_predictions
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.tasks import build_task
@@ -117,7 +117,7 @@ def test_the_teacher_is_measured_by_its_first_sample_and_by_its_vote():
 
 def test_every_question_is_shared_out_once():
     questions = [Question(id=str(i), question="?") for i in range(10)]
-    pieces = share_out(3, "folder", "label", questions, size=4)
+    pieces = split_jobs(3, "folder", "label", questions, size=4)
     assert [question.id for piece in pieces for question in piece.questions] == [
         str(i) for i in range(10)
     ]

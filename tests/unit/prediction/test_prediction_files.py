@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from qcrd_ray.data.json_lines import read_json_lines
 from qcrd_ray.errors import UserError
-from qcrd_ray.prediction.output import Output, RowCounts, cut, read_part
+from qcrd_ray.prediction.output import Output, RowCounts, read_part, split_file
 from qcrd_ray.prediction.stage import prepare, read_columns
-from qcrd_ray.prediction.worker import Options
+from qcrd_ray.prediction.worker import PredictOptions
 
 RAW = [
     b'{"question": "1 + 1?"}',
@@ -35,7 +35,7 @@ def test_the_parts_hold_the_file(tmp_path_factory, lines, ends_in_newline, mark,
     file.write_bytes(
         b"\xef\xbb\xbf" * mark + b"\n".join([*lines, b'{"last": 1}']) + b"\n" * ends_in_newline
     )
-    parts, _ = cut(file, rows=rows)
+    parts, _ = split_file(file, rows=rows)
     assert [line for part in parts for line in read_part(file, part)] == read_json_lines(str(file))
     assert [part.number for part in parts] == list(range(len(parts)))
     assert all(part.rows == len(list(read_part(file, part))) for part in parts)
@@ -45,7 +45,7 @@ def test_the_parts_hold_the_file(tmp_path_factory, lines, ends_in_newline, mark,
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "in.jsonl").write_text("\n \n")
     with pytest.raises(UserError, match="empty"):
-        cut(tmp_path / "in.jsonl", rows=3)
+        split_file(tmp_path / "in.jsonl", rows=3)
 
 
 def ask(tmp_path, student, *, rows=None, name="out.jsonl", **options):
@@ -55,7 +55,7 @@ def ask(tmp_path, student, *, rows=None, name="out.jsonl", **options):
         student,
         str(tmp_path / "in.jsonl"),
         tmp_path / name,
-        options=Options(**options),
+        options=PredictOptions(**options),
         rows_per_part=2,
     )
 
