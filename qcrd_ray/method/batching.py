@@ -1,5 +1,7 @@
-"""Which questions a step trains on: a pure function of (seed, step), so that neither resuming nor
-the number of workers changes it.
+"""Which questions a step trains on: a pure function of (seed, step).
+
+So neither resuming nor the number of workers changes what is learnt. Random numbers follow the same
+rule: each depends on the seed and on what it is for (:func:`keyed_seed`), and on nothing else.
 """
 
 from __future__ import annotations
@@ -16,12 +18,28 @@ import torch
 T = TypeVar("T")
 
 
+def keyed_seed(seed: int, *key: object) -> int:
+    """A 63-bit seed from the run's seed and a key such as ("augment", question, step).
+
+    It is the same on every machine and under every version of Python.
+    """
+    text = "/".join(str(part) for part in (seed, *key))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def keyed_random(seed: int, *key: object) -> random.Random:
+    """A random generator for ``key`` alone; see :func:`keyed_seed`."""
+    return random.Random(keyed_seed(seed, *key))
+
+
 def global_batch(*, seed: int, step: int, questions: int, batch_size: int) -> list[int]:
     """Indices of the ``batch_size`` questions of step ``step`` (from 0), over all workers.
 
     The steps read one endless stream, in which every ``questions`` entries are a fresh permutation:
-    an epoch visits each question once,
-    and a batch may span two epochs.
+    an epoch visits each question once, and a batch may span two epochs.
+
+    Raises:
+        ValueError: there is no question.
     """
     if questions < 1:
         raise ValueError("there is no question to train on")
@@ -38,7 +56,7 @@ def _permutation(seed: int, epoch: int, questions: int) -> torch.Tensor:
     return torch.randperm(questions, generator=generator)
 
 
-def deal(
+def shard_batch(
     items: Sequence[T],
     *,
     workers: int,
@@ -49,8 +67,8 @@ def deal(
 
     Every worker gets the same number of micro-batches (some may be empty: ZeRO 3 needs the same
     calls everywhere), of at most ``micro_batch_size`` items (None: a worker's whole share at once).
-    With ``lengths``, items of like length meet in a micro-batch: that saves padding, and as losses
-    are divided by global counts, it changes nothing else.
+    With ``lengths``, items of similar length share a micro-batch. That saves padding and changes
+    nothing else, because losses are divided by global counts.
     """
     order = list(range(len(items)))
     if lengths is not None:
@@ -58,16 +76,18 @@ def deal(
     share = -(-len(items) // workers)
     size = min(micro_batch_size or share, share) or 1
     slots = max(1, -(-share // size))
-    dealt: list[list[list[T]]] = [[[] for _ in range(slots)] for _ in range(workers)]
+    shards: list[list[list[T]]] = [[[] for _ in range(slots)] for _ in range(workers)]
     for place, i in enumerate(order):
-        dealt[place % workers][place // (workers * size)].append(items[i])
-    return dealt
+        shards[place % workers][place // (workers * size)].append(items[i])
+    return shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """The paper's "iteration", which it does not define: here a fixed block of steps, counted from
-    round 0.
+    """The rounds of a training over ``questions`` questions, and the batches of their steps.
+
+    A round is the paper's "iteration", which it does not define: here a fixed block of steps,
+    counted from round 0. ``size`` is its length in ``unit`` s.
     """
 
     count: int
@@ -75,6 +95,7 @@ class Rounds:
     size: int
     questions: int
     batch_size: int
+    seed: int
 
     @property
     def steps_per_round(self) -> int:
@@ -85,30 +106,25 @@ class Rounds:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
+        """Steps of the whole training."""
         return self.count * self.steps_per_round
 
     def steps(self, round: int) -> range:
         """The steps of round ``round``."""
         return range(round * self.steps_per_round, (round + 1) * self.steps_per_round)
 
-    def round_of(self, step: int) -> int:
-        """The round that step ``step`` belongs to."""
-        return step // self.steps_per_round
+    def batch(self, step: int) -> list[int]:
+        """Indices of the questions that step ``step`` trains on, over all workers."""
+        return global_batch(
+            seed=keyed_seed(self.seed, "batches"),
+            step=step,
+            questions=self.questions,
+            batch_size=self.batch_size,
+        )
 
+    def question_indices(self, round: int) -> list[int]:
+        """Indices of the questions that occur in a round, each once, in ascending order.
 
-# MERGED method.randomness: Random numbers that depend on what they are for, and on nothing else:
-# not on the worker, the order or what was drawn before.
-
-
-def keyed_seed(seed: int, *key: object) -> int:
-    """A 63-bit seed from the run's seed and a key such as ("augment", question, step). The same on
-    every machine and Python.
-    """
-    text = "/".join(str(part) for part in (seed, *key))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def keyed_random(seed: int, *key: object) -> random.Random:
-    """A generator of its own for ``key``; see :func:`keyed_seed`."""
-    return random.Random(keyed_seed(seed, *key))
+        Only these are sampled and scored.
+        """
+        return sorted({index for step in self.steps(round) for index in self.batch(step)})

@@ -1,6 +1,6 @@
-"""Examples to padded tensors. A micro-batch never lacks a part: where it has nothing to hold, it
-holds a dummy row without weight.
+"""Examples to padded tensors.
 
+A micro-batch never lacks a part: where it has nothing to hold, it holds a dummy row without weight.
 So every micro-batch, an empty one too, makes the same calls of the model, which ZeRO 3 needs of all
 workers.
 """
@@ -29,9 +29,12 @@ def collate(
     """One micro-batch of ``examples`` (none is allowed) as the objective wants it.
 
     ``pad`` is the tokenizer's padding id. ``draw`` gives a question's two random numbers of this
-    step (none: zeros), which must not depend on the micro-batch it is in. ValueError: an input or
-    target has no token, or a candidate no weight where the objective weighs, or no reference where
-    it refers (``allow_missing_references``: the batch is there to give them one).
+    step (None: zeros), which must not depend on the micro-batch it is in.
+    ``allow_missing_references``: the batch is there to compute them.
+
+    Raises:
+        ValueError: an input or target has no token, or a candidate lacks the weight or the
+            reference that the objective needs.
     """
     inputs: list[Tokens] = []
     labels: list[tuple[int, Tokens]] = []
@@ -111,8 +114,9 @@ def collate(
 
 
 def _shared_start(negative: Rationale, positives: Sequence[Rationale]) -> int:
-    """How many of the negative's first tokens some positive shares; its last token is always left
-    to be penalised.
+    """How many of the negative's first tokens some positive shares.
+
+    Its last token is always left to be penalised.
     """
     longest = 0
     for positive in positives:
@@ -128,8 +132,10 @@ def _shared_start(negative: Rationale, positives: Sequence[Rationale]) -> int:
 
 
 def pad_rows(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    """Rows of token ids padded at the right with ``value``, and the mask of what is real: ``[rows,
-    tokens]``. ValueError: an empty row.
+    """Token ids padded at the right with ``value``, and the mask of real ones: ``[rows, tokens]``.
+
+    Raises:
+        ValueError: a row is empty.
     """
     if not all(rows):
         raise ValueError("a row has no token: an empty input, label or rationale cannot be used")
@@ -145,8 +151,9 @@ def _targets(rows: Sequence[Tokens]) -> Tensor:
 
 
 def members_matrix(members: Sequence[range]) -> Tensor:
-    """Index lists as ``[questions, rationales]``, padded with -1; at least one column, for a batch
-    where nobody has any.
+    """Index lists as ``[questions, rationales]``, padded with -1.
+
+    There is at least one column, also where no question has any.
     """
     width = max((len(row) for row in members), default=0) or 1
     return torch.tensor(

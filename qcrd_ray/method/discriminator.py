@@ -1,24 +1,29 @@
-"""The discriminator, equation (1): s = D(question, rationale) in [0, 1].
+"""The discriminator, equation (1), s = D(question, rationale) in [0, 1], and its training step.
 
 An encoder, max pooling over its tokens and two linear layers, as in the paper. A decoder-only model
-serves as an encoder too: its last token has seen all others. Saved as a folder of its own:
-``config.json`` and
-``model.safetensors``, from which :meth:`Discriminator.load` rebuilds it without a recipe.
+serves as an encoder too: its last token has seen all others. It is saved as a folder of its own,
+``config.json`` and ``model.safetensors``, from which :meth:`Discriminator.load` rebuilds it without
+a recipe.
+
+One training step minimises equation (2), or a loss in its place, over the questions that have
+rationales of both kinds.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from qcrd_ray.method.collation import members_matrix, pad_rows
 from qcrd_ray.method.examples import Tokens
@@ -27,15 +32,14 @@ from qcrd_ray.method.student import evaluating
 
 
 class Discriminator(nn.Module):
-    """``forward`` gives logits, so that a loss may be taken on either side of the sigmoid;
-    :meth:`score` gives s.
+    """``forward`` gives logits, on either side of whose sigmoid a loss may be taken.
 
-    ``config`` is the Hugging Face configuration that ``encoder`` was built from: its own, or that
-    of an encoder-decoder whose encoder it is.
+    :meth:`score` gives s. ``config`` is the Hugging Face configuration that ``encoder`` was built
+    from: its own, or that of an encoder-decoder whose encoder it is.
     """
 
     def __init__(
-        self, encoder: nn.Module, config: PretrainedConfig, *, hidden: int, dropout: float
+        self, encoder: PreTrainedModel, config: PretrainedConfig, *, hidden: int, dropout: float
     ) -> None:
         super().__init__()
         self.config = config
@@ -45,8 +49,9 @@ class Discriminator(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Logits ``[pairs]`` of ``tokens`` and ``mask`` ``[pairs, tokens]``; padding never wins the
-        maximum.
+        """Logits ``[pairs]`` of ``tokens`` and ``mask`` ``[pairs, tokens]``.
+
+        Padding never wins the maximum.
         """
         states = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         pooled = states.masked_fill(mask[:, :, None] == 0, torch.finfo(states.dtype).min).amax(
@@ -59,8 +64,9 @@ class Discriminator(nn.Module):
         )
 
     def score(self, pairs: Sequence[Tokens], *, batch_size: int = 64) -> list[float]:
-        """s of each tokenised pair, in their order: eval mode, no gradient, batches of like
-        length.
+        """s of each tokenised pair, in their order, in eval mode and without gradient.
+
+        A batch holds pairs of similar length.
         """
         device = self.outer.weight.device
         scores = [0.0] * len(pairs)
@@ -95,17 +101,22 @@ class Discriminator(nn.Module):
     def from_model(
         cls, model: PreTrainedModel, *, hidden: int = 256, dropout: float = 0.1
     ) -> Discriminator:
-        """A new one on the encoder of ``model``, which it takes over (an encoder-decoder's decoder
-        is dropped).
+        """A new one on the encoder of ``model``, which it takes over.
+
+        An encoder-decoder's decoder is dropped.
         """
         return cls(_encoder(model), model.config, hidden=hidden, dropout=dropout)
 
     def save(self, folder: str | Path, **facts: Any) -> None:
-        """Write ``config.json`` and ``model.safetensors``. ``facts`` (AUC, max_tokens ...) are kept
-        in the configuration.
+        """Write ``config.json``, ``model.safetensors`` and the encoder's own code, if it has any.
+
+        ``facts`` (AUC, max_tokens ...) are kept in the configuration.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if hasattr(self.config, "auto_map") and self.config.name_or_path:
+            for file in Path(self.config.name_or_path).glob("*.py"):
+                shutil.copy(file, folder)
         # a path of this machine
         encoder = {
             name: value for name, value in self.config.to_dict().items() if name != "_name_or_path"
@@ -126,13 +137,24 @@ class Discriminator(nn.Module):
         )
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Discriminator:
-        """What :meth:`save` wrote, in eval mode. FileNotFoundError: the folder holds none."""
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        trust_remote_code: bool = False,
+    ) -> Discriminator:
+        """What :meth:`save` wrote, in eval mode.
+
+        Raises:
+            FileNotFoundError: the folder holds no discriminator.
+            ValueError: the encoder has code of its own, and ``trust_remote_code`` is False.
+        """
         settings = json.loads((Path(folder) / "config.json").read_text())
-        encoder = dict(settings["encoder"])
-        config = AutoConfig.for_model(encoder.pop("model_type"), **encoder)
+        config = _encoder_config(settings["encoder"], folder, trust_remote_code=trust_remote_code)
+        model = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
         discriminator = cls(
-            _encoder(AutoModel.from_config(config)),
+            _encoder(model),
             config,
             hidden=settings["hidden"],
             dropout=settings["dropout"],
@@ -141,16 +163,25 @@ class Discriminator(nn.Module):
         return discriminator.to(device).eval()
 
 
-def _encoder(model: PreTrainedModel) -> nn.Module:
+def _encoder_config(
+    settings: dict[str, Any], folder: str | Path, *, trust_remote_code: bool
+) -> PretrainedConfig:
+    own_class = settings.get("auto_map", {}).get("AutoConfig")
+    if own_class is None or not trust_remote_code:
+        settings = dict(settings)
+        return AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config = get_class_from_dynamic_module(own_class, folder)(**settings)
+    config.name_or_path = str(folder)  # where AutoModel finds the code
+    return config
+
+
+def _encoder(model: PreTrainedModel) -> PreTrainedModel:
     if model.config.is_encoder_decoder:
-        return model.get_encoder()
-    # a decoder-only model would keep keys and values for texts that nobody writes
+        return cast("PreTrainedModel", model.get_encoder())  # typed as a Tensor or Module
+    # a decoder-only model would keep keys and values for texts that are never continued
     model.config.use_cache = False
     return model
 
-
-# MERGED method.discriminator_step: One training step of the discriminator: equation (2), or a loss
-# in its place, over the questions that have rationales of both kinds.
 
 DiscriminatorLoss = Literal["paper", "cross_entropy", "bradley_terry"]
 LOSSES = {  # each of logits: positives, negatives, and their masks
@@ -164,9 +195,7 @@ LOSSES = {  # each of logits: positives, negatives, and their masks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """A question's rationales as the discriminator reads them: tokenised (question, rationale)
-    pairs, right ones and others.
-    """
+    """A question's tokenised (question, rationale) pairs: right ones and others."""
 
     positives: tuple[Tokens, ...]
     negatives: tuple[Tokens, ...]
@@ -178,8 +207,10 @@ class Contrast:
 
 
 class DiscriminatorBatch(NamedTuple):
-    """``tokens``, ``mask``: ``[pairs, tokens]``. ``positives``, ``negatives``: ``[questions,
-    rationales]`` indices into them, -1 padded.
+    """The pairs of some two-sided questions.
+
+    ``tokens``, ``mask``: ``[pairs, tokens]``. ``positives``, ``negatives``: ``[questions,
+    rationales]``, indices of pairs, padded with -1.
     """
 
     tokens: Tensor
@@ -193,8 +224,9 @@ class DiscriminatorBatch(NamedTuple):
 
 
 def collate_contrasts(contrasts: Sequence[Contrast], *, pad: int) -> DiscriminatorBatch:
-    """The two-sided questions of ``contrasts`` (the others are left out); a batch without any holds
-    one pair that nobody points at.
+    """The two-sided questions of ``contrasts``; the others are left out.
+
+    A batch without any holds one pair that no question refers to.
     """
     pairs: list[Tokens] = []
     members: tuple[list[range], list[range]] = ([], [])
@@ -208,8 +240,9 @@ def collate_contrasts(contrasts: Sequence[Contrast], *, pad: int) -> Discriminat
 
 
 class DiscriminatorOutput(NamedTuple):
-    """``loss``: the batch's part of the global loss, to call backward on. ``sums``: what to log,
-    added over batches and ranks.
+    """``loss``: the batch's part of the global loss, to call backward on.
+
+    ``sums``: what to log, to be added over batches and ranks; see :attr:`DiscriminatorStep.sums`.
     """
 
     loss: Tensor
@@ -217,8 +250,7 @@ class DiscriminatorOutput(NamedTuple):
 
 
 class DiscriminatorStep(nn.Module):
-    """The discriminator with its loss as one module, for ``deepspeed.initialize`` like
-    ``StudentStep``.
+    """The discriminator and its loss as one module, for ``deepspeed.initialize``.
 
     ``loss`` is equation (2) on scores ("paper"), or a proper loss on logits. alpha3 is not in it:
     under Adam a constant factor does nothing, the learning rate decays per round instead.

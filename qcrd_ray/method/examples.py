@@ -1,5 +1,6 @@
-"""What training reads: one question, tokenised, with its rationales. Token ids are plain integers;
-a target ends with its EOS.
+"""What training reads: one question, tokenised, with its rationales; and a batch of them.
+
+Token ids are plain integers. A target ends with its EOS.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rationale:
-    """One target of the `explain:` task. ``score`` is the discriminator's s in [0, 1], frozen for
-    the round (None: not scored);
-    ``weight`` is what it counts for in the loss (None: not weighed, see
-    :mod:`qcrd_ray.method.weights`); ``reference`` is its summed loss under the student as it was at
-    the start, in nats (None: not asked for, see :mod:`qcrd_ray.method.reference`).
+    """One target of the `explain:` task.
+
+    ``score``: the discriminator's s in [0, 1], frozen for the round; None: not scored.
+    ``weight``: what it counts for in the loss (:mod:`qcrd_ray.method.weights`); None: not weighed.
+    ``reference``: its summed loss in nats under the student at the start
+    (:mod:`qcrd_ray.method.reference`); None: not needed.
     """
 
     tokens: Tokens
@@ -43,12 +45,14 @@ class Rationale:
 class Example:
     """One question for the student.
 
-    ``predict`` and ``explain`` are its inputs under the two prefixes; ``label`` is the target of
-    the first (None: it has no label); ``positives`` and ``negatives`` are targets of the second, in
-    a fixed order, each text once (see :mod:`qcrd_ray.method.negatives`). ``first`` is the teacher's
-    first sample as it came, right or wrong, and ``single`` the same reasoning closed by the label:
-    what Distilling Step-by-Step and its single-task form are trained on (None: it could not be
-    read, or there is no label).
+    ``predict``, ``explain``: its inputs under the two prefixes.
+    ``label``: the target of ``predict``; None: it has no label.
+    ``positives``, ``negatives``: targets of ``explain``, in a fixed order, each text once
+    (:mod:`qcrd_ray.method.negatives`).
+    ``first``: the teacher's first sample as it came, right or wrong, which Distilling Step-by-Step
+    is trained on; None: it could not be read.
+    ``single``: the same reasoning closed by the label, for its single-task form; None: it could not
+    be read, or there is no label.
     """
 
     predict: Tokens
@@ -61,12 +65,12 @@ class Example:
 
 
 class Counts(NamedTuple):
-    """What the loss of a step is divided by: counts over the *global* batch, so that no sharding of
-    it can change the loss.
+    """What the loss of a step is divided by.
 
+    These are counts over the *global* batch, so that no sharding of it can change the loss.
     ``prediction`` is the T of METHOD.md 2b: label tokens, or labelled questions where
-    ``prediction_mean`` is "examples".
-    ``contrast`` is its N: questions that enter the contrastive term.
+    ``prediction_mean`` is "examples". ``contrast`` is its N: questions that enter the contrastive
+    term.
     """
 
     prediction: int = 0
@@ -81,23 +85,24 @@ SOURCES = tuple(Source)
 
 
 class MicroBatch(NamedTuple):
-    """The questions that a worker takes at a time. A target names the input that it belongs to by
-    that input's row.
+    """The questions that a worker takes at a time.
+
+    A target refers to its input by the input's row. Questions without candidates have no row in
+    what is ``[questions, ...]``.
 
     ``inputs``, ``input_mask``: ``[inputs, tokens]``, the `predict:` inputs and, for questions with
-    candidates, the `explain:` inputs. ``labels``, ``label_rows``, ``label_real``: ``[labels,
-    tokens]`` padded with -100, and two ``[labels]``.
-    ``candidates``, ``candidate_rows``, ``scores``, ``weights``, ``sources``: all rationales,
-    ``[candidates, tokens]`` and four ``[candidates]``; a score is nan where no discriminator gave
-    one, a source is its place in :data:`SOURCES`.
-    ``references``: ``[candidates]``, their summed losses under the start, nan where nobody asked
-    for them.
+    candidates, the `explain:` inputs.
+    ``labels``: ``[labels, tokens]``, padded with -100.
+    ``label_rows``, ``label_real``: ``[labels]``, each one's input, and whether it is no dummy.
+    ``candidates``: ``[candidates, tokens]``, all rationales, padded with -100.
+    ``candidate_rows``, ``weights``: ``[candidates]``.
+    ``scores``, ``references``: ``[candidates]``, nan where there is none.
+    ``sources``: ``[candidates]``, places in :data:`SOURCES`.
     ``skips``: ``[candidates]``, how many of a candidate's first tokens its loss leaves out.
-    ``positives``, ``negatives``: ``[questions, rationales]`` indices into ``candidates``, padded
-    with -1; a question without candidates
-    has no row here. ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at
-    random. ``question_labels``: ``[questions]``, each one's row in ``labels``, -1 where it has
-    none.
+    ``positives``, ``negatives``: ``[questions, rationales]``, indices into ``candidates``, padded
+    with -1.
+    ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at random.
+    ``question_labels``: ``[questions]``, each one's row in ``labels``, -1 where it has none.
     """
 
     inputs: Tensor

@@ -1,23 +1,23 @@
-"""Equations (2)-(8) of the paper as pure functions, with the rules of METHOD.md 2b where it is
-silent.
+"""Equations (2)-(8) of the paper as pure functions, and METHOD.md 2b where the paper is silent.
 
-Each returns per-row values or local *sums*: whoever calls divides by counts over the global batch.
+Each returns per-row values or local *sums*: the caller divides by counts over the global batch.
 All of them compute in float32.
 """
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Scalar = Tensor | float
+Scalar = TypeVar("Scalar", Tensor, float)
 IGNORED = -100  # the label of a padded position, as everywhere in torch and transformers
 
 
 def target_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of each target, and its length in tokens: two ``[rows]`` tensors.
-    Nats.
+    """Negative log-likelihood of each target in nats, and its length in tokens: both ``[rows]``.
 
     ``logits`` is ``[rows, tokens, vocabulary]``, ``labels`` ``[rows, tokens]`` with :data:`IGNORED`
     at padding. EOS counts like any token. l(f(x), r) of the paper is the quotient of the two: the
@@ -30,18 +30,18 @@ def target_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def positive_term(nll: Tensor, weight: Tensor) -> Tensor:
-    """Equation (6) for rationales already selected: l_pos = w * l with w = s. No gradient reaches
-    the weight. Any shape.
+    """Equation (6) for rationales already selected: l_pos = w * l with w = s.
+
+    Any shape. No gradient reaches the weight.
     """
     return weight.detach() * nll
 
 
 def negative_term(nll: Tensor, weight: Tensor, *, delta: float) -> Tensor:
-    """Equation (7) for rationales already selected: l_neg = w * min(l - delta, 0) with w = 1 - s,
-    in [-delta, 0]. Any shape.
+    """Equation (7) for rationales already selected: l_neg = w * min(l - delta, 0) with w = 1 - s.
 
-    Written with relu, so that the gradient at l = delta is 0 (clamp and minimum leave half or all
-    of it).
+    Any shape; in [-delta, 0]. Written with relu, so that the gradient at l = delta is 0 (clamp and
+    minimum leave half or all of it).
     """
     return -weight.detach() * F.relu(delta - nll)
 
@@ -54,20 +54,21 @@ def contrastive_term(positive: Tensor, negative: Tensor, *, beta: float) -> Tens
 
 
 def token_peaks(logits: Tensor, labels: Tensor) -> Tensor:
-    """The highest probability that each token of the vocabulary has at any place of a target:
-    ``[rows, vocabulary]``. Shapes as above.
+    """The highest probability of each vocabulary token at any place of a target.
+
+    ``[rows, vocabulary]``, of ``logits`` and ``labels`` as in :func:`target_nll`.
     """
     probabilities = logits.float().softmax(dim=-1)
     return probabilities.masked_fill((labels == IGNORED)[..., None], 0.0).amax(dim=1)
 
 
 def mutual_information_term(label: Tensor, rationale: Tensor, *, double_softmax: bool) -> Tensor:
-    """Cross-entropy of the rationale's token distribution under the label's, from their
-    :func:`token_peaks`: ``[questions]``.
+    """Cross-entropy of the rationale's token distribution under the label's: ``[questions]``.
 
-    (Chen et al. 2024.) Peaks are divided by their sum to make distributions, and no gradient
-    reaches the label's side. The paper's public code hands the rationale's peaks to a function that
-    takes a softmax once more; ``double_softmax`` does so too.
+    From their :func:`token_peaks` (Chen et al. 2024, arXiv 2403.03348). Peaks are divided by their
+    sum to make distributions, and no gradient reaches the label's side. The paper's public code
+    hands the rationale's peaks to a function that takes a softmax once more; ``double_softmax``
+    does so too.
     """
     wanted = label.detach() / label.detach().sum(dim=-1, keepdim=True).clamp(min=1e-9)
     if double_softmax:
@@ -88,8 +89,7 @@ def log_odds(nll: Tensor) -> Tensor:
 def discriminator_terms(
     positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor
 ) -> Tensor:
-    """Equation (2), LSE(s_neg) - LSE(s_pos), for each question that has both kinds: ``[two-sided
-    questions]``.
+    """Equation (2), LSE(s_neg) - LSE(s_pos): ``[questions that have both kinds]``.
 
     Scores and masks are ``[questions, rationales]``. Questions with one kind only are dropped
     *before* the log-sum-exp: masked after it, they would send NaN into the gradient.
@@ -110,12 +110,11 @@ def cross_entropy_terms(
     *,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """Binary cross-entropy on *logits*, each side's mean weighing half, for each question that has
-    both kinds: ``[two-sided questions]``.
+    """Binary cross-entropy on *logits*: ``[questions that have both kinds]``, in nats.
 
-    A proper score, unlike equation (2): a rationale that is right 70 % of the time goes to 0.70
-    where both sides are as frequent. Nats. ``smoothing`` makes 1 - smoothing and smoothing of the
-    targets 1 and 0 (Szegedy et al. 2016, arXiv 1512.00567).
+    Each side's mean weighs half. A proper score, unlike equation (2): a rationale that is right 70
+    % of the time goes to 0.70 where both sides are as frequent. ``smoothing`` makes 1 - smoothing
+    and smoothing of the targets 1 and 0 (Szegedy et al. 2016, arXiv 1512.00567).
     """
     two_sided = positive_mask.any(dim=1) & negative_mask.any(dim=1)
     # -log sigmoid(z) = softplus(-z), and softplus(z) = softplus(-z) + z.
@@ -133,10 +132,10 @@ def cross_entropy_terms(
 def bradley_terry_terms(
     positive: Tensor, negative: Tensor, positive_mask: Tensor, negative_mask: Tensor
 ) -> Tensor:
-    """-log sigmoid(z_pos - z_neg) on *logits*, the mean over a question's pairs (Bradley and Terry
-    1952): ``[two-sided questions]``.
+    """-log sigmoid(z_pos - z_neg) on *logits*, the mean over a question's pairs.
 
-    It sees differences within a question only, so it cannot learn how hard the question is.
+    ``[questions that have both kinds]`` (Bradley and Terry 1952). It sees differences within a
+    question only, so it cannot learn how hard the question is.
     """
     two_sided = positive_mask.any(dim=1) & negative_mask.any(dim=1)
     pairs = positive_mask[:, :, None] & negative_mask[:, None, :]
@@ -147,7 +146,7 @@ def bradley_terry_terms(
 def weighted_loss(
     prediction: Scalar,
     contrast: Scalar,
-    discriminator: Scalar = 0.0,
+    discriminator: Scalar | float = 0.0,
     *,
     alphas: tuple[float, float, float],
 ) -> Scalar:

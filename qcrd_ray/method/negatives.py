@@ -1,26 +1,29 @@
-"""Which snapshot writes a round's student negatives, and which rationales of a question are
-kept.
+"""The negatives of a question: which snapshot samples them, which are kept, how D's are made up.
+
+The discriminator's extra negatives are corrupted positives (the paper's word masking and
+replacement). They balance its two classes.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from qcrd_ray.method.batching import keyed_random
-from qcrd_ray.method.examples import Rationale
+from qcrd_ray.method.examples import Rationale, Tokens
 
 
 def snapshot_for(
     round: int, *, lag: int, before_lag: Literal["oldest", "none"] = "oldest"
 ) -> int | None:
-    """The snapshot that samples the negatives of ``round``: the one ``lag`` rounds old. Snapshot r
-    is the weights at the start of round r.
+    """The snapshot that samples the negatives of ``round``: the one ``lag`` rounds old.
 
-    Before round ``lag`` there is none that old: "oldest" takes snapshot 0, the initial weights;
-    "none" (and the answer None) does without student negatives.
+    Snapshot r is the weights at the start of round r. Before round ``lag`` there is none that old:
+    "oldest" takes snapshot 0, the initial weights; "none" goes without student negatives (None).
+
+    Raises:
+        ValueError: ``lag`` is below 1.
     """
     if lag < 1:
         raise ValueError(f"lag must be at least 1, not {lag}")
@@ -29,54 +32,36 @@ def snapshot_for(
     return 0 if before_lag == "oldest" else None
 
 
-class Merged(NamedTuple):
-    """The rationales of one question. ``dropped`` counts the others by reason: blank, duplicate,
-    equals_positive.
-    """
-
-    positives: tuple[Rationale, ...]
-    negatives: tuple[Rationale, ...]
-    dropped: Counter[str]
-
-
-def merge(
+def merge_rationales(
     positives: Iterable[Rationale],
     negatives: Iterable[Rationale],
-    others: Iterable[Rationale] = (),
     *,
     drop_equal_to_positive: bool = False,
-) -> Merged:
-    """Keep each text once a side, first come first, ``negatives``, the teacher's, before the
-    ``others``; blank ones never.
+) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
+    """(positives, negatives) of one question: each text once a side, the first one stays.
 
-    ``drop_equal_to_positive`` drops a negative that is word for word a positive (METHOD.md section
-    4: such pairs sink together); the paper says nothing of it, so the default keeps it.
+    Blank rationales are left out. ``drop_equal_to_positive`` also drops a negative that is word for
+    word a positive (METHOD.md section 4: such pairs sink together). The paper says nothing of it,
+    so the default keeps it.
     """
-    dropped: Counter[str] = Counter()
-    kept_positives = _distinct(positives, dropped)
-    kept_negatives = _distinct([*negatives, *others], dropped)
+    distinct_positives = _distinct(positives)
+    distinct_negatives = _distinct(negatives)
     if drop_equal_to_positive:
-        known = {rationale.tokens for rationale in kept_positives}
-        remaining = [rationale for rationale in kept_negatives if rationale.tokens not in known]
-        dropped["equals_positive"] += len(kept_negatives) - len(remaining)
-        kept_negatives = remaining
-    return Merged(tuple(kept_positives), tuple(kept_negatives), dropped)
+        distinct_negatives = {
+            tokens: rationale
+            for tokens, rationale in distinct_negatives.items()
+            if tokens not in distinct_positives
+        }
+    return tuple(distinct_positives.values()), tuple(distinct_negatives.values())
 
 
-def _distinct(rationales: Iterable[Rationale], dropped: Counter[str]) -> list[Rationale]:
-    kept: dict[tuple[int, ...], Rationale] = {}
+def _distinct(rationales: Iterable[Rationale]) -> dict[Tokens, Rationale]:
+    """The rationales by their tokens, in their order; blank ones are left out."""
+    distinct: dict[Tokens, Rationale] = {}
     for rationale in rationales:
-        if not rationale.tokens:
-            dropped["blank"] += 1
-        elif rationale.tokens in kept:
-            dropped["duplicate"] += 1
-        else:
-            kept[rationale.tokens] = rationale
-    return list(kept.values())
-
-
-# MERGED method.augmentation: Corrupted rationales: the discriminator's extra negatives, which
-# balance its classes (the paper's word masking and replacement).
+        if rationale.tokens:
+            distinct.setdefault(rationale.tokens, rationale)
+    return distinct
 
 
 def corrupt(
@@ -88,8 +73,7 @@ def corrupt(
     replace_share: float,
     random: random.Random,
 ) -> str:
-    """``text`` with a share of its words masked by ``mask`` and another replaced by words of
-    ``vocabulary``.
+    """``text`` with a share of its words masked by ``mask``, another replaced from ``vocabulary``.
 
     At least one word changes (where a share is above 0), so that the result differs from a text
     whose words are not all alike.
@@ -102,13 +86,14 @@ def corrupt(
     for place in places[:masked]:
         words[place] = mask
     for place in places[masked:]:
-        words[place] = _another(words[place], vocabulary, random) or mask
+        words[place] = _other_word(words[place], vocabulary, random) or mask
     return " ".join(words)
 
 
-def _another(word: str, vocabulary: Sequence[str], random: random.Random) -> str | None:
-    """A word of ``vocabulary`` other than ``word``: two draws are enough but for a vocabulary of
-    few words, which is searched.
+def _other_word(word: str, vocabulary: Sequence[str], random: random.Random) -> str | None:
+    """A random word of ``vocabulary`` other than ``word``; None: there is none.
+
+    Two draws are enough unless the vocabulary has few words; then it is searched.
     """
     for _ in range(2):
         if vocabulary and (drawn := random.choice(vocabulary)) != word:
@@ -127,7 +112,7 @@ def balancing_negatives(
     seed: int,
     key: Sequence[object],
 ) -> list[str]:
-    """As many corrupted positives as bring a question's negatives up to its positives in number.
+    """As many corrupted positives as a question has positives more than negatives.
 
     A pure function of (seed, key), where the key is such as (question, step). A corruption that
     equals a text of the question is left out.

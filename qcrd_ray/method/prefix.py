@@ -1,66 +1,73 @@
-"""What a student has read, and what it says of texts that go on from there: the one place where its
-two kinds differ in training.
+"""Inputs encoded once, and the logits of all targets that continue them.
 
-An encoder-decoder encodes its inputs once, and all targets of an input look at that encoding. A
-decoder-only model reads its inputs as prompts once, and all targets of a prompt go on from the
-prompt's keys and values. Gradients flow through what was read.
+This is the one place where the two kinds of student differ in training. An encoder-decoder encodes
+its inputs once, and all targets of an input attend to that encoding. A decoder-only model reads its
+inputs as prompts once, and all targets of a prompt continue from the prompt's keys and values.
+Gradients flow through the encoded inputs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
 
-class Reading(ABC):
-    """Inputs that a student has read; :func:`read` makes one."""
+class EncodedInputs(ABC):
+    """Inputs that a student has encoded; :func:`encode_inputs` makes one."""
 
     @abstractmethod
     def logits(self, labels: Tensor, rows: Tensor) -> Tensor:
-        """Logits ``[targets, tokens, vocabulary]`` of ``labels`` ``[targets, tokens]`` (-100 where
-        padded), each given the input in its row: ``rows`` ``[targets]``.
+        """Logits ``[targets, tokens, vocabulary]`` of ``labels`` ``[targets, tokens]``.
+
+        ``labels`` is -100 where padded. ``rows`` ``[targets]`` is the row of each target's input.
         """
 
 
-def read(student: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Reading:
-    """Read ``inputs`` ``[inputs, tokens]``; ``mask`` is 1 where they are real."""
-    return (EncoderReading if student.config.is_encoder_decoder else PromptReading)(
+def encode_inputs(student: PreTrainedModel, inputs: Tensor, mask: Tensor) -> EncodedInputs:
+    """Encode ``inputs`` ``[inputs, tokens]``; ``mask`` is 1 where they are real."""
+    return (EncoderStates if student.config.is_encoder_decoder else PromptCache)(
         student, inputs, mask
     )
 
 
-class EncoderReading(Reading):
-    """An encoder-decoder's: ``states`` ``[inputs, tokens, width]``."""
+class EncoderStates(EncodedInputs):
+    """Of an encoder-decoder: the encoder's ``states`` ``[inputs, tokens, width]``."""
 
     def __init__(self, student: PreTrainedModel, inputs: Tensor, mask: Tensor) -> None:
         self.student, self.mask = student, mask
-        self.states: Tensor = student.get_encoder()(
-            input_ids=inputs, attention_mask=mask
-        ).last_hidden_state
+        encoder = cast("nn.Module", student.get_encoder())  # typed as Tensor | Module
+        self.states: Tensor = encoder(input_ids=inputs, attention_mask=mask).last_hidden_state
 
     def logits(self, labels: Tensor, rows: Tensor) -> Tensor:
+        shift_right = cast("Callable", self.student.prepare_decoder_input_ids_from_labels)
         return self.student(
-            encoder_outputs=BaseModelOutput(last_hidden_state=self.states[rows]),
+            encoder_outputs=BaseModelOutput(
+                # the stub asks for torch.FloatTensor, a legacy type
+                last_hidden_state=self.states[rows]  # pyright: ignore[reportArgumentType]
+            ),
             attention_mask=self.mask[rows],
-            decoder_input_ids=self.student.prepare_decoder_input_ids_from_labels(labels),
+            decoder_input_ids=shift_right(labels),
             use_cache=False,
         ).logits
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Prompts apart from their last token, with which every text after them starts, as an
-    encoder-decoder's starts with its start token.
+    """Prompts without their last token, with which every text after them starts.
+
+    That is as an encoder-decoder's texts start with its start token.
 
     ``inputs``, ``mask``, ``positions``: ``[prompts, tokens]``, padded on either side. ``last``
-    ``[prompts]`` is the last token, whose
-    place is ``ends`` ``[prompts]`` (counted without padding) and which ``before`` ``[prompts,
-    tokens]``, unlike ``mask``, leaves out.
+    ``[prompts]`` is the last token. Its position, counted without padding, is ``ends``
+    ``[prompts]``; ``before`` ``[prompts, tokens]`` leaves it out, unlike ``mask``.
     """
 
     inputs: Tensor
@@ -78,30 +85,37 @@ class Prompts:
         return cls(inputs, mask, places.clamp(min=0), inputs[is_last], ends, mask * ~is_last)
 
 
-class PromptReading(Reading):
-    """A decoder-only model's: ``past``, each layer's keys and values ``[prompts, heads, tokens,
-    width]``.
+class PromptCache(EncodedInputs):
+    """Of a decoder-only model: ``past``, each layer's keys and values.
 
-    Where the model is trained with gradient checkpointing it may keep no keys and values. Then
-    targets with gradient are run together with their prompts, and those without gradient alone
-    share them.
+    Each is ``[prompts, heads, tokens, width]``. A model that is trained with gradient checkpointing
+    may keep no keys and values (``past`` is None). Then targets with gradient are run together with
+    their prompts, and only those without gradient share them.
     """
 
     def __init__(self, student: PreTrainedModel, inputs: Tensor, mask: Tensor) -> None:
         self.student, self.prompts = student, Prompts.of(inputs, mask)
-        self.past = None if student.is_gradient_checkpointing and student.training else self._read()
+        checkpointing = student.is_gradient_checkpointing and student.training
+        self.past = None if checkpointing else self._read_prompts()
 
-    def _read(self) -> list[tuple[Tensor, Tensor]]:
+    def _read_prompts(self) -> list[tuple[Tensor, Tensor]]:
         prompts = self.prompts
         cache = DynamicCache()
-        self.student.get_decoder()(
+        decoder = cast("nn.Module", self.student.get_decoder())
+        decoder(
             input_ids=prompts.inputs,
             attention_mask=prompts.mask,
             position_ids=prompts.positions,
             past_key_values=cache,
             use_cache=True,
         )
-        return [(layer.keys, layer.values) for layer in cache.layers]
+        # every layer holds keys and values: models.pretrained refuses students of other layers
+        layers = cast("list[DynamicLayer]", cache.layers)
+        return [
+            (layer.keys, layer.values)
+            for layer in layers
+            if layer.keys is not None and layer.values is not None
+        ]
 
     def logits(self, labels: Tensor, rows: Tensor) -> Tensor:
         prompts = self.prompts
@@ -118,7 +132,7 @@ class PromptReading(Reading):
                 use_cache=False,
                 logits_to_keep=tokens.shape[1],
             ).logits
-        past = self._read() if self.past is None else self.past
+        past = self._read_prompts() if self.past is None else self.past
         return self.student(
             input_ids=tokens,
             attention_mask=mask,

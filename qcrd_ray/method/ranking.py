@@ -1,5 +1,6 @@
-"""What validation and evaluation count: accuracy with its interval, AUC, and the correlation of
-scores with length. Pure functions.
+"""What validation and evaluation measure: accuracy with its interval, AUC, length correlation.
+
+Pure functions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class Accuracy(NamedTuple):
 
 def accuracy(correct: int, total: int, *, confidence: float = 0.95) -> Accuracy:
     """A proportion with its Wilson score interval (E. B. Wilson, 1927), sound for small totals too.
-    ValueError: nothing was counted.
+
+    Raises:
+        ValueError: nothing was counted, or more was correct than there is.
     """
     if not 0 <= correct <= total or total == 0:
         raise ValueError(f"{correct} right of {total} is no proportion")
@@ -36,8 +39,9 @@ def accuracy(correct: int, total: int, *, confidence: float = 0.95) -> Accuracy:
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
-    """The chance that a random positive scores above a random negative, ties counting half. None:
-    one of them is empty.
+    """The chance that a random positive scores above a random negative, ties counting half.
+
+    None: one of them is empty.
     """
     if not positive or not negative:
         return None
@@ -55,16 +59,18 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 def within_question_auc(
     positive: Sequence[Sequence[float]], negative: Sequence[Sequence[float]]
 ) -> float | None:
-    """The mean of each question's own AUC, over questions with both kinds: a judge of the
-    question's difficulty alone scores 0.5.
+    """The mean of each question's own AUC, over questions with both kinds.
+
+    A discriminator that knows only how hard a question is scores 0.5.
     """
     values = [value for value in map(auc, positive, negative) if value is not None]
     return sum(values) / len(values) if values else None
 
 
 def length_correlation(scores: Sequence[float], lengths: Sequence[int]) -> float | None:
-    """Pearson's correlation of scores with lengths. None: fewer than two, or one of them is
-    constant.
+    """Pearson's correlation of scores with lengths.
+
+    None: fewer than two, or one of them is constant.
     """
     if len(scores) < 2 or min(scores) == max(scores) or min(lengths) == max(lengths):
         return None

@@ -1,5 +1,6 @@
-"""The reference of a preference loss: what the student as it was at the start makes of every
-candidate. It never changes, so a round's candidates are asked about once, not step by step.
+"""The reference of a preference loss: each candidate's loss under the student at the start.
+
+It never changes, so a round's candidates are scored once, not step by step.
 """
 
 from __future__ import annotations
@@ -16,36 +17,37 @@ from qcrd_ray.method.student import StudentStep
 def reference_losses(
     start: StudentStep, examples: Sequence[Example], *, pad: int, batch_size: int
 ) -> list[list[float]]:
-    """The summed losses of each example's candidates under ``start``, positives before negatives:
-    over the tokens that its objective's
-    loss counts, in nats. ``batch_size`` examples of like length are read at a time.
+    """The summed losses of each example's candidates under ``start``, positives before negatives.
+
+    In nats, over the tokens that the objective's loss counts. ``batch_size`` examples of similar
+    length are read at a time.
     """
     device = next(start.parameters()).device
-    found: list[list[float]] = [[] for _ in examples]
+    losses: list[list[float]] = [[] for _ in examples]
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].explain))
     for first in range(0, len(order), batch_size):
         chunk = order[first : first + batch_size]
         # the label head has no candidates
-        asked = [replace(examples[i], label=None) for i in chunk]
-        batch = collate(asked, start.objective, pad=pad, allow_missing_references=True)
+        unlabelled = [replace(examples[i], label=None) for i in chunk]
+        batch = collate(unlabelled, start.objective, pad=pad, allow_missing_references=True)
         flat = iter(start.candidate_losses(batch.to(device)).tolist())
         for i in chunk:
-            found[i] = [
+            losses[i] = [
                 next(flat) for side in start.objective.candidates(examples[i]) for _ in side
             ]
-    return found
+    return losses
 
 
 def with_references(example: Example, objective: Objective, losses: Iterable[float]) -> Example:
     """The example with ``losses``, in their order, as the references of its candidates."""
     flat = iter(losses)
 
-    def referred(side: tuple[Rationale, ...]) -> tuple[Rationale, ...]:
+    def with_reference(side: tuple[Rationale, ...]) -> tuple[Rationale, ...]:
         return tuple(replace(rationale, reference=next(flat)) for rationale in side)
 
     positives, negatives = objective.candidates(example)
     return (
-        replace(example, positives=referred(positives), negatives=referred(negatives))
+        replace(example, positives=with_reference(positives), negatives=with_reference(negatives))
         if positives or negatives
         else example
     )

@@ -1,5 +1,6 @@
-"""Which rationales of a question are trained on: the min and max of equations (6) and (7), and the
-schemes the paper compares them with.
+"""Which rationales of a question are trained on.
+
+The min and max of equations (6) and (7), and the schemes that the paper compares them with.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ BY_LOSS = ("minmax", "maxmin")
 
 
 class Selection(NamedTuple):
-    """The chosen candidates: two ``[questions, chosen]`` tensors of indices into the batch's
-    candidates, -1 where there is none.
+    """The chosen candidates: indices into the batch's, -1 where there is none.
+
+    Both are ``[questions, chosen]``.
     """
 
     positive: Tensor
@@ -34,33 +36,35 @@ def select(
     """Choose from the positives and the negatives of each question.
 
     ``positives`` and ``negatives`` are ``[questions, rationales]`` indices into the candidates,
-    padded with -1.
+    padded with -1. The scheme is one of:
 
     - "minmax", the paper's: the positive that the student finds likeliest and the negative that it
-      finds least likely, by the raw loss ``nll`` ``[candidates]``: weighting by s comes afterwards
-      (an argmin of s * l would pick whatever the discriminator scores lowest). Ties go to the
-      lowest index, so a repeated text counts once. "maxmin" is its reverse.
+      finds least likely, by the raw loss ``nll`` ``[candidates]``. Weighting by s comes afterwards:
+      an argmin of s * l would pick whatever the discriminator scores lowest. Ties go to the lowest
+      index, so a repeated text counts once.
+    - "maxmin": the reverse of "minmax".
     - "sampling": one of each side at random, by ``draws`` ``[questions, 2]``, uniform in [0, 1).
     - "mean", "weighted_mean": all of them; the two differ in how their terms are averaged
       (:func:`average`).
     """
     if scheme in BY_LOSS:
+        assert nll is not None
         largest = scheme == "maxmin"
         return Selection(
             _extreme(nll, positives, largest=largest), _extreme(nll, negatives, largest=not largest)
         )
     if scheme == "sampling":
+        assert draws is not None
         return Selection(_drawn(positives, draws[:, 0]), _drawn(negatives, draws[:, 1]))
     return Selection(positives, negatives)
 
 
 def average(terms: Tensor, weights: Tensor, present: Tensor, *, scheme: Scheme) -> Tensor:
-    """One value a question from the terms of its chosen candidates, each of which holds its weight
-    already: ``[questions, chosen]`` -> ``[questions]``, 0 where there are none.
+    """One value a question from the terms of its chosen candidates, which hold their weights.
 
-    A mean over the candidates; under "weighted_mean" the sum of terms over the sum of weights, so
-    that the weights share out 1 among the candidates and a question counts the same whatever they
-    add up to.
+    ``[questions, chosen]`` -> ``[questions]``, 0 where there are none. A mean over the candidates;
+    under "weighted_mean" the sum of terms over the sum of weights, so that the weights share out 1
+    among the candidates and a question counts the same whatever they add up to.
     """
     total = (
         (weights.detach() if scheme == "weighted_mean" else present).where(present, 0).sum(dim=1)

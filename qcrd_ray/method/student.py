@@ -1,11 +1,9 @@
-"""The student, and one training step of it: read each question once, score all rationales, train on
-the chosen ones.
+"""The student's training step: encode each question once, score all rationales, train on some.
 
-All K rationales of a question share one reading of it (:mod:`qcrd_ray.method.prefix`). They are
+All K rationales of a question share one encoding of it (:mod:`qcrd_ray.method.prefix`). They are
 scored without gradient, and only the selected positive and negative are run with it (exact without
-dropout, METHOD.md 2b). The scoring pass sees the reading that will be
-trained on, dropout and all, through a decoder in eval mode: a question's candidates are compared
-under equal conditions.
+dropout, METHOD.md 2b). The scoring pass uses the encoding that will be trained on, dropout and all,
+through a decoder in eval mode: a question's candidates are compared under equal conditions.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from transformers import (
 from qcrd_ray.method.examples import Counts, MicroBatch
 from qcrd_ray.method.losses import IGNORED, target_nll, token_peaks
 from qcrd_ray.method.objectives import Forward, Objective, Targets
-from qcrd_ray.method.prefix import Reading, read
+from qcrd_ray.method.prefix import EncodedInputs, encode_inputs
 from qcrd_ray.method.selection import Selection
 
 DROPOUTS = (
@@ -43,9 +41,11 @@ DROPOUTS = (
 
 
 class StudentOutput(NamedTuple):
-    """``loss``: the micro-batch's part of the global loss, to call backward on. ``sums``: what to
-    log, added over batches and ranks. ``tokens``: how many the student read, a scalar to add
-    likewise; an integer, since float32 would round what a long round reads.
+    """``loss``: the micro-batch's part of the global loss, to call backward on.
+
+    ``sums``: what to log, to be added over batches and ranks (:meth:`Objective.metrics`).
+    ``tokens``: how many the student read, an integer scalar to be added likewise; float32 would
+    round the tokens of a long round.
     """
 
     loss: Tensor
@@ -56,12 +56,13 @@ class StudentOutput(NamedTuple):
 def load_student(
     path: str | Path, *, dropout: float | None = None, trust_remote_code: bool = False
 ) -> PreTrainedModel:
-    """An encoder-decoder or a decoder-only model from a folder or the hub, in float32. ``dropout``
-    (None: the model's own) replaces all
-    of its rates.
+    """An encoder-decoder or a decoder-only model from a folder or the hub, in float32.
 
-    From safetensors only: reading a pickled checkpoint can run foreign code. ValueError: the model
-    is of neither kind.
+    ``dropout`` (None: the model's own) replaces all of its rates. Weights are read from safetensors
+    only: reading a pickled checkpoint can run foreign code.
+
+    Raises:
+        ValueError: the model is of neither kind.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     auto = auto_class(config)
@@ -96,13 +97,11 @@ def auto_class(
 
 
 class StudentStep(nn.Module):
-    """The student together with its objective, as one module:
-    ``deepspeed.initialize(model=StudentStep(...))``.
+    """The student and its objective as one module, for ``deepspeed.initialize``.
 
     ``forward`` does everything for one micro-batch, so every parameter is used under the engine's
     hooks, and makes the same module calls whatever the micro-batch holds. With W workers and G
-    micro-batches, DeepSpeed divides by both: call
-    ``engine.backward(W * G * output.loss)``.
+    micro-batches, DeepSpeed divides by both: call ``engine.backward(W * G * output.loss)``.
     """
 
     def __init__(self, student: PreTrainedModel, objective: Objective) -> None:
@@ -111,36 +110,36 @@ class StudentStep(nn.Module):
         self.objective = objective
 
     def forward(self, batch: MicroBatch, counts: Counts) -> StudentOutput:
-        """``counts`` are those of the global batch (``objectives.total_counts``), not of
-        ``batch``.
-        """
-        reading = read(self.student, batch.inputs, batch.input_mask)
-        forward = Forward(self._targets(reading, batch.labels, batch.label_rows))
+        """``counts`` are those of the global batch (``total_counts``), not those of ``batch``."""
+        inputs = encode_inputs(self.student, batch.inputs, batch.input_mask)
+        forward = Forward(self._targets(inputs, batch.labels, batch.label_rows))
         if self.objective.explains:
             nll = None
             if self.objective.chooses_by_loss:
                 with torch.no_grad(), evaluating(self.student):
                     nll = self._targets(
-                        reading, batch.candidates, batch.candidate_rows, batch.skips
+                        inputs, batch.candidates, batch.candidate_rows, batch.skips
                     ).mean
             chosen = self.objective.select(nll, batch)
-            forward = Forward(forward.label, chosen, *self._chosen(batch, reading, chosen))
+            forward = Forward(forward.label, chosen, *self._chosen(batch, inputs, chosen))
         loss, sums = self.objective.loss(batch, forward, counts)
         return StudentOutput(loss, self.objective.vector(sums), self._tokens(batch, forward.chosen))
 
     @torch.no_grad()
     def candidate_losses(self, batch: MicroBatch) -> Tensor:
-        """The summed loss of each candidate, ``[candidates]``, in nats: eval mode, without
-        gradient.
+        """The summed loss of each candidate, ``[candidates]``, in nats.
+
+        In eval mode, without gradient.
         """
         with evaluating(self.student):
-            reading = read(self.student, batch.inputs, batch.input_mask)
-            return self._targets(reading, batch.candidates, batch.candidate_rows, batch.skips).nll
+            inputs = encode_inputs(self.student, batch.inputs, batch.input_mask)
+            return self._targets(inputs, batch.candidates, batch.candidate_rows, batch.skips).nll
 
     def _tokens(self, batch: MicroBatch, chosen: Selection | None) -> Tensor:
-        """How many tokens the step reads, a scalar: each input once, each label, all candidates
-        where they are scored to choose, and then those chosen. Neither padding, nor dummy rows, nor
-        what gradient checkpointing reads again. The same for both kinds of student.
+        """How many tokens the step reads, a scalar, the same for both kinds of student.
+
+        Each input once, each label, all candidates where they are scored to choose, and then those
+        chosen. Neither padding, nor dummy rows, nor what gradient checkpointing reads again.
         """
         inputs = batch.input_mask.sum() if batch.label_real.any() or len(batch.positives) else 0
         labels = ((batch.labels != IGNORED).sum(dim=1) * batch.label_real).sum()
@@ -155,44 +154,45 @@ class StudentStep(nn.Module):
         )
 
     def _chosen(
-        self, batch: MicroBatch, reading: Reading, chosen: Selection
+        self, batch: MicroBatch, inputs: EncodedInputs, chosen: Selection
     ) -> tuple[Targets, Targets]:
-        """Losses of the chosen candidates with gradient, ``[questions, chosen]`` a side; an absent
-        one is a target without tokens.
+        """Losses of the chosen candidates with gradient, ``[questions, chosen]`` a side.
+
+        An absent one is a target without tokens.
         """
         indices = torch.cat([side.flatten() for side in chosen])
         present = indices >= 0
         rows = indices[present] if present.any() else indices.new_zeros(1)
         targets = self._targets(
-            reading, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows]
+            inputs, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows]
         )
         places = present.nonzero()[:, 0]
         sizes = [side.numel() for side in chosen]
-        columns = []
-        for values in targets:
-            if values is None:
-                columns.append((None, None))
-                continue
+
+        def by_side(values: Tensor) -> list[Tensor]:
+            """``[chosen and present, ...]`` as [positive, negative], 0 where absent."""
             spread = values.new_zeros(len(indices), *values.shape[1:]).index_copy(
                 0, places, values[: len(places)]
             )
-            columns.append(
-                [
-                    part.view(*side.shape, *values.shape[1:])
-                    for part, side in zip(spread.split(sizes), chosen, strict=True)
-                ]
-            )
-        return tuple(Targets(*side) for side in zip(*columns, strict=True))
+            return [
+                part.view(*side.shape, *values.shape[1:])
+                for part, side in zip(spread.split(sizes), chosen, strict=True)
+            ]
+
+        nll, tokens = by_side(targets.nll), by_side(targets.tokens)
+        peaks = [None, None] if targets.peaks is None else by_side(targets.peaks)
+        return Targets(nll[0], tokens[0], peaks[0]), Targets(nll[1], tokens[1], peaks[1])
 
     def _targets(
-        self, reading: Reading, labels: Tensor, rows: Tensor, skips: Tensor | None = None
+        self, inputs: EncodedInputs, labels: Tensor, rows: Tensor, skips: Tensor | None = None
     ) -> Targets:
-        """One decoder pass: the losses of ``labels`` ``[targets, tokens]`` given the inputs in
-        ``rows`` ``[targets]``; the first ``skips`` ``[targets]`` tokens of each are read, and not
-        counted.
+        """One decoder pass: the losses of ``labels`` ``[targets, tokens]``.
+
+        ``rows`` ``[targets]`` is the row of each one's input. The first ``skips`` ``[targets]``
+        tokens of each are read and not counted.
         """
         labels = labels[:, : int((labels != IGNORED).sum(dim=1).max())]
-        logits = reading.logits(labels, rows)
+        logits = inputs.logits(labels, rows)
         if skips is not None:
             labels = labels.masked_fill(
                 torch.arange(labels.shape[1], device=labels.device) < skips[:, None], IGNORED
@@ -203,7 +203,7 @@ class StudentStep(nn.Module):
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """``module`` in eval mode, and afterwards as it was."""
+    """Put ``module`` in eval mode for the block, and back as it was afterwards."""
     was_training = module.training
     module.eval()
     try:

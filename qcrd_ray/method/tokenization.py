@@ -1,16 +1,15 @@
-"""Texts to token ids, with what was cut counted. Inputs and targets keep what ends them when they
-are cut.
+"""Texts to token ids, and how many were cut. A cut input or target keeps what ends it.
 
 An encoder-decoder's tokenizer closes every text with EOS. A decoder-only student's tokenizer has a
-chat template instead: an input is the template around a user's message, a target what the assistant
-says, closed with EOS. The two are tokenised apart and never together, so
-the seam between them is the same in training and in generation.
+chat template instead: an input is the template around a user's message, a target is what the
+assistant says, closed with EOS. The two are tokenised apart and never together, so the seam between
+them is the same in training and in generation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -20,8 +19,9 @@ _MARK = "QUESTION-0f6b"
 
 
 class Tokenised(NamedTuple):
-    """``rows`` in the texts' order; a blank text is an empty row. ``truncated``: how many were
-    cut.
+    """``rows`` in the texts' order; a blank text is an empty row.
+
+    ``truncated`` is how many were cut.
     """
 
     rows: list[Tokens]
@@ -31,35 +31,36 @@ class Tokenised(NamedTuple):
 def tokenise(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int
 ) -> Tokenised:
-    """Token ids of each target, at most ``max_tokens`` with the closing EOS, which is added where
-    the tokenizer adds none.
+    """Token ids of each target, at most ``max_tokens`` with the closing EOS.
 
-    A text of nothing but white space gives (): as a target it must be refused, not trained on as a
-    bare EOS.
+    EOS is added where the tokenizer adds none. A text of nothing but white space gives (): as a
+    target it must be refused, not trained on as a bare EOS.
     """
     if not texts:
         return Tokenised([], 0)
-    rows, truncated = [], 0
-    all_ids = tokenizer(list(texts), add_special_tokens=not tokenizer.chat_template, verbose=False)[
-        "input_ids"
-    ]
+    rows: list[Tokens] = []
+    truncated = 0
+    end = eos_id(tokenizer)
+    all_ids = _token_ids(tokenizer, texts, add_special_tokens=not tokenizer.chat_template)
     for text, ids in zip(texts, all_ids, strict=True):
         if not text.strip():
             rows.append(())
             continue
-        body = ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+        body = ids[:-1] if ids and ids[-1] == end else ids
         truncated += len(body) >= max_tokens
-        rows.append((*body[: max_tokens - 1], tokenizer.eos_token_id))
+        rows.append((*body[: max_tokens - 1], end))
     return Tokenised(rows, truncated)
 
 
 def tokenise_inputs(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int
 ) -> Tokenised:
-    """Token ids of each input: like a target, or in the tokenizer's chat template, of which a cut
-    takes nothing.
+    """Token ids of each input: like a target, or in the tokenizer's chat template.
 
-    ValueError: the template does not show a message as it is, or leaves no room for one.
+    A cut shortens the message and leaves the template whole.
+
+    Raises:
+        ValueError: the template does not show a message as it is, or leaves no room for one.
     """
     if not texts or not tokenizer.chat_template:
         return tokenise(tokenizer, texts, max_tokens=max_tokens)
@@ -80,12 +81,17 @@ def tokenise_inputs(
 
 
 def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """What the tokenizer's chat template puts before a user's message, and after it up to where the
-    assistant begins to write.
+    """What the chat template puts before a user's message, and after it.
+
+    The second part reaches up to where the assistant begins to write.
+
+    Raises:
+        ValueError: the template does not show a message once and as it is.
     """
     shown = tokenizer.apply_chat_template(
         [{"role": "user", "content": _MARK}], add_generation_prompt=True, tokenize=False
     )
+    assert isinstance(shown, str)  # tokenize=False
     if shown.count(_MARK) != 1:
         raise ValueError(
             "the tokenizer's chat template does not show a user's message once and as it is"
@@ -101,22 +107,22 @@ def tokenise_pairs(
     *,
     max_tokens: int,
 ) -> Tokenised:
-    """(question, rationale) pairs for the discriminator, in the tokenizer's own form of a pair; the
-    longer side is cut first.
+    """(question, rationale) pairs for the discriminator, in the tokenizer's own form of a pair.
 
-    Where that form does not mark the end of a text, as with most decoder-only models, each of the
-    two is closed with EOS.
+    The longer side is cut first. Where that form does not mark the end of a text, as with most
+    decoder-only models, each of the two is closed with EOS.
     """
     if not questions:
         return Tokenised([], 0)
-    if not {tokenizer.eos_token_id, tokenizer.sep_token_id} & {*tokenizer("a", "b")["input_ids"]}:
+    ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+    if not any(token in ends for token in tokenizer("a", "b").input_ids):
         return _closed_pairs(tokenizer, questions, rationales, max_tokens=max_tokens)
-    rows = tokenizer(list(questions), list(rationales), verbose=False)["input_ids"]
+    rows = _token_ids(tokenizer, questions, text_pair=list(rationales))
     long = [i for i, row in enumerate(rows) if len(row) > max_tokens]
     for i in long:
         rows[i] = tokenizer(
             questions[i], rationales[i], truncation="longest_first", max_length=max_tokens
-        )["input_ids"]
+        ).input_ids
     return Tokenised([tuple(row) for row in rows], len(long))
 
 
@@ -127,8 +133,9 @@ def _closed_pairs(
     *,
     max_tokens: int,
 ) -> Tokenised:
-    end, room = tokenizer.eos_token_id, max_tokens - 2
-    rows, truncated = [], 0
+    end, room = eos_id(tokenizer), max_tokens - 2
+    rows: list[Tokens] = []
+    truncated = 0
     for question, rationale in zip(
         _plain_ids(tokenizer, questions), _plain_ids(tokenizer, rationales), strict=True
     ):
@@ -140,4 +147,20 @@ def _closed_pairs(
 
 def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Without the special tokens that the tokenizer would put around each text by itself."""
-    return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return _token_ids(tokenizer, texts, add_special_tokens=False)
+
+
+def _token_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **settings: Any
+) -> list[list[int]]:
+    return tokenizer(list(texts), verbose=False, **settings).input_ids
+
+
+def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of the token that ends a text; a student's tokenizer always has one."""
+    return cast("int", tokenizer.eos_token_id)  # typed as any kind of special token
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that pads; 0 where the tokenizer has none, since padding is masked everywhere."""
+    return cast("int", tokenizer.pad_token_id or 0)

@@ -1,5 +1,7 @@
-"""Training: Ray Train and DeepSpeed around :mod:`qcrd_ray.method`. Rationale sets in, the best
-student by validation out.
+"""Training: Ray Train and DeepSpeed around :mod:`qcrd_ray.method`.
+
+Rationale sets in, the best student by validation out. It may import inference, models, tasks,
+cluster, run, data, method and recipe.
 """
 
 from __future__ import annotations
@@ -11,16 +13,14 @@ from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.results import RoundMetrics, TrainingResult
 
 if TYPE_CHECKING:
-    from qcrd_ray.recipe import Recipe
+    from qcrd_ray.recipe import ObjectiveName, Recipe
     from qcrd_ray.run.folder import RunFolder
-    from qcrd_ray.training.job import ObjectiveName
-
 
 OnRounds = Callable[[Sequence[RoundMetrics]], None]
 
 
 def ignore(rows: Sequence[RoundMetrics]) -> None:
-    """The OnRounds of a training whose rounds nobody follows."""
+    """The OnRounds that does nothing."""
 
 
 def train(

@@ -1,8 +1,16 @@
-"""Checkpoints: DeepSpeed's shards of both engines, written once a round, known to Ray Train.
+"""What a training keeps of its weights: DeepSpeed's checkpoints, student snapshots, the best one.
 
-They are written where they stay (shared storage), so reporting one copies nothing. Ray Train keeps
-the newest two, hands the newest to a restarted worker group, and finds it again when a later call
-trains in the same folder.
+    checkpoints/round-<r>/  both engines' shards, written once a round; training resumes from them
+    snapshots/<r>/          the student at the start of round r, a plain Hugging Face folder
+    best/                   the best snapshot by validation, with its discriminator
+
+Checkpoints are written where they stay (shared storage), so reporting one to Ray Train copies
+nothing. Ray Train keeps the newest two, hands the newest to a restarted worker group, and finds it
+again when a later call trains in the same folder.
+
+Snapshot 0 is the start, snapshot r + 1 the student after round r. The negatives of round r are
+sampled from snapshot r - lag, so a snapshot may go once the round that is ``lag`` later has its
+negatives: at most lag + 1 of them exist at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +19,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import ray.train
 from ray.train import CheckpointConfig, CheckpointUploadMode
@@ -22,8 +30,22 @@ from qcrd_ray.run.files import write_text
 from qcrd_ray.training.process_group import ProcessGroup
 
 CHECKPOINTS = "checkpoints"  # under train/<objective>: Ray Train's folder of this run
-KEPT = CheckpointConfig(num_to_keep=2)
+CHECKPOINT_CONFIG = CheckpointConfig(num_to_keep=2)
 _STATE = "state.json"
+
+
+class Best(TypedDict):
+    """The best validation so far."""
+
+    round: int
+    validation: dict[str, float]
+
+
+class TrainingState(TypedDict):
+    """What a checkpoint says beside its shards."""
+
+    round: int  # to continue with
+    best: Best | None
 
 
 def save_checkpoint(
@@ -31,12 +53,13 @@ def save_checkpoint(
     folder: Path,
     *,
     round: int,
-    best: dict[str, Any] | None,
+    best: Best | None,
     process_group: ProcessGroup,
     metrics: dict[str, float],
 ) -> None:
-    """Write and report the checkpoint that training goes on from with round ``round``. All workers
-    call it.
+    """Write and report the checkpoint that training continues from with round ``round``.
+
+    All workers call it.
     """
     path = folder / CHECKPOINTS / f"round-{round:05d}"
     for name, engine in engines.items():
@@ -54,9 +77,8 @@ def save_checkpoint(
     )
 
 
-def load_checkpoint(engines: Mapping[str, Any], *, workers: int) -> dict[str, Any]:
-    """Load the newest checkpoint into the engines. Returns its state: the ``round`` to go on with,
-    and the ``best`` so far.
+def load_checkpoint(engines: Mapping[str, Any], *, workers: int) -> TrainingState:
+    """Load the newest checkpoint, if there is one, into the engines. Returns its state.
 
     Raises:
         UserError: it was written by another number of workers.
@@ -75,23 +97,14 @@ def load_checkpoint(engines: Mapping[str, Any], *, workers: int) -> dict[str, An
     for name, engine in engines.items():
         loaded, _ = engine.load_checkpoint(str(path), tag=name)
         assert loaded is not None, f"no {name} in {path}"
-    return state
-
-
-# MERGED training.snapshots: The ring of snapshots: the student at the start of each round, as plain
-# Hugging Face folders that samplers read.
-#
-# Snapshot 0 is the start, snapshot r + 1 the student after round r. The negatives of round r come
-# from snapshot r - lag, so a snapshot may go once the round that is ``lag`` later has its
-# negatives: at most lag + 1 of them live at a time.
-#
+    return {"round": state["round"], "best": state["best"]}
 
 
 def snapshots_kept(recipe: Recipe) -> int:
-    """How many snapshots the ring holds.
+    """How many snapshots are kept.
 
     Raises:
-        UserError: train.keep_snapshots forgets a snapshot before its negatives are made.
+        UserError: train.keep_snapshots deletes a snapshot before its negatives are sampled.
     """
     kept, needed = recipe.train.keep_snapshots, recipe.lag + 1
     if kept is not None and kept < needed and recipe.negatives.student:
@@ -104,8 +117,10 @@ def snapshots_kept(recipe: Recipe) -> int:
 
 
 class SnapshotStore:
-    """Snapshot folders under one folder. A snapshot appears whole: it is written aside and
-    renamed.
+    """Snapshot folders under one folder, of which the newest ``keep`` are kept.
+
+    A snapshot appears whole: the workers write it to :meth:`staging`, and :meth:`publish` renames
+    that.
     """
 
     def __init__(self, folder: Path, *, keep: int):
@@ -117,26 +132,28 @@ class SnapshotStore:
     def exists(self, snapshot: int) -> bool:
         return self.path(snapshot).is_dir()
 
-    def writing(self, snapshot: int) -> Path:
-        """Where snapshot ``snapshot`` is written; :meth:`publish` makes it visible."""
+    def staging(self, snapshot: int) -> Path:
+        """Where snapshot ``snapshot`` is written before it is published."""
         return self.folder / f".{snapshot:05d}.writing"
 
     def publish(self, snapshot: int) -> Path:
-        """Show the snapshot that was written aside. One that an interrupted round published stays:
-        a sampler may be reading it, and it holds the same weights, since training is a pure
-        function of (seed, step).
+        """Make the staged snapshot visible.
+
+        One that an interrupted round published stays: a sampler may be reading it, and it holds the
+        same weights, since training is a pure function of (seed, step).
         """
         if self.exists(snapshot):
-            shutil.rmtree(self.writing(snapshot))
+            shutil.rmtree(self.staging(snapshot))
             return self.path(snapshot)
-        return self.writing(snapshot).rename(self.path(snapshot))
+        return self.staging(snapshot).rename(self.path(snapshot))
 
-    def forget(self, newest: int) -> list[int]:
-        """Delete the snapshots too old to be asked again, and say which; for when the negatives of
-        round newest - 1 are read.
+    def prune(self, newest: int) -> list[int]:
+        """Delete the snapshots that are no longer needed once snapshot ``newest`` exists.
+
+        Call it when the negatives of round newest - 1 have been read. Returns the deleted ones.
         """
         present = sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())
-        gone = [snapshot for snapshot in present if snapshot <= newest - self.keep]
-        for snapshot in gone:
+        old = [snapshot for snapshot in present if snapshot <= newest - self.keep]
+        for snapshot in old:
             shutil.rmtree(self.path(snapshot))
-        return gone
+        return old

@@ -1,13 +1,12 @@
-"""The discriminator under DeepSpeed: pretraining, its steps of each round, and the scores that a
-round is trained with.
-"""
+"""The discriminator's side of training: pretraining, its steps of each round, and the scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -22,8 +21,8 @@ from qcrd_ray.method.discriminator import (
 from qcrd_ray.method.examples import Rationale, Source
 from qcrd_ray.method.negatives import balancing_negatives
 from qcrd_ray.method.ranking import auc, length_correlation, within_question_auc
-from qcrd_ray.method.tokenization import tokenise_pairs
-from qcrd_ray.recipe import Recipe
+from qcrd_ray.method.tokenization import pad_id, tokenise_pairs
+from qcrd_ray.recipe import DiscriminatorRecipe, TrainRecipe
 from qcrd_ray.training.dataset import RoundQuestion
 from qcrd_ray.training.engines import discriminator_config, start_engine
 from qcrd_ray.training.process_group import ProcessGroup
@@ -32,38 +31,38 @@ _SCORE_BATCH = 64
 
 
 class DiscriminatorLearner:
-    """Trains D on rationales of both kinds and scores them. ``words`` are what word replacement
-    draws from.
+    """Trains D on rationales of both kinds, and scores them.
+
+    ``start`` is the encoder that it begins with. ``words`` are what word replacement draws from.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
         start: str | Path,
+        config: DiscriminatorRecipe,
+        train: TrainRecipe,
         *,
         tokenizer: PreTrainedTokenizerBase,
         words: Sequence[str],
+        seed: int,
+        trust_remote_code: bool,
         process_group: ProcessGroup,
     ):
-        self.recipe, self.config, self.tokenizer, self.words, self.process_group = (
-            recipe,
-            recipe.discriminator,
-            tokenizer,
-            words,
-            process_group,
-        )
+        self.config, self.tokenizer, self.words = config, tokenizer, words
+        self.seed, self.process_group = seed, process_group
         # its linear layers start random
-        torch.manual_seed(keyed_seed(recipe.seed, "discriminator"))
+        torch.manual_seed(keyed_seed(seed, "discriminator"))
         discriminator = Discriminator.from_pretrained(
-            start, hidden=self.config.hidden, dropout=self.config.dropout
+            start,
+            hidden=config.hidden,
+            dropout=config.dropout,
+            trust_remote_code=trust_remote_code,
         )
-        step = DiscriminatorStep(
-            discriminator, loss=self.config.loss, smoothing=self.config.label_smoothing
-        )
+        step = DiscriminatorStep(discriminator, loss=config.loss, smoothing=config.label_smoothing)
         self.engine = start_engine(
-            step, discriminator_config(self.config, recipe.train), process_group=process_group
+            step, discriminator_config(config, train), process_group=process_group
         )
-        self.learning_rate = self.config.learning_rate
+        self.learning_rate = config.learning_rate
         self.mask = mask_word(tokenizer)
 
     @property
@@ -71,13 +70,19 @@ class DiscriminatorLearner:
         return self.engine.module.discriminator
 
     def train(
-        self, questions: Sequence[RoundQuestion], *, steps: int, phase: str, decays: int = 0
+        self,
+        questions: Sequence[RoundQuestion],
+        *,
+        steps: int,
+        phase: str,
+        decays: int = 0,
+        on_step: Callable[[int], None] | None = None,
     ) -> dict[str, float]:
-        """``steps`` optimizer steps on batches of ``questions``, at the learning rate after
-        ``decays`` rounds. Returns means for the log.
+        """``steps`` optimizer steps on batches of ``questions``. Returns means for the log.
 
-        ``phase`` keys the randomness: "pretraining", or the round. Questions without a positive say
-        nothing about what is better.
+        The learning rate is that after ``decays`` rounds. ``phase`` keys the randomness:
+        "pretraining", or the round. ``on_step`` is called with the number of steps done. Questions
+        without a positive are left out: they say nothing about what is better.
         """
         usable = [question for question in questions if question.example.positives]
         if not usable or not steps:
@@ -86,18 +91,21 @@ class DiscriminatorLearner:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = self.learning_rate
         self.engine.train()
-        order = keyed_seed(self.recipe.seed, "discriminator batches", phase)
+        order = keyed_seed(self.seed, "discriminator batches", phase)
         sums = torch.zeros(len(DiscriminatorStep.sums))
         for step in range(steps):
             batch = global_batch(
                 seed=order, step=step, questions=len(usable), batch_size=self.config.batch_size
             )
             sums += self._step([usable[i] for i in batch], step=step, phase=phase)
+            if on_step:
+                on_step(step + 1)
         return self.engine.module.metrics(self.process_group.sum(sums))
 
     def score(self, questions: Mapping[int, RoundQuestion]) -> dict[int, RoundQuestion]:
-        """The same questions with s on every rationale. Each worker scores its share, in eval mode,
-        and all get all scores.
+        """The same questions with s on every rationale. All workers call it.
+
+        Each worker scores its share, in eval mode, and gets the scores of all.
         """
         members = [
             (index, rationale)
@@ -132,6 +140,11 @@ class DiscriminatorLearner:
             for index, question in questions.items()
         }
 
+    def save(self, folder: Path) -> None:
+        """Write D and its tokenizer."""
+        self.discriminator.save(folder, max_tokens=self.config.max_tokens)
+        self.tokenizer.save_pretrained(folder)
+
     def _step(self, batch: Sequence[RoundQuestion], *, step: int, phase: str) -> torch.Tensor:
         texts = [self._sides(question, step=step, phase=phase) for question in batch]
         two_sided = sum(bool(negatives) for _, negatives in texts)
@@ -147,14 +160,10 @@ class DiscriminatorLearner:
             )
         ]
         torch.manual_seed(
-            keyed_seed(
-                self.recipe.seed, "discriminator dropout", phase, step, self.process_group.rank
-            )
+            keyed_seed(self.seed, "discriminator dropout", phase, step, self.process_group.rank)
         )
         output = self.engine(
-            collate_contrasts(mine, pad=self.tokenizer.pad_token_id or 0).to(
-                self.process_group.device
-            ),
+            collate_contrasts(mine, pad=pad_id(self.tokenizer)).to(self.process_group.device),
             two_sided,
         )
         self.engine.backward(self.process_group.size * output.loss)
@@ -164,8 +173,9 @@ class DiscriminatorLearner:
     def _sides(
         self, question: RoundQuestion, *, step: int, phase: str
     ) -> tuple[list[str], list[str]]:
-        """The positives and negatives of a question, the latter brought up in number by corrupted
-        positives.
+        """The texts of a question's positives and of its negatives.
+
+        Corrupted positives bring the negatives up to the positives in number.
         """
         positives = [question.texts[rationale.tokens] for rationale in question.example.positives]
         negatives = [question.texts[rationale.tokens] for rationale in question.example.negatives]
@@ -176,7 +186,7 @@ class DiscriminatorLearner:
             mask=self.mask,
             mask_share=self.config.mask_share,
             replace_share=self.config.replace_share,
-            seed=self.recipe.seed,
+            seed=self.seed,
             key=(phase, step, question.row.question.id),
         )
         return positives, [*negatives, *corrupted]
@@ -189,58 +199,55 @@ class DiscriminatorLearner:
 
 
 def mask_word(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What stands for a masked word: the tokenizer's mask, T5's first blank, or the unknown
-    token.
-    """
+    """What masks a word: the tokenizer's mask token, T5's first sentinel, or the unknown token."""
     if tokenizer.mask_token is not None:
-        return tokenizer.mask_token
-    blank = "<extra_id_0>"
-    return blank if blank in tokenizer.get_vocab() else (tokenizer.unk_token or "_")
+        return str(tokenizer.mask_token)
+    sentinel = "<extra_id_0>"
+    return sentinel if sentinel in tokenizer.get_vocab() else str(tokenizer.unk_token or "_")
 
 
 def score_metrics(questions: Sequence[RoundQuestion]) -> dict[str, float]:
-    """How well the scores of a round tell right from wrong, within a source and within a question
-    as well: D can learn the source alone, or how hard the question is (METHOD.md section 4).
+    """AUCs of a round's scores, over all questions and within each question.
+
+    By source, because D can learn the source alone, or how hard the question is (METHOD.md
+    section 4).
     """
 
     def negatives(source: Source) -> list[list[float]]:
-        return [[r.score for r in q.example.negatives if r.source == source] for q in questions]
+        return [_scores(r for r in q.example.negatives if r.source == source) for q in questions]
 
-    def own(*truths: bool | None) -> list[list[float]]:
-        """The scores of the student's samples, of those that are right, wrong or without an
-        answer.
-        """
-        both = ((q, (*q.example.positives, *q.example.negatives)) for q in questions)
+    def student_samples(*right: bool | None) -> list[list[float]]:
+        """The scores of the student's samples that are right, wrong or (None) without an answer."""
         return [
-            [
-                r.score
-                for r in sides
-                if r.source == Source.STUDENT and q.right.get(r.tokens) in truths
-            ]
-            for q, sides in both
+            _scores(
+                r
+                for r in (*q.example.positives, *q.example.negatives)
+                if r.source == Source.STUDENT and q.right.get(r.tokens) in right
+            )
+            for q in questions
         ]
 
     positive = [
-        [r.score for r in q.example.positives if r.source == Source.TEACHER] for q in questions
+        _scores(r for r in q.example.positives if r.source == Source.TEACHER) for q in questions
     ]
     compared = {
         "auc_teacher": (positive, negatives(Source.TEACHER)),
-        "auc_student": (own(True), own(False)),
-        "auc_teacher_against_student": (positive, own(True, False, None)),
+        "auc_student": (student_samples(True), student_samples(False)),
+        "auc_teacher_against_student": (positive, student_samples(True, False, None)),
         "auc_corrupted": (positive, negatives(Source.CORRUPTED)),
         "auc_evolved": (positive, negatives(Source.EVOLVED)),
     }
-    found = {}
+    metrics: dict[str, float | None] = {}
     for name, (better, worse) in compared.items():
-        found[name] = auc(list(chain.from_iterable(better)), list(chain.from_iterable(worse)))
-        found[f"{name}_within_question"] = within_question_auc(better, worse)
-    everything = [
-        (r.score, len(r.tokens))
-        for q in questions
-        for r in (*q.example.positives, *q.example.negatives)
-    ]
-    if everything:
-        found["score_length_correlation"] = length_correlation(
-            *(list(column) for column in zip(*everything, strict=True))
-        )
-    return {name: value for name, value in found.items() if value is not None}
+        metrics[name] = auc(list(chain.from_iterable(better)), list(chain.from_iterable(worse)))
+        metrics[f"{name}_within_question"] = within_question_auc(better, worse)
+    rationales = [r for q in questions for r in (*q.example.positives, *q.example.negatives)]
+    metrics["score_length_correlation"] = length_correlation(
+        _scores(rationales), [len(r.tokens) for r in rationales]
+    )
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def _scores(rationales: Iterable[Rationale]) -> list[float]:
+    scores = [rationale.score for rationale in rationales]
+    return cast("list[float]", scores)  # a round's rationales are all scored before

@@ -1,6 +1,4 @@
-"""What moves the weights: DeepSpeed under Ray Train, and for a process alone plain torch behind the
-same calls.
-"""
+"""Training engines: DeepSpeed under Ray Train; plain torch with the same calls in one process."""
 
 from __future__ import annotations
 
@@ -22,17 +20,20 @@ def start_engine(
     process_group: ProcessGroup,
     schedule: Callable | None = None,
 ) -> Any:
-    """An engine around ``module``, on the world's device. ``schedule`` makes a learning rate
-    schedule of an optimizer.
+    """An engine around ``module``, on the process group's device.
+
+    ``config`` is DeepSpeed's (:func:`student_config`, :func:`discriminator_config`). ``schedule``
+    makes a learning rate schedule of an optimizer.
     """
     if process_group.alone:
         return PlainEngine(module.to(process_group.device), config, schedule=schedule)
-    import deepspeed  # seconds, which a process alone need not spend
+    import deepspeed  # it takes seconds, which a process alone need not spend
 
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     engine, *_ = deepspeed.initialize(
         model=module,
-        model_parameters=trained,
+        # deepspeed annotates a list of parameters as a module
+        model_parameters=trained,  # pyright: ignore[reportArgumentType]
         config=config,
         lr_scheduler=schedule,
         dist_init_required=False,
@@ -41,7 +42,7 @@ def start_engine(
 
 
 def gathered(module: nn.Module, *, sharded: bool) -> AbstractContextManager:
-    """Within it the parameters of ``module`` are whole, also under ZeRO 3 (``sharded``)."""
+    """A block in which the parameters of ``module`` are whole, also under ZeRO 3 (``sharded``)."""
     if not sharded:
         return nullcontext()
     import deepspeed
@@ -49,21 +50,17 @@ def gathered(module: nn.Module, *, sharded: bool) -> AbstractContextManager:
     return deepspeed.zero.GatheredParameters(list(module.parameters()))
 
 
-# MERGED training.plain_engine: DeepSpeed's engine for one process without DeepSpeed: the same
-# calls, plain torch behind them.
-#
-# A comparison trains many small students, each in one process, where DeepSpeed's start and its
-# bookkeeping would be most of the work. What is learnt is the same
-# (tests/integration/test_learner.py). Nothing is saved: what is interrupted is trained again.
-#
-
-
 class PlainEngine:
-    """Takes DeepSpeed's ``config`` (:mod:`qcrd_ray.training.engines`); fp32 alone. ``schedule``
-    makes one of an optimizer.
+    """The calls of DeepSpeed's engine for one process, in fp32, with plain torch.
+
+    A comparison trains many small students, each in one process, where DeepSpeed's start and its
+    bookkeeping would be most of the work. What is learnt is the same
+    (tests/integration/test_training.py). It saves nothing: an interrupted training begins again.
     """
 
-    def __init__(self, module: nn.Module, config: dict[str, Any], *, schedule=None) -> None:
+    def __init__(
+        self, module: nn.Module, config: dict[str, Any], *, schedule: Callable | None = None
+    ) -> None:
         assert not config["bf16"]["enabled"] and config["zero_optimization"]["stage"] < 3, (
             "one process trains in fp32, unsharded"
         )
@@ -106,13 +103,10 @@ class PlainEngine:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-# MERGED training.deepspeed_config: What DeepSpeed is told: one configuration for the student, one
-# for the discriminator. Pure: recipe in, dictionary out.
-
-
 def micro_batches(train: TrainRecipe) -> tuple[int, int]:
-    """(questions in a micro-batch, micro-batches a step) of one worker. Every worker does as many,
-    an empty one if need be.
+    """(questions in a micro-batch, micro-batches a step) of one worker.
+
+    Every worker runs as many micro-batches; some may be empty.
     """
     share = -(-train.batch_size // train.workers)
     size = min(train.micro_batch_size or share, share)
@@ -120,8 +114,10 @@ def micro_batches(train: TrainRecipe) -> tuple[int, int]:
 
 
 def student_config(train: TrainRecipe) -> dict[str, Any]:
-    """The student's engine. Losses are divided by global counts (METHOD.md 2b), so the batch sizes
-    here serve only accumulation.
+    """DeepSpeed's configuration for the student.
+
+    Losses are divided by global counts (METHOD.md 2b), so the batch sizes here serve only
+    accumulation.
     """
     size, accumulation = micro_batches(train)
     return _config(
@@ -136,8 +132,9 @@ def student_config(train: TrainRecipe) -> dict[str, Any]:
 
 
 def discriminator_config(recipe: DiscriminatorRecipe, train: TrainRecipe) -> dict[str, Any]:
-    """The discriminator's engine: small, so replicated (ZeRO 0) and in float32; own learning rate,
-    own clipping.
+    """DeepSpeed's configuration for the discriminator.
+
+    It is small, so it is replicated (ZeRO 0) and in float32.
     """
     return _config(
         micro_batch=-(-recipe.batch_size // train.workers),
@@ -168,7 +165,7 @@ def _config(
             "type": "AdamW",
             "params": {"lr": learning_rate, "weight_decay": weight_decay, "torch_adam": True},
         },
-        "gradient_clipping": clip,  # DeepSpeed would clip at 1.0 unasked
+        "gradient_clipping": clip,  # DeepSpeed's own default is 1.0
         "bf16": {"enabled": precision == "bf16"},
         # Small buckets: DeepSpeed allocates them whole, and a student of a few million parameters
         # never fills the default 2 GB.

@@ -1,13 +1,13 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685): small matrices beside frozen weights, by the peft
-package, which only a recipe with `student.lora` needs.
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): small trained matrices beside frozen weights.
 
-Nobody but the training engine sees them: a snapshot, and so the exported student, is written with
-the matrices merged into the weights.
+Only a recipe with `student.lora` needs the peft package. Only the training engine sees the
+matrices: a snapshot, and so the exported student, is written with them merged into the weights.
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,10 @@ from qcrd_ray.method.student import auto_class
 from qcrd_ray.recipe import LoraRecipe
 
 
-def check_lora(lora: LoraRecipe, config: PretrainedConfig | None = None) -> None:
-    """Refuse what could not be adapted. ``config`` is the student's, where it has one already.
+def check_lora(
+    lora: LoraRecipe, config: PretrainedConfig | None = None, *, trust_remote_code: bool = False
+) -> None:
+    """Refuse adapters that the student cannot have. ``config`` is the student's, if it has one yet.
 
     Raises:
         UserError: peft is not installed, or the student has no linear layer of a name in
@@ -33,8 +35,10 @@ def check_lora(lora: LoraRecipe, config: PretrainedConfig | None = None) -> None
         )
     if config is None or not lora.targets:
         return
+    auto = auto_class(config)
+    assert auto is not None  # check_student has refused it
     with torch.device("meta"):
-        model = auto_class(config).from_config(config)
+        model = auto.from_config(config, trust_remote_code=trust_remote_code)
     # its weights may be those of the embeddings, into which nothing could be merged
     output = model.get_output_embeddings()
     linear = [
@@ -51,10 +55,12 @@ def check_lora(lora: LoraRecipe, config: PretrainedConfig | None = None) -> None
 
 
 def add_adapters(student: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> None:
-    """Freeze the student and put adapters beside its linear layers, in place. They change nothing
-    before the first step.
+    """Freeze the student and put adapters beside its linear layers, in place.
+
+    They change nothing before the first step.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    # optional: the extra `lora`
+    from peft import LoraConfig, inject_adapter_in_model  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(keyed_seed(seed, "adapters"))
     targets = list(lora.targets) or "all-linear"
@@ -68,18 +74,16 @@ def add_adapters(student: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> No
 
 @torch.no_grad()
 def merged_state(student: PreTrainedModel) -> dict[str, Tensor]:
-    """The weights of a plain student that says what this adapted one says; the adapted one is left
-    as it is.
-    """
-    from peft.tuners.lora import LoraLayer
+    """The weights of a plain student that computes the same as this adapted one, which stays."""
+    from peft.tuners.lora import LoraLayer  # pyright: ignore[reportMissingImports]
 
     state = student.state_dict()
     for name, layer in student.named_modules():
         if isinstance(layer, LoraLayer):
-            weight = layer.get_base_layer().weight
-            state[f"{name}.base_layer.weight"] = weight + layer.get_delta_weight("default").to(
-                weight.dtype
-            )
+            adapted: Any = layer  # its methods are typed as those of any module
+            weight = adapted.get_base_layer().weight
+            delta = adapted.get_delta_weight("default").to(weight.dtype)
+            state[f"{name}.base_layer.weight"] = weight + delta
     return {
         name.replace(".base_layer.", "."): weight
         for name, weight in state.items()

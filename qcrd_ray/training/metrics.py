@@ -180,9 +180,5 @@ class Timer:
     def __call__(self, part: str) -> Iterator[None]:
         start = time.monotonic()
         yield
-        self.seconds[part] = round_s(self.seconds.get(part, 0.0) + time.monotonic() - start)
-
-
-def round_s(seconds: float) -> float:
-    """Seconds to the millisecond."""
-    return round(seconds, 3)
+        seconds = self.seconds.get(part, 0.0) + time.monotonic() - start
+        self.seconds[part] = round(seconds, 3)

@@ -1,10 +1,8 @@
-"""From voted rationales to what training reads: one tokenised, memory-mapped Arrow file, and an
-account of what was cut or left out.
+"""From voted rationales to the training set: one tokenised, memory-mapped Arrow file.
 
     data/train.arrow     a row per question (PREPARED_SCHEMA), in the order of question ids
     data/dropped.jsonl   the questions that cannot be trained on, each with its reason
-    data/manifest.json   counts: questions, rationales, truncated inputs and targets, dropped rows
-                         by reason
+    data/manifest.json   a TrainingSetManifest: counts, also of what was cut and left out
 
 All objectives read the same file: the baselines see the same questions.
 """
@@ -56,9 +54,7 @@ _ROWS_PER_BATCH = 1_000
 
 
 def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
-    """What a tokenizer trained from nothing must be able to say: inputs with their prefixes, labels
-    and explanations.
-    """
+    """The texts that a new tokenizer is trained on: inputs with prefixes, labels, explanations."""
     for row in _rows(table):
         question = Question.from_row(row)
         yield from (prefix + task.student_input(question) for prefix in (PREDICT, EXPLAIN))
@@ -69,10 +65,9 @@ def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
 def prepare(
     recipe: Recipe, table: pa.Table, folder: Path, *, task: Task, tokenizer: PreTrainedTokenizerBase
 ) -> TrainingSetManifest:
-    """Write the training set of ``table`` (RATIONALE_SET_SCHEMA) to ``folder``, or keep what lies
-    there if it was made of the same rows.
+    """Write the training set of ``table`` (RATIONALE_SET_SCHEMA) to ``folder``.
 
-    Returns the manifest.
+    One that was made of the same rows is kept. Returns the manifest.
 
     Raises:
         UserError: no question is left to train on, or the rationales or gold answers have changed
@@ -127,8 +122,8 @@ def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, 
     if row["outcome"] == Outcome.REJECTED_INPUT:
         return None, f"rejected: {row['reason']}"
     question, labels = Question.from_row(row), recipe.objective.labels
-    named = row["gold"] if labels == "gold" else row["vote"]
-    answer = task.canonical(named, question) if named is not None else None
+    label = row["gold"] if labels == "gold" else row["vote"]
+    answer = task.canonical(label, question) if label is not None else None
     if recipe.objective.positives == "label" and answer is not None:
         row = row | {"completions": [c | {"role": _role(c, answer)} for c in row["completions"]]}
     positives = list(dict.fromkeys(_explanations(row, Role.POSITIVE, task)))
@@ -138,7 +133,7 @@ def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, 
         else []
     )
     if answer is None and not positives:
-        why = f"no {labels} answer" if named is None else f"the {labels} answer cannot be read"
+        why = f"no {labels} answer" if label is None else f"the {labels} answer cannot be read"
         return None, f"{why} and no voted rationale"
     return {
         "id": row["question_id"],
@@ -153,8 +148,9 @@ def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, 
 
 
 def _role(completion: dict[str, Any], answer: str) -> Role:
-    """What a completion is where the label stands for the vote. One that could not vote (its
-    `reason` says why) stays out here too.
+    """The role of a completion where the label takes the place of the vote.
+
+    One that could not vote (its `reason` says why) abstains here too.
     """
     if completion["answer"] is None or completion["reason"]:
         return Role.ABSTAINED
@@ -162,16 +158,16 @@ def _role(completion: dict[str, Any], answer: str) -> Role:
 
 
 def _first(row: dict[str, Any], answer: str | None, task: Task) -> dict[str, str | None]:
-    """The targets of the methods that take one sample as it comes: closed by its own answer, and by
-    the label.
+    """The targets of the methods that take the first readable sample.
+
+    "first" is closed by the sample's own answer, "single" by the label.
     """
-    rationale, own = next(
-        ((c["rationale"], c["answer"]) for c in row["completions"] if _readable(c)), (None, None)
-    )
-    if rationale is None:
+    completion = next(filter(_readable, row["completions"]), None)
+    if completion is None:
         return {"first": None, "single": None}
+    rationale = completion["rationale"]
     return {
-        "first": task.explanation(rationale, own),
+        "first": task.explanation(rationale, completion["answer"]),
         "single": None if answer is None else task.explanation(rationale, answer),
     }
 
@@ -231,16 +227,12 @@ def _tokenise(
 
 
 def _others(row: dict[str, Any]) -> set[str]:
-    """The targets of a question, each once, that are neither positives nor negatives: of the
-    methods that take one sample as it comes.
-    """
+    """The targets of a question, each once, that are neither positives nor negatives."""
     return {row["first"], row["single"]} - {None, *row["positives"], *row["negatives"]}
 
 
 def _explanations(row: dict[str, Any], role: Role, task: Task) -> list[str]:
-    """The targets that a question's completions of one role give; a rationale without a word
-    teaches nothing.
-    """
+    """The targets of a question's completions of one role."""
     return [
         task.explanation(c["rationale"], c["answer"])
         for c in row["completions"]
@@ -249,7 +241,7 @@ def _explanations(row: dict[str, Any], role: Role, task: Task) -> list[str]:
 
 
 def _readable(completion: dict[str, Any]) -> bool:
-    """Whether a completion gives a target at all."""
+    """Whether a completion gives a target: a rationale without a word teaches nothing."""
     return bool(completion["rationale"].strip()) and completion["answer"] is not None
 
 
@@ -259,8 +251,9 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _digest(table: pa.Table) -> str:
-    """Names all that a training set is made of. A row that was asked again and ended as before is
-    what it was.
+    """A hash of all that a training set is made of.
+
+    A question that was asked again and got the same completions does not change it.
     """
     digest = hashlib.sha256(str(PREPARED_SCHEMA).encode())
     for row in _rows(

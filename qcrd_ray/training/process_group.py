@@ -1,4 +1,4 @@
-"""The workers of a training as one of them sees the others."""
+"""The process group of a training: rank, size and device of one worker, and its collectives."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """``rank`` of ``size`` workers, each with its own ``device``. The process group is Ray Train's:
-    gloo on CPUs, nccl on GPUs.
+    """Worker ``rank`` of ``size``, with its own ``device``.
 
-    ``alone``: one process without a group, without Ray Train and without DeepSpeed.
+    Ray Train makes the group: gloo on CPUs, nccl on GPUs. ``alone``: one process without a group,
+    without Ray Train and without DeepSpeed.
     """
 
     rank: int
@@ -23,14 +23,16 @@ class ProcessGroup:
 
     @classmethod
     def single(cls, device: torch.device) -> ProcessGroup:
+        """The group of a process that trains alone."""
         return cls(0, 1, device, alone=True)
 
     @classmethod
     def current(cls, device: torch.device) -> ProcessGroup:
+        """The group that torch.distributed was initialised with."""
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The elementwise sum over all workers, on the CPU."""
+        """The elementwise sum over all workers, on the CPU. All workers call it."""
         if self.alone:
             return tensor.cpu()
         tensor = tensor.to(self.device)
@@ -38,19 +40,20 @@ class ProcessGroup:
         return tensor.cpu()
 
     def barrier(self) -> None:
+        """Wait for all workers."""
         if not self.alone:
             dist.barrier()
 
 
 def disable_operator_builds() -> None:
-    """Keep DeepSpeed from compiling an operator on CPUs when it meets the process group: half a
-    minute, and a compiler, for nothing.
+    """Keep DeepSpeed from compiling an operator on CPUs when it meets the process group.
 
-    That operator (deepspeed_shm_comm) speeds up ``inference_all_reduce``, which training never
-    calls. DeepSpeed asks its table of compatible operators before it builds one, and keeps edits to
-    that table.
+    The build takes half a minute and needs a compiler. The operator (deepspeed_shm_comm) speeds up
+    ``inference_all_reduce``, which training never calls. DeepSpeed looks an operator up in its
+    table of compatible operators before it builds one: an empty table prevents it.
     """
-    import deepspeed.ops  # here, since the driver reads this module too
+    import deepspeed.ops  # here, because the driver imports this module too
 
     if not torch.cuda.is_available():
-        deepspeed.ops.__compatible_ops__ = {}
+        # set by deepspeed.ops itself, from a name that its stub does not show
+        deepspeed.ops.__compatible_ops__ = {}  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,16 +1,15 @@
-"""Where a training starts: a pretrained student, or a small random one with a tokenizer trained on
-the questions (`student.scratch`).
+"""The student that a training starts from: a pretrained one, or a small random one.
 
-Either is written to one folder of the run, so that workers and samplers on any node, both
-objectives, and the evaluation of the base
-read the same weights.
+The random one (`student.scratch`) has a tokenizer that is trained on the questions. Either is
+written to one folder of the run, so that workers and samplers on any node, all objectives, and the
+evaluation of the base read the same weights.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -30,17 +29,17 @@ from transformers import (
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.student import load_student
-from qcrd_ray.method.tokenization import chat_frame, tokenise_inputs
-from qcrd_ray.models.pretrained import check_student, read_tokenizer, resolve
+from qcrd_ray.method.tokenization import chat_frame, eos_id, pad_id, tokenise_inputs
+from qcrd_ray.models.pretrained import check_student, read_config, read_tokenizer, resolve
 from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
+from qcrd_ray.run.files import atomic_folder
 from qcrd_ray.training.lora import check_lora
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as in T5
-# T5's blanks; the first masks words for the discriminator
+# the first masks words for the discriminator
 _SENTINELS = tuple(f"<extra_id_{i}>" for i in range(4))
 
-# A decoder-only student's chat template, once frozen: what stands before a question, and after it
-# up to where the student writes.
+# A decoder-only student's chat template: fixed texts before and after a question.
 _FRAME = (
     "{{% for message in messages %}}{{{{ {before} + message['content'] + {after} }}}}{{% endfor %}}"
 )
@@ -49,24 +48,44 @@ _FRAME = (
 def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> None:
     """Refuse models that cannot be trained, before anything is started.
 
+    The discriminator's own model may bring no code: `student.trust_remote_code` is for the student,
+    and for the discriminator that starts from it.
+
     Raises:
-        UserError: no such model, no tokenizer, a tokenizer that does not belong to the student,
-            texts too long for it, or adapters that it cannot have.
+        UserError: no such model, code of its own that is not trusted, no tokenizer, a tokenizer
+            that does not belong to the student, texts too long for it, or adapters that it cannot
+            have.
     """
     config = None
     if student.model is not None:
-        config, tokenizer = check_student(
-            student.model, trust_remote_code=student.trust_remote_code
-        )
+        with _named_key("student.trust_remote_code", student.model):
+            config, tokenizer = check_student(
+                student.model, trust_remote_code=student.trust_remote_code
+            )
         _check_chat(student, config, tokenizer)
         _check_lengths(student, config)
     if student.lora is not None:
-        check_lora(student.lora, config)
+        check_lora(student.lora, config, trust_remote_code=student.trust_remote_code)
     if discriminator.model is not None:
         try:
             read_tokenizer(discriminator.model)
+            read_config(discriminator.model)
         except UserError as error:
             raise UserError(f"discriminator.model: {error}") from error
+
+
+@contextmanager
+def _named_key(key: str, model: str) -> Iterator[None]:
+    """Say which key of the recipe allows the code of ``model``, where it has code of its own."""
+    try:
+        yield
+    except UserError as error:
+        if "trust_remote_code" not in str(error):  # the argument that transformers asks for
+            raise
+        raise UserError(
+            f"{key}: {model} brings Python code of its own (auto_map in its config.json). Read that"
+            f" code, then set {key} to true to run it on every machine that loads the model"
+        ) from error
 
 
 def _check_chat(
@@ -92,8 +111,10 @@ def _check_chat(
 
 
 def _check_lengths(student: StudentRecipe, config: PretrainedConfig) -> None:
-    """A decoder-only model has places for a prompt and its target together; beyond a sliding window
-    a target would not see its prompt.
+    """Refuse limits that a decoder-only model cannot hold.
+
+    It has positions for a prompt and its target together, and beyond a sliding window a target
+    would not see its prompt.
     """
     needed = student.max_input_tokens + student.max_target_tokens
     limits = {
@@ -111,52 +132,58 @@ def _check_lengths(student: StudentRecipe, config: PretrainedConfig) -> None:
 def write_start(
     student: StudentRecipe, folder: Path, *, texts: Iterable[str], seed: int
 ) -> PreTrainedTokenizerBase:
-    """Write the student that training starts from (model, tokenizer, the recipe's dropout) to
-    ``folder``; keep what lies there whole.
+    """Write the student that training starts from to ``folder``, unless one is there.
 
-    ``texts`` train the tokenizer of a `scratch` student. Returns the tokenizer.
+    That is the model, its code if it has any, the tokenizer, and the recipe's dropout. ``texts``
+    train the tokenizer of a `scratch` student. Returns the tokenizer.
     """
     if not (folder / "config.json").exists():
-        writing = folder.with_name(f".{folder.name}.writing")
-        shutil.rmtree(writing, ignore_errors=True)
         if student.model is not None:
-            name = resolve(student.model)
-            config, tokenizer = check_student(name, trust_remote_code=student.trust_remote_code)
-            if config.is_encoder_decoder:
-                tokenizer.chat_template = None
-            else:
-                frame_questions(tokenizer, chat=student.chat)
-            model = load_student(
-                name, dropout=student.dropout, trust_remote_code=student.trust_remote_code
-            )
+            model, tokenizer = _pretrained_start(student, resolve(student.model))
         else:
-            tokenizer = train_tokenizer(
-                texts, student.scratch.vocabulary, closes=student.scratch.kind == "t5"
-            )
-            if student.scratch.kind == "llama":
-                frame_questions(tokenizer, chat="never")
-            model = scratch_model(student, tokenizer, seed=seed)
-        model.save_pretrained(writing)
-        tokenizer.save_pretrained(writing)
-        shutil.rmtree(folder, ignore_errors=True)
-        writing.rename(folder)  # a killed run never leaves half a model behind
+            model, tokenizer = _scratch_start(student, texts, seed=seed)
+        with atomic_folder(folder) as writing:
+            model.save_pretrained(writing)
+            tokenizer.save_pretrained(writing)
     _, tokenizer = check_student(folder, trust_remote_code=student.trust_remote_code)
     return tokenizer
 
 
-def frame_questions(tokenizer: PreTrainedTokenizerBase, *, chat: str) -> None:
-    """Give a decoder-only student's tokenizer, in place, all that its readers go by: a chat
-    template (see :mod:`qcrd_ray.method.tokenization`) and something to pad with.
+def _pretrained_start(
+    student: StudentRecipe, model: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    trust = student.trust_remote_code
+    config, tokenizer = check_student(model, trust_remote_code=trust)
+    if config.is_encoder_decoder:
+        tokenizer.chat_template = None
+    else:
+        frame_questions(tokenizer, chat=student.chat)
+    return load_student(model, dropout=student.dropout, trust_remote_code=trust), tokenizer
 
-    The template is the model's own as it shows a question today, since templates put the date in;
-    where there is none, or not ``chat``,
-    it is the line that the question stands on.
+
+def _scratch_start(
+    student: StudentRecipe, texts: Iterable[str], *, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    scratch = student.scratch
+    assert scratch is not None  # the recipe has one of `model` and `scratch`
+    tokenizer = train_tokenizer(texts, scratch.vocabulary, closes=scratch.kind == "t5")
+    if scratch.kind == "llama":
+        frame_questions(tokenizer, chat="never")
+    return scratch_model(student, tokenizer, seed=seed), tokenizer
+
+
+def frame_questions(tokenizer: PreTrainedTokenizerBase, *, chat: str) -> None:
+    """Give a decoder-only student's tokenizer a chat template and a padding token, in place.
+
+    All that read the student's folder follow them (:mod:`qcrd_ray.method.tokenization`). The
+    template is the model's own as it shows a question today, since templates put the date in. Where
+    there is none, or ``chat`` is "never", the question stands on a line of its own.
     """
     if chat != "never" and tokenizer.chat_template:
         before, after = chat_frame(tokenizer)
     else:
         begins = bool(tokenizer.bos_token) and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
-        before, after = tokenizer.bos_token if begins else "", "\n"
+        before, after = str(tokenizer.bos_token) if begins else "", "\n"
     tokenizer.chat_template = _FRAME.format(before=_literal(before), after=_literal(after))
     # padding is masked, so any token will do; one more would need an embedding
     if tokenizer.pad_token is None:
@@ -164,16 +191,18 @@ def frame_questions(tokenizer: PreTrainedTokenizerBase, *, chat: str) -> None:
 
 
 def _literal(text: str) -> str:
-    """``text`` as a string of the template language, whose escapes are JSON's."""
+    """``text`` as a string literal of the template language, whose escapes are JSON's."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def scratch_model(
     student: StudentRecipe, tokenizer: PreTrainedTokenizerBase, *, seed: int
 ) -> PreTrainedModel:
-    """A random student of the recipe's size; the same weights for the same seed, and the global
-    random state untouched.
+    """A random student of the recipe's size: the same weights for the same seed.
+
+    The global random state stays as it is.
     """
+    assert student.scratch is not None
     build = {"t5": _scratch_t5, "llama": _scratch_llama}[student.scratch.kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed_seed(seed, "scratch student"))
@@ -184,6 +213,8 @@ def _scratch_t5(
     student: StudentRecipe, tokenizer: PreTrainedTokenizerBase
 ) -> T5ForConditionalGeneration:
     recipe = student.scratch
+    assert recipe is not None
+    pad = pad_id(tokenizer)
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=recipe.d_model,
@@ -193,15 +224,17 @@ def _scratch_t5(
         num_decoder_layers=recipe.layers,
         num_heads=recipe.heads,
         dropout_rate=0.1 if student.dropout is None else student.dropout,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
+        pad_token_id=pad,
+        eos_token_id=eos_id(tokenizer),
+        # of every configuration, though its signature does not show it
+        decoder_start_token_id=pad,  # pyright: ignore[reportCallIssue]
     )
     return T5ForConditionalGeneration(config)
 
 
 def _scratch_llama(student: StudentRecipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     recipe = student.scratch
+    assert recipe is not None
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.d_model,
@@ -212,9 +245,9 @@ def _scratch_llama(student: StudentRecipe, tokenizer: PreTrainedTokenizerBase) -
         max_position_embeddings=student.max_input_tokens + student.max_target_tokens,
         attention_dropout=student.dropout or 0.0,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=pad_id(tokenizer),
+        bos_token_id=eos_id(tokenizer),
+        eos_token_id=eos_id(tokenizer),
     )
     return LlamaForCausalLM(config)
 
@@ -222,9 +255,10 @@ def _scratch_llama(student: StudentRecipe, tokenizer: PreTrainedTokenizerBase) -
 def train_tokenizer(
     texts: Iterable[str], vocabulary: int, *, closes: bool = True
 ) -> PreTrainedTokenizerFast:
-    """A byte-pair tokenizer on ``texts``: digits stand alone (arithmetic), any text decodes back
-    exactly, EOS closes every text (unless
-    not ``closes``).
+    """A byte-pair tokenizer trained on ``texts``.
+
+    Each digit is a token (arithmetic), any text decodes back exactly, and EOS closes every text if
+    ``closes``.
     """
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,5 +1,8 @@
-"""The student under DeepSpeed: one engine, its schedule, and a training step over a global
-batch.
+"""The student's side of training: its steps over global batches, and its frozen start.
+
+:class:`StudentLearner` is the student that learns: an engine, its learning rate schedule, and a
+step over a global batch. :class:`Reference` is the student that it started from, for objectives
+that compare the two.
 """
 
 from __future__ import annotations
@@ -10,19 +13,22 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
-from qcrd_ray.method.batching import deal, keyed_random, keyed_seed
+from qcrd_ray.method.batching import keyed_random, keyed_seed, shard_batch
 from qcrd_ray.method.collation import collate
 from qcrd_ray.method.examples import Example
 from qcrd_ray.method.objectives import Objective, total_counts
 from qcrd_ray.method.reference import reference_losses, with_references
 from qcrd_ray.method.student import StudentStep, load_student
-from qcrd_ray.recipe import Recipe
+from qcrd_ray.method.tokenization import pad_id
+from qcrd_ray.recipe import StudentRecipe, TrainRecipe
 from qcrd_ray.training.dataset import RoundQuestion
 from qcrd_ray.training.engines import gathered, start_engine, student_config
 from qcrd_ray.training.lora import add_adapters, merged_state
 from qcrd_ray.training.process_group import ProcessGroup
+
+_REFERENCE_BATCH = 16  # questions, each with all of its candidates
 
 
 class StudentLearner:
@@ -30,30 +36,29 @@ class StudentLearner:
 
     def __init__(
         self,
-        recipe: Recipe,
-        objective: Objective,
         start: Path,
+        config: StudentRecipe,
+        train: TrainRecipe,
         *,
+        objective: Objective,
         tokenizer: PreTrainedTokenizerBase,
         total_steps: int,
+        seed: int,
         process_group: ProcessGroup,
     ):
-        self.recipe, self.objective, self.tokenizer, self.process_group = (
-            recipe,
-            objective,
-            tokenizer,
-            process_group,
+        self.config, self.train, self.objective = config, train, objective
+        self.tokenizer, self.pad = tokenizer, pad_id(tokenizer)
+        self.seed, self.process_group = seed, process_group
+        student = load_student(
+            start, dropout=config.dropout, trust_remote_code=config.trust_remote_code
         )
-        train = recipe.train
-        student = load_student(start, dropout=recipe.student.dropout)
-        if recipe.student.lora is not None:
-            add_adapters(student, recipe.student.lora, seed=recipe.seed)
-        if recipe.student.gradient_checkpointing:
+        if config.lora is not None:
+            add_adapters(student, config.lora, seed=seed)
+        if config.gradient_checkpointing:
             student.gradient_checkpointing_enable({"use_reentrant": False})
-        module = StudentStep(student, objective)
         schedule = "constant_with_warmup" if train.schedule == "constant" else "linear"
         self.engine = start_engine(
-            module,
+            StudentStep(student, objective),
             student_config(train),
             schedule=lambda optimizer: get_scheduler(
                 schedule,
@@ -66,7 +71,7 @@ class StudentLearner:
         self.engine.train()
 
     @property
-    def student(self) -> torch.nn.Module:
+    def student(self) -> PreTrainedModel:
         return self.engine.module.student
 
     @property
@@ -74,19 +79,20 @@ class StudentLearner:
         return self.engine.get_lr()[0]
 
     def step(self, step: int, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-        """One optimizer step on a global batch, of which this worker takes its share. Returns this
-        worker's sums for the log, and how many tokens its share of the step read
+        """One optimizer step on a global batch, of which this worker takes its share.
+
+        Returns this worker's sums for the log, and how many tokens its share of the step read
         (``StudentOutput``).
 
         The loss is divided by counts over the global batch, which are known from the data: no
-        communication. DeepSpeed divides by
-        workers and micro-batches once more, so the loss is multiplied by both (METHOD.md 2b).
+        communication. DeepSpeed divides by workers and micro-batches once more, so the loss is
+        multiplied by both (METHOD.md 2b).
         """
-        counts = total_counts(self.objective, list(batch))
-        micro_batches = deal(
+        counts = total_counts(self.objective, batch)
+        micro_batches = shard_batch(
             batch,
             workers=self.process_group.size,
-            micro_batch_size=self.recipe.train.micro_batch_size,
+            micro_batch_size=self.train.micro_batch_size,
             lengths=[len(example.explain) for example in batch],
         )[self.process_group.rank]
         assert len(micro_batches) == self.engine.gradient_accumulation_steps(), (
@@ -94,17 +100,17 @@ class StudentLearner:
             step,
         )
         # a resumed step draws what it drew before
-        torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", step, self.process_group.rank))
+        torch.manual_seed(keyed_seed(self.seed, "dropout", step, self.process_group.rank))
         scale = self.process_group.size * len(micro_batches)
         sums, tokens = torch.zeros(len(self.objective.sums)), torch.zeros((), dtype=torch.long)
 
         def draw(example: Example) -> tuple[float, float]:
-            random = keyed_random(self.recipe.seed, "selection", step, example.explain)
+            random = keyed_random(self.seed, "selection", step, example.explain)
             return random.random(), random.random()
 
         for examples in micro_batches:
-            batch = collate(examples, self.objective, pad=self.tokenizer.pad_token_id, draw=draw)
-            output = self.engine(batch.to(self.process_group.device), counts)
+            inputs = collate(examples, self.objective, pad=self.pad, draw=draw)
+            output = self.engine(inputs.to(self.process_group.device), counts)
             self.engine.backward(scale * output.loss)
             self.engine.step()
             sums += output.sums.cpu()
@@ -112,64 +118,56 @@ class StudentLearner:
         return sums, tokens
 
     def save(self, folder: Path) -> None:
-        """Write the student as a plain Hugging Face folder. All workers call it; under ZeRO 3 the
-        shards are gathered first.
+        """Write the student as a plain Hugging Face folder.
+
+        All workers call it; under ZeRO 3 the shards are gathered first.
         """
-        with gathered(self.student, sharded=self.recipe.train.zero_stage == 3):
+        with gathered(self.student, sharded=self.train.zero_stage == 3):
             if self.process_group.rank == 0:
-                state = None if self.recipe.student.lora is None else merged_state(self.student)
+                state = None if self.config.lora is None else merged_state(self.student)
                 self.student.save_pretrained(folder, state_dict=state)
                 self.tokenizer.save_pretrained(folder)
         self.process_group.barrier()
 
 
-# MERGED training.reference: The reference of a training: the student that it started from, kept
-# beside the one that learns, for objectives that compare the two.
-#
-# Every worker holds it whole, without gradients or optimizer: as much memory again as the student's
-# weights.
-#
-
-_BATCH = 16  # questions, each with all of its candidates
-
-
 class Reference:
-    """The student in ``start``, frozen, in the precision that training runs in: before the first
-    step both say the same.
+    """The student in ``start``, frozen, in the precision that training runs in.
+
+    So before the first step it computes what the student that learns computes. Every worker holds
+    it whole, without gradients or optimizer: as much memory again as the student's weights.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
-        objective: Objective,
         start: Path,
+        config: StudentRecipe,
+        train: TrainRecipe,
         *,
+        objective: Objective,
         pad: int,
         process_group: ProcessGroup,
     ):
-        student = load_student(
-            start, dropout=0.0, trust_remote_code=recipe.student.trust_remote_code
-        )
-        dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
-        self.start = (
-            StudentStep(student, objective).to(process_group.device, dtype).requires_grad_(False)
-        )
+        student = load_student(start, dropout=0.0, trust_remote_code=config.trust_remote_code)
+        dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
+        module = StudentStep(student, objective).to(process_group.device, dtype)
+        self.start = module.requires_grad_(False)
         self.objective, self.pad, self.process_group = objective, pad, process_group
 
     def score(self, questions: Mapping[int, RoundQuestion]) -> dict[int, RoundQuestion]:
-        """The same questions with a reference on every candidate. Each worker scores its share, and
-        all get all of them.
+        """The same questions with a reference on every candidate. All workers call it.
+
+        Each worker scores its share and gets the scores of all.
         """
         examples = [question.example for question in questions.values()]
         sizes = [sum(map(len, self.objective.candidates(example))) for example in examples]
         ends = list(accumulate(sizes))
         losses = torch.zeros(sum(sizes))
-        mine = range(self.process_group.rank, len(examples), self.process_group.size)
-        found = reference_losses(
-            self.start, [examples[i] for i in mine], pad=self.pad, batch_size=_BATCH
+        share = range(self.process_group.rank, len(examples), self.process_group.size)
+        share_losses = reference_losses(
+            self.start, [examples[i] for i in share], pad=self.pad, batch_size=_REFERENCE_BATCH
         )
-        for i, own in zip(mine, found, strict=True):
-            losses[ends[i] - sizes[i] : ends[i]] = torch.tensor(own)
+        for i, of_example in zip(share, share_losses, strict=True):
+            losses[ends[i] - sizes[i] : ends[i]] = torch.tensor(of_example)
         flat = self.process_group.sum(losses).tolist()
         return {
             index: replace(

@@ -1,25 +1,25 @@
-"""Student negatives, off the critical path: samplers write them while training goes on, the trainer
-reads them when their round comes.
+"""Student negatives, off the critical path: samplers write them while training goes on.
 
 A sampler is a long-lived Ray actor that swaps weights in place. Files are all that passes between
-it and the trainer: it waits for a snapshot to appear and leaves
-``negatives/<round>.part-<i>-of-<n>.parquet``. A sampler that dies is restarted by Ray and goes on
-at the first part that is missing; a resumed training reads the parts again instead of asking for
-them again.
+it and the training workers: it waits for a snapshot to appear and writes
+``negatives/<round>.part-<i>-of-<n>.parquet``, which the workers read when the round comes. A
+sampler that dies is restarted by Ray and goes on at the first part that is missing. A resumed
+training reads the parts again and does not sample them anew.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+from ray.actor import ActorHandle
 
 from qcrd_ray.data.records import STUDENT_NEGATIVE_SCHEMA, StudentNegative
 from qcrd_ray.errors import UserError
@@ -27,19 +27,17 @@ from qcrd_ray.inference import Engine, load_engine
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.negatives import snapshot_for
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_text
+from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import EXPLAIN
 from qcrd_ray.training.checkpoints import SnapshotStore
-from qcrd_ray.training.dataset import Row, TrainingSet, round_questions, rounds_of
-
-log = logging.getLogger(__name__)
+from qcrd_ray.training.dataset import Row, TrainingSet, rounds_of
 
 _POLL_S = 0.2
 
 
 def round_snapshot(recipe: Recipe, round: int) -> int | None:
-    """The snapshot that writes the negatives of a round; None: the round has none."""
+    """The snapshot that samples the negatives of a round; None: the round has none."""
     if not recipe.negatives.student:
         return None
     return snapshot_for(round, lag=recipe.lag, before_lag=recipe.negatives.before_lag)
@@ -59,21 +57,15 @@ class NegativesFolder:
         return [path for part in range(self.parts) if not (path := self.part(round, part)).exists()]
 
     def write(self, round: int, part: int, rows: list[StudentNegative]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.part(round, part)
-        writing = path.with_name(f".{path.name}.writing")
-        pq.write_table(
-            pa.Table.from_pylist([asdict(row) for row in rows], schema=STUDENT_NEGATIVE_SCHEMA),
-            writing,
-        )
-        writing.replace(path)
+        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=STUDENT_NEGATIVE_SCHEMA)
+        write_table(table, self.part(round, part))
 
     def read(self, round: int) -> list[StudentNegative]:
         parts = (pq.read_table(self.part(round, part)).to_pylist() for part in range(self.parts))
         return [StudentNegative(**row) for rows in parts for row in rows]
 
     def wait(self, round: int, *, snapshot: int, timeout_s: float) -> float:
-        """Return once all parts of a round are there; gives the seconds that were waited.
+        """Wait until all parts of a round exist. Returns the seconds that it took.
 
         Raises:
             UserError: they did not come within ``timeout_s``.
@@ -97,17 +89,33 @@ class NegativesFolder:
         return time.monotonic() - start
 
 
-class NegativeSampler:
-    """Writes one or all of the ``recipe.negatives.samplers`` parts of every round's negatives. One
-    engine serves all rounds: it takes the weights of each snapshot in place.
+def sampling_metrics(
+    negatives: Sequence[StudentNegative], *, snapshot: int, waited_s: float
+) -> dict[str, Any]:
+    """What a round's row of metrics says of its student negatives."""
+    count = len(negatives)
+    right = sum(bool(negative.right) for negative in negatives)
+    unparsed = sum(negative.answer is None for negative in negatives)
+    return {
+        "snapshot": snapshot,
+        "sampled": count,
+        "right_share": right / count if count else 0.0,
+        "unparsed_share": unparsed / count if count else 0.0,
+        "waited_s": round(waited_s, 3),
+    }
 
-    ``folder`` is train/<objective>, ``data`` the prepared training set.
+
+class NegativeSampler:
+    """Samples parts of every round's negatives, of which there are ``recipe.negatives.samplers``.
+
+    One engine serves all rounds: it takes the weights of each snapshot in place. ``folder`` is
+    train/<objective>, ``data`` the prepared training set.
     """
 
     def __init__(self, *, recipe: Recipe, folder: Path, data: Path):
         self.recipe, self.data = recipe, data
         self.files = NegativesFolder(folder / "negatives", parts=recipe.negatives.samplers)
-        self._ring = SnapshotStore(folder / "snapshots", keep=recipe.lag + 1)
+        self._snapshots = SnapshotStore(folder / "snapshots", keep=recipe.lag + 1)
         self._training_set: TrainingSet | None = None
         self._engine: Engine | None = None
         self._loaded: Path | None = None  # the snapshot whose weights the engine has
@@ -116,31 +124,32 @@ class NegativeSampler:
         """Write one part of every round, each as soon as its snapshot exists."""
         try:
             for round in range(self.recipe.train.rounds):
-                self.round(round, part)
+                self.write_part(round, part)
         except Exception:
-            # the trainer that waits for us reads it
+            # the training workers that wait for the part read it
             write_text(self.files.failure, f"sampler {part}:\n{traceback.format_exc()}")
             raise
 
-    def round(self, round: int, part: int) -> None:
-        """Write one part of a round, waiting for its snapshot; does nothing where the part exists,
-        or the round has no negatives.
+    def write_part(self, round: int, part: int) -> None:
+        """Write one part of a round, as soon as its snapshot exists.
+
+        It does nothing if the part exists, or the round has no negatives.
         """
         snapshot = round_snapshot(self.recipe, round)
         if snapshot is None or self.files.part(round, part).exists():
             return
-        while not self._ring.exists(snapshot):
+        while not self._snapshots.exists(snapshot):
             time.sleep(_POLL_S)
         self._training_set = self._training_set or TrainingSet(self.data)
         rounds = rounds_of(self.recipe, len(self._training_set))
-        mine = round_questions(self.recipe, rounds, round)[part :: self.recipe.negatives.samplers]
-        rows = list(self._training_set.read(mine).values()) if mine else []
-        engine = self._engine_of(self._ring.path(snapshot))
+        share = rounds.question_indices(round)[part :: self.recipe.negatives.samplers]
+        rows = list(self._training_set.read(share).values()) if share else []
+        engine = self._engine_with(self._snapshots.path(snapshot))
         self.files.write(
             round, part, list(self._sample(engine, rows, round=round, snapshot=snapshot))
         )
 
-    def _engine_of(self, snapshot: Path) -> Engine:
+    def _engine_with(self, snapshot: Path) -> Engine:
         """The engine, with the weights of ``snapshot``."""
         if self._engine is None:
             self._engine = load_engine(
@@ -158,7 +167,7 @@ class NegativeSampler:
         self, engine: Engine, rows: list[Row], *, round: int, snapshot: int
     ) -> Iterator[StudentNegative]:
         settings, task = self.recipe.negatives, build_task(self.recipe.task)
-        written = engine.generate(
+        generated = engine.generate(
             [EXPLAIN + row.input for row in rows],
             n=settings.per_question,
             temperature=settings.temperature,
@@ -166,7 +175,7 @@ class NegativeSampler:
             max_tokens=self.recipe.student.max_target_tokens,
             seed=keyed_seed(self.recipe.seed, "negatives", round),
         )
-        for row, samples in zip(rows, written, strict=True):
+        for row, samples in zip(rows, generated, strict=True):
             for sample in samples:
                 answer = task.parse(sample.text, row.question).answer
                 yield StudentNegative(
@@ -181,26 +190,30 @@ class NegativeSampler:
                 )
 
 
-def start_samplers(sampler: NegativeSampler) -> list[ray.actor.ActorHandle]:
-    """Start the recipe's samplers; each works until its rounds are done. Kill them when the
-    training ends.
+def start_samplers(sampler: NegativeSampler) -> list[ActorHandle]:
+    """Start the recipe's samplers, one for each part.
+
+    Each works until its rounds are done. Kill them when the training ends.
     """
     settings = sampler.recipe.negatives
     sampler.files.failure.unlink(missing_ok=True)
-    actor = ray.remote(_SamplerActor).options(
-        **settings.sampler.options,
-        max_restarts=-1,
-        max_task_retries=-1,
-        runtime_env={
-            "env_vars": {
-                "OMP_NUM_THREADS": str(settings.sampler.cores),
-                "TOKENIZERS_PARALLELISM": "false",
-            }
-        },
-    )
-    actors = [actor.remote(sampler) for _ in range(settings.samplers)]
-    for part, handle in enumerate(actors):
-        handle.run.remote(part)
+    actor_class: Any = ray.remote(_SamplerActor)  # ray.remote is typed for functions
+    actors = [
+        actor_class.options(
+            **settings.sampler.options,
+            max_restarts=-1,
+            max_task_retries=-1,
+            runtime_env={
+                "env_vars": {
+                    "OMP_NUM_THREADS": str(settings.sampler.cores),
+                    "TOKENIZERS_PARALLELISM": "false",
+                }
+            },
+        ).remote(sampler)
+        for _ in range(settings.samplers)
+    ]
+    for part, actor in enumerate(actors):
+        actor.run.remote(part)
     return actors
 
 

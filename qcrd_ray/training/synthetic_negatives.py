@@ -1,5 +1,6 @@
-"""Negatives that nobody wrote: the teacher's positives with other numbers, made anew in every
-round, for questions answered by a number.
+"""Synthetic negatives: the teacher's positives with other numbers, made anew in every round.
+
+They are for tasks whose answers are numbers.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from qcrd_ray.tasks.steps import corrupted, evolved
 if TYPE_CHECKING:
     from qcrd_ray.training.dataset import Row
 
-# draws for each negative that is wanted: a drawn number may lead to a fraction, or to the right
-# answer again
+# per negative: a drawn number may lead to a fraction, or to the right answer again
 _TRIES = 12
 PRETRAINING = -1  # the "round" of the discriminator's pretraining
 
 
-def check_task(recipe: Recipe) -> str:
-    """Say which sources are asked for.
+def check_sources(recipe: Recipe) -> str:
+    """Check that the recipe's sources suit its task. Returns a line that says which they are.
 
     Raises:
         UserError: the task's answers are no numbers.
@@ -44,8 +44,9 @@ def check_task(recipe: Recipe) -> str:
 
 
 def check_rows(recipe: Recipe, task: Task, rows: Callable[[], Iterable[Row]]) -> None:
-    """Refuse a source that can make nothing of the training questions, which ``rows`` reads from
-    the first.
+    """Check that each source can make a negative of some training question.
+
+    ``rows`` reads the questions from the first.
 
     Raises:
         UserError: it names the source.
@@ -72,42 +73,41 @@ def synthetic_sources(recipe: Recipe) -> tuple[Source, ...]:
 def synthesize_negatives(
     recipe: Recipe, task: Task, row: Row, *, round: int = PRETRAINING
 ) -> list[tuple[str, Source]]:
-    """Up to `negatives.corrupted` and `negatives.evolved` wrong rationales of a question, a pure
-    function of (seed, question, round).
+    """Up to `negatives.corrupted` and `negatives.evolved` wrong rationales of a question.
 
-    Each ends in an answer that is neither the label nor the positives'; none is a text that the
-    question has already. Fewer come back
-    where a question's positives do not give as many.
+    A pure function of (seed, question, round). Each ends in an answer that is neither the label nor
+    the positives'; none is a text that the question has already. There are fewer where a question's
+    positives do not give as many.
     """
     sources = synthetic_sources(recipe)
     if not sources or not row.positives:
         return []
-    own = task.parse(row.positives[0], row.question).answer  # the vote, the same in all of them
-    right = {own, row.answer, None}
+    vote = task.parse(row.positives[0], row.question).answer  # the same in all positives
+    not_wrong = {vote, row.answer, None}
     known = {*row.positives, *row.negatives}
-    made: list[tuple[str, Source]] = []
+    synthetic: list[tuple[str, Source]] = []
     for source in sources:
-        wanted, alter = getattr(recipe.negatives, source), _alteration(source, row, own)
+        wanted, alter = getattr(recipe.negatives, source), _alteration(source, row, vote)
         random = keyed_random(recipe.seed, source, row.question.id, round)
-        before = len(made)
+        before = len(synthetic)
         for _ in range(_TRIES * wanted):
             text = alter(random.choice(row.positives), random)
             if (
                 text is not None
                 and text not in known
-                and task.parse(text, row.question).answer not in right
+                and task.parse(text, row.question).answer not in not_wrong
             ):
                 known.add(text)
-                made.append((text, source))
-            if len(made) - before == wanted:
+                synthetic.append((text, source))
+            if len(synthetic) - before == wanted:
                 break
-    return made
+    return synthetic
 
 
 def _alteration(
     source: Source, row: Row, answer: str | None
 ) -> Callable[[str, Random], str | None]:
-    """The source's function of (text, random)."""
+    """The source's function of (text, random), which gives a wrong text or None."""
     if source == Source.CORRUPTED:
         number = Fraction(answer) if answer is not None else None
         return lambda text, random: corrupted(text, number, random)

@@ -1,19 +1,15 @@
-"""The training stage on the driver: check, prepare, start the samplers and Ray Train, show how far
-it is, write the result.
-"""
+"""The training stage on the driver: check, prepare, run Ray Train, write the result."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -21,6 +17,7 @@ import ray.train
 import transformers
 from ray.train.torch import TorchTrainer
 
+from qcrd_ray.cluster.ray_internals import TRAIN_CHECKPOINT_LIST, poll_train_workers
 from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.objectives import OBJECTIVES
@@ -29,22 +26,24 @@ from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.live_metrics import TrainingMetrics
 from qcrd_ray.run.manifests import truncation_note
+from qcrd_ray.run.periodic import periodically
 from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.run.results import TrainingResult
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import read_split
+from qcrd_ray.tasks.questions import store_split
 from qcrd_ray.training import OnRounds, ignore
-from qcrd_ray.training.checkpoints import CHECKPOINTS, KEPT, snapshots_kept
+from qcrd_ray.training.checkpoints import CHECKPOINT_CONFIG, CHECKPOINTS, snapshots_kept
 from qcrd_ray.training.dataset import TrainingSet, read_validation, rounds_of
 from qcrd_ray.training.job import ObjectiveName, TrainingJob, bundles, uses_discriminator
 from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
 from qcrd_ray.training.prepare import prepare, target_texts
 from qcrd_ray.training.start_models import check_start, write_start
 from qcrd_ray.training.student_negatives import NegativeSampler, start_samplers
-from qcrd_ray.training.synthetic_negatives import check_rows, check_task
+from qcrd_ray.training.synthetic_negatives import check_rows, check_sources
 
 log = logging.getLogger(__name__)
 
-_WATCH_EVERY_S = 0.5
+_REPORT_EVERY_S = 0.5
 
 
 def train(
@@ -54,20 +53,21 @@ def train(
     objective: ObjectiveName,
     report: Report = no_progress,
     on_rounds: OnRounds = ignore,
-) -> dict[str, Any]:
-    """Train the recipe's student on the run folder's rationales; returns what
-    train/<objective>/result.json holds.
+) -> TrainingResult:
+    """Train the recipe's student on the run folder's rationales.
 
-    ``on_rounds`` is called from a thread of its own, with all rows of metrics.jsonl, whenever there
-    are more; and once at the end.
+    Returns the content of train/<objective>/result.json. A finished training returns it at once, an
+    interrupted one continues from its last round. The best student by validation is written to
+    train/<objective>/best, a plain Hugging Face folder, with its discriminator in
+    best/discriminator. Ray must be connected.
 
-    Needs a connected Ray. A finished training returns its result at once, an interrupted one goes
-    on from its last round. The best
-    student by validation lies in train/<objective>/best, a plain Hugging Face folder, with its
-    discriminator in best/discriminator.
+    ``report`` gets the number of the student's optimizer steps that are done, their total, and a
+    note. The note moves too: the discriminator's pretraining comes before the first step.
+    ``on_rounds`` is called from another thread with all rows of metrics.jsonl whenever there are
+    more, and once at the end.
 
     Raises:
-        UserError: the student, the data or the recipe's numbers cannot be trained with; nothing has
+        UserError: the student, the data or the recipe's numbers cannot be trained with. Nothing has
             been started then.
         MissingResource: the cluster cannot hold workers and samplers side by side.
         ray.train.WorkerGroupError: workers failed more often than train.max_failures.
@@ -84,7 +84,7 @@ def train(
         timeout_s=recipe.ray.schedule_timeout_s,
     )
     total = rounds_of(recipe, job.manifest["questions"]).total_steps
-    with _samplers(job), _watch(job, total, report, on_rounds):
+    with _running_samplers(job), _reported(job, total, report, on_rounds):
         _fit(job)
     summary = summarise(job)
     write_text(result, json.dumps(summary, indent=2) + "\n")
@@ -93,8 +93,8 @@ def train(
     return summary
 
 
-# What prepare_job's start and training set depend on besides the rationales: recipes that agree in
-# it can share one folder.
+# What the start and the training set depend on besides the rationales: recipes that agree in these
+# keys can share one folder.
 PREPARED_BY = (
     "task",
     "student",
@@ -113,10 +113,10 @@ def prepare_job(
     home: Path | None = None,
     table: pa.Table | None = None,
 ) -> TrainingJob:
-    """Everything that can be found wrong before anything is started, and the files that training
-    reads, in ``home`` (none: train/).
+    """Check all that can be checked before anything is started, and write what training reads.
 
-    ``table`` are the rationales to train on (none: all of the run folder's).
+    The start and the training set are written to ``home`` (None: train/). ``table`` holds the
+    rationales to train on (None: all of the run folder's).
 
     Raises:
         UserError: see :func:`train`.
@@ -126,7 +126,7 @@ def prepare_job(
     snapshots_kept(recipe)
     task = build_task(recipe.task)
     validation = folder.questions("validation")
-    read_split(recipe, folder, "validation")
+    store_split(recipe, folder, "validation")
     if not read_validation(validation, task, limit=1):
         raise UserError(
             f"no validation question in {validation} has an answer: the best checkpoint could not"
@@ -161,7 +161,7 @@ def prepare_job(
                 "discriminator.replay: negatives.student is off, so there are no older student"
                 " samples to replay; set it to 0"
             )
-        check_task(recipe)
+        check_sources(recipe)
         check_rows(recipe, task, TrainingSet(home / "data" / "train.arrow").rows)
     return TrainingJob(
         recipe=recipe,
@@ -173,22 +173,22 @@ def prepare_job(
     )
 
 
-def summarise(job: TrainingJob) -> dict[str, Any]:
-    """The result of a finished training, from its rounds' rows."""
+def summarise(job: TrainingJob) -> TrainingResult:
+    """The result of a finished training, from the rows of its rounds."""
     rows = read_metrics(job.folder)
-    validated = [row for row in rows if "validation" in row]
-    # the first of equals, as workers keep it
-    best = max(validated, key=lambda row: row["validation"][job.choose_by])
+    validated = [(row["round"], row["validation"]) for row in rows if "validation" in row]
+    # the first of equals, as the workers keep it
+    best_round, best = max(validated, key=lambda pair: pair[1][job.choose_by])
     seconds: dict[str, float] = {}
     for row in rows:
         for part, value in row["seconds"].items():
             seconds[part] = round(seconds.get(part, 0.0) + value, 3)
     return {
         "objective": job.objective_name,
-        "best_round": best["round"],
+        "best_round": best_round,
         "chosen_by": job.choose_by,
-        "validation": best["validation"],
-        "last_validation": validated[-1]["validation"],
+        "validation": best,
+        "last_validation": validated[-1][1],
         "rounds": len(rows),
         "steps": rows[-1]["step"],
         "questions_seen": rows[-1]["step"] * job.recipe.train.batch_size,
@@ -204,10 +204,8 @@ def summarise(job: TrainingJob) -> dict[str, Any]:
 
 def _fit(job: TrainingJob) -> None:
     train_recipe = job.recipe.train
-    # How often Ray Train looks at its workers: a round's report and the end of training are seen
-    # that much sooner.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    _forget_torn_snapshot(job)
+    poll_train_workers(every_s=0.5)
+    _delete_torn_checkpoint_list(job)
     gpus = train_recipe.worker.gpus > 0
     environment = {
         "OMP_NUM_THREADS": str(train_recipe.worker.threads),
@@ -230,7 +228,7 @@ def _fit(job: TrainingJob) -> None:
             name=CHECKPOINTS,
             storage_path=str(job.folder),
             failure_config=ray.train.FailureConfig(max_failures=train_recipe.max_failures),
-            checkpoint_config=KEPT,
+            checkpoint_config=CHECKPOINT_CONFIG,
             worker_runtime_env={
                 "env_vars": environment if gpus else environment | {"DS_ACCELERATOR": "cpu"}
             },
@@ -249,8 +247,9 @@ def _fit(job: TrainingJob) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt here too. Ray Train answers it with an exit code of 0, and
-    would go on doing so after training.
+    """Turn Ctrl-C into a KeyboardInterrupt, as everywhere else.
+
+    Ray Train answers it with an exit code of 0, and would go on doing so after training.
     """
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -262,11 +261,12 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _forget_torn_snapshot(job: TrainingJob) -> None:
-    """Ray Train writes its list of checkpoints in place: a kill in that instant leaves half a list,
-    which it could never read again.
+def _delete_torn_checkpoint_list(job: TrainingJob) -> None:
+    """Delete a list of checkpoints that a kill cut short, which Ray Train could never read.
+
+    Ray Train writes the list in place.
     """
-    path = job.folder / CHECKPOINTS / "checkpoint_manager_snapshot.json"
+    path = job.folder / CHECKPOINTS / TRAIN_CHECKPOINT_LIST
     if path.exists():
         try:
             json.loads(path.read_text())
@@ -278,7 +278,7 @@ def _forget_torn_snapshot(job: TrainingJob) -> None:
 
 
 def _user_error(failure: BaseException | None) -> UserError | None:
-    """The user's mistake that a worker's failure comes from, if it does."""
+    """The UserError that a worker's failure comes from; None: it comes from another error."""
     while failure is not None:
         if isinstance(failure, UserError):
             return UserError(str(failure.args[0]))
@@ -287,7 +287,7 @@ def _user_error(failure: BaseException | None) -> UserError | None:
 
 
 @contextmanager
-def _samplers(job: TrainingJob) -> Iterator[None]:
+def _running_samplers(job: TrainingJob) -> Iterator[None]:
     actors = []
     if job.samples_negatives:
         actors = start_samplers(
@@ -301,42 +301,27 @@ def _samplers(job: TrainingJob) -> Iterator[None]:
 
 
 @contextmanager
-def _watch(job: TrainingJob, total: int, report: Report, on_rounds: OnRounds) -> Iterator[None]:
-    """Tell the steps and rounds done, from the files that the first worker keeps, while the caller
-    waits for Ray Train.
-    """
+def _reported(job: TrainingJob, total: int, report: Report, on_rounds: OnRounds) -> Iterator[None]:
+    """Report progress and rounds, from the files that rank 0 writes, while Ray Train works."""
     (job.folder / PROGRESS).unlink(missing_ok=True)
     live = TrainingMetrics(job.recipe.name, job.objective_name)
-    ended = threading.Event()
-    told = 0
+    rounds = 0
 
-    def look() -> None:
-        nonlocal told
-        done, note = read_progress(job.folder)
-        rows = read_metrics(job.folder)
-        accuracy = next(
-            (row["validation"][job.choose_by] for row in reversed(rows) if "validation" in row),
-            None,
-        )
-        report(done, total, note if accuracy is None else f"{note}, validation {accuracy:.1%}")
-        live.step(done)
-        # fewer after a restart of the workers, which begin at their last checkpoint
-        if len(rows) != told:
-            told = len(rows)
-            for row in rows[-1:]:
-                live.round(row)
+    def update() -> None:
+        nonlocal rounds
+        progress, rows = read_progress(job.folder), read_metrics(job.folder)
+        accuracies = [row["validation"][job.choose_by] for row in rows if "validation" in row]
+        accuracy = f", validation {accuracies[-1]:.1%}" if accuracies else ""
+        report(progress["step"], total, progress["note"] + accuracy)
+        live.step(progress["step"])
+        # there are fewer after a restart of the workers, which begin at their last checkpoint
+        if len(rows) != rounds:
+            rounds = len(rows)
+            if rows:
+                live.round(rows[-1])
             on_rounds(rows)
 
-    def keep_looking() -> None:
-        while not ended.wait(_WATCH_EVERY_S):
-            look()
-
-    thread = threading.Thread(target=keep_looking, name="training progress", daemon=True)
-    thread.start()
-    try:
+    # the call at the end sees the last rounds, also of a training that ends in an error
+    with periodically(update, every_s=_REPORT_EVERY_S):
         yield
-    finally:
-        ended.set()
-        thread.join()
-        look()  # the last rounds, also of a training that ends in an error
     report(total, total, "done")

@@ -1,5 +1,12 @@
-"""Validation: greedy answers of both heads on the validation questions, shared out over the
-workers.
+"""Validation: the accuracy of a snapshot's heads on the validation questions.
+
+Each worker answers its share. The answers come from :mod:`qcrd_ray.inference.heads` under the
+limits that evaluation has, `student.max_input_tokens` and `student.max_target_tokens`, so a
+student's accuracy does not depend on the stage that measures it. A label may be as long as any
+target. A tighter limit, such as the longest label of the training set, would cut a longer gold
+label and count it as wrong, or make a wrong answer right. The full limit costs time only with a
+student that does not stop by itself, as one trained from nothing does in its first rounds: then the
+label head decodes as many tokens as the rationale head does anyway.
 """
 
 from __future__ import annotations
@@ -10,75 +17,66 @@ from pathlib import Path
 import torch
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.inference import load_engine
-from qcrd_ray.recipe import Recipe
-from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
+from qcrd_ray.inference import Engine, load_engine
+from qcrd_ray.inference.heads import Head, answer_questions
+from qcrd_ray.recipe import StudentRecipe
+from qcrd_ray.tasks.base import Task
 from qcrd_ray.training.process_group import ProcessGroup
 
 _BATCH = 64
 
 
 class Validator:
-    """Measures snapshots on ``questions`` (their answers canonical). ``heads`` are those that the
-    objective trains.
+    """Measures snapshots on ``questions``, whose answers are canonical.
 
-    It reads the snapshot that would be kept as the best, whatever way the trained weights are
-    sharded.
+    ``heads`` are those that the objective trains. A snapshot is read from its folder, so it does
+    not matter how the weights in training are sharded.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        student: StudentRecipe,
         questions: Sequence[Question],
         *,
         task: Task,
-        heads: Sequence[str],
-        longest: dict[str, int],
+        heads: Sequence[Head],
         process_group: ProcessGroup,
     ):
-        self.recipe, self.questions, self.task, self.heads, self.longest, self.process_group = (
-            recipe,
-            questions,
-            task,
-            heads,
-            longest,
-            process_group,
-        )
-        self._engine = None
+        self.student, self.questions, self.task = student, questions, task
+        self.heads, self.process_group = heads, process_group
+        self._engine: Engine | None = None
 
     def measure(self, snapshot: Path) -> dict[str, float]:
-        """Accuracy by head ("label", "rationale") and their "mean"."""
+        """Accuracy by head ("label", "rationale") and their "mean". All workers call it."""
+        engine = self._load(snapshot)
+        share = self.questions[self.process_group.rank :: self.process_group.size]
+        correct = self.process_group.sum(
+            torch.tensor([float(self._correct(engine, head, share)) for head in self.heads])
+        )
+        accuracies: dict[str, float] = dict(
+            zip(self.heads, (correct / len(self.questions)).tolist(), strict=True)
+        )
+        return accuracies | {"mean": sum(accuracies.values()) / len(accuracies)}
+
+    def _load(self, snapshot: Path) -> Engine:
+        """The engine with the weights of ``snapshot``; it is built once."""
         if self._engine is None:
             self._engine = load_engine(
                 snapshot,
                 device=str(self.process_group.device),
                 batch_size=_BATCH,
-                max_input_tokens=self.recipe.student.max_input_tokens,
-                trust_remote_code=self.recipe.student.trust_remote_code,
+                max_input_tokens=self.student.max_input_tokens,
+                trust_remote_code=self.student.trust_remote_code,
             )
         else:
             self._engine.load_weights(snapshot)
-        mine = self.questions[self.process_group.rank :: self.process_group.size]
-        right = self.process_group.sum(
-            torch.tensor([float(self._right(head, mine)) for head in self.heads])
-        )
-        accuracies = dict(zip(self.heads, (right / len(self.questions)).tolist(), strict=True))
-        return accuracies | {"mean": sum(accuracies.values()) / len(accuracies)}
+        return self._engine
 
-    def _right(self, head: str, questions: Sequence[Question]) -> int:
-        prefix = {"label": PREDICT, "rationale": EXPLAIN}[head]
-        prompts = [prefix + self.task.student_input(question) for question in questions]
-        texts = [
-            row[0].text for row in self._engine.generate(prompts, max_tokens=self.longest[head])
-        ]
+    def _correct(self, engine: Engine, head: Head, questions: Sequence[Question]) -> int:
+        answers = answer_questions(
+            engine, self.task, questions, head=head, max_tokens=self.student.max_target_tokens
+        )
         return sum(
-            self._answer(head, text, question) == question.answer
-            for text, question in zip(texts, questions, strict=True)
-        )
-
-    def _answer(self, head: str, text: str, question: Question) -> str | None:
-        return (
-            self.task.canonical(text, question)
-            if head == "label"
-            else self.task.parse(text, question).answer
+            answer.answer == question.answer
+            for answer, question in zip(answers, questions, strict=True)
         )

@@ -1,27 +1,30 @@
 """What every training worker runs: rounds, one after another, in the order of METHOD.md 2b.
 
-negatives of snapshot r - lag -> D's steps -> the round's scores -> the student's steps -> snapshot
-r + 1 -> validation -> checkpoint
+negatives of snapshot r - lag -> D's steps -> the round's scores -> the student's steps
+-> snapshot r + 1 -> validation -> checkpoint
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray.train
+import ray.train.torch
 import torch
-from transformers import AutoTokenizer
 
 from qcrd_ray.data.records import StudentNegative
-from qcrd_ray.method.batching import Rounds, global_batch, keyed_seed
+from qcrd_ray.method.batching import global_batch, keyed_seed
+from qcrd_ray.method.tokenization import pad_id
 from qcrd_ray.method.weights import assign_weights
-from qcrd_ray.models.pretrained import pick_device, resolve
+from qcrd_ray.models.pretrained import pick_device, read_tokenizer, resolve
+from qcrd_ray.run.files import atomic_folder
+from qcrd_ray.run.results import RoundMetrics
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.checkpoints import (
+    Best,
     SnapshotStore,
     load_checkpoint,
     save_checkpoint,
@@ -31,132 +34,113 @@ from qcrd_ray.training.dataset import (
     RoundQuestion,
     TrainingSet,
     assemble,
-    candidates,
+    count_sources,
     read_validation,
-    round_questions,
     rounds_of,
-    step_batch,
 )
 from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
 from qcrd_ray.training.job import TrainingJob
-from qcrd_ray.training.metrics import MetricsWriter, Timer, keep_scores, round_s
+from qcrd_ray.training.metrics import MetricsWriter, Timer, keep_scores
 from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
 from qcrd_ray.training.student_learner import Reference, StudentLearner
-from qcrd_ray.training.student_negatives import NegativeSampler, NegativesFolder, round_snapshot
+from qcrd_ray.training.student_negatives import (
+    NegativeSampler,
+    NegativesFolder,
+    round_snapshot,
+    sampling_metrics,
+)
 from qcrd_ray.training.synthetic_negatives import PRETRAINING, synthesize_negatives
 from qcrd_ray.training.validation import Validator
 
-_PROGRESS_EVERY_S = 0.5
-
 
 def train_worker(job: TrainingJob) -> None:
-    """Train from the last checkpoint, or from the start, to the last round. Runs on every worker of
-    Ray Train.
+    """Train from the last checkpoint, or from the start, to the last round.
+
+    Ray Train runs it on every worker.
     """
     torch.set_num_threads(job.recipe.train.worker.threads)
     disable_operator_builds()
     worker = Worker(job, ProcessGroup.current(ray.train.torch.get_device()))
-    first = worker.resume()
-    worker.open_metrics(first)
-    if first == 0:
-        worker.begin()
-    for round in range(first, worker.rounds.count):
-        worker.round(round)
-    worker.close()
+    worker.run(first=worker.resume())
 
 
 def train_in_process(job: TrainingJob) -> None:
-    """The same training in this process alone: no Ray Train, no DeepSpeed, no samplers beside it,
-    and nothing to resume from.
+    """The same training in this process alone.
 
-    Without dropout it learns what :func:`train_worker` learns, whatever the number of workers
-    there.
+    There is no Ray Train, no DeepSpeed, no sampler beside it, and nothing to resume from. Without
+    dropout it learns what :func:`train_worker` learns, whatever the number of workers there.
     """
-    worker = Worker(job, ProcessGroup.single(torch.device(pick_device("auto"))))
-    worker.open_metrics(0)
-    worker.begin()
-    for round in range(worker.rounds.count):
-        worker.round(round)
-    worker.close()
+    Worker(job, ProcessGroup.single(pick_device("auto"))).run()
 
 
 class Worker:
-    """One worker's share of a training. ``best`` is the best validation so far; it travels in the
-    checkpoints.
+    """One worker's share of a training.
+
+    ``best`` is the best validation so far; it is kept in the checkpoints.
     """
 
     def __init__(self, job: TrainingJob, process_group: ProcessGroup):
-        recipe = job.recipe
+        recipe, student = job.recipe, job.recipe.student
         self.job, self.recipe, self.process_group = job, recipe, process_group
         self.task = build_task(recipe.task)
         self.training_set = TrainingSet(job.data)
-        self.rounds: Rounds = rounds_of(recipe, len(self.training_set))
-        self.tokenizer = AutoTokenizer.from_pretrained(job.start)
+        self.rounds = rounds_of(recipe, len(self.training_set))
+        self.tokenizer = read_tokenizer(job.start, trust_remote_code=student.trust_remote_code)
         self.student = StudentLearner(
-            recipe,
-            job.objective,
             job.start,
+            student,
+            recipe.train,
+            objective=job.objective,
             tokenizer=self.tokenizer,
             total_steps=self.rounds.total_steps,
+            seed=recipe.seed,
             process_group=process_group,
         )
         self.reference = None
         if job.objective.needs_reference:
             self.reference = Reference(
-                recipe,
-                job.objective,
                 job.start,
-                pad=self.tokenizer.pad_token_id,
+                student,
+                recipe.train,
+                objective=job.objective,
+                pad=pad_id(self.tokenizer),
                 process_group=process_group,
             )
-        self.discriminator = None
-        if job.uses_discriminator:
-            start = resolve(recipe.discriminator.model) if recipe.discriminator.model else job.start
-            tokenizer = AutoTokenizer.from_pretrained(start)
-            self.discriminator = DiscriminatorLearner(
-                recipe,
-                start,
-                tokenizer=tokenizer,
-                words=self.training_set.words,
-                process_group=process_group,
-            )
-        self.ring = SnapshotStore(
+        self.discriminator = self._build_discriminator() if job.uses_discriminator else None
+        self.snapshots = SnapshotStore(
             job.folder / "snapshots", keep=snapshots_kept(recipe) if job.samples_negatives else 1
         )
         self.negatives = NegativesFolder(job.folder / "negatives", parts=recipe.negatives.samplers)
-        self.sampler = (
-            NegativeSampler(recipe=recipe, folder=job.folder, data=job.data)
-            if process_group.alone
-            else None
-        )
-        limit = recipe.train.validate_.max_questions
+        self.sampler = None
+        if process_group.alone:
+            self.sampler = NegativeSampler(recipe=recipe, folder=job.folder, data=job.data)
         self.validator = Validator(
-            recipe,
-            read_validation(job.validation, self.task, limit=limit),
+            student,
+            read_validation(job.validation, self.task, limit=recipe.train.validate_.max_questions),
             task=self.task,
             heads=job.heads,
-            longest=job.longest,
             process_group=process_group,
         )
-        self.best: dict[str, Any] | None = None
-        self.pretraining: dict[str, float] = {}
-        self.metrics: MetricsWriter | None = None
-        self._progress_due = 0.0
+        self.best: Best | None = None
+        self.steps_done = 0
+        self.pretraining_metrics: dict[str, float] = {}
+        self.metrics: MetricsWriter | None = None  # of rank 0
 
-    def resume(self) -> int:
-        """Load the last checkpoint, if there is one. Returns the round to go on with."""
-        state = load_checkpoint(self.engines, workers=self.process_group.size)
-        self.best = state["best"]
-        return state["round"]
-
-    def open_metrics(self, first: int) -> None:
-        if self.process_group.rank == 0:
-            self.metrics = MetricsWriter(
-                self.job.folder, first_round=first, first_step=first * self.rounds.steps_per_round
-            )
-            self.metrics.progress(
-                first * self.rounds.steps_per_round, f"round {first + 1}/{self.rounds.count}"
-            )
+    def _build_discriminator(self) -> DiscriminatorLearner:
+        """On the student's start, or on a model of its own, whose code is never trusted."""
+        config = self.recipe.discriminator
+        start = resolve(config.model) if config.model else self.job.start
+        trust = self.recipe.student.trust_remote_code and config.model is None
+        return DiscriminatorLearner(
+            start,
+            config,
+            self.recipe.train,
+            tokenizer=read_tokenizer(start, trust_remote_code=trust),
+            words=self.training_set.words,
+            seed=self.recipe.seed,
+            trust_remote_code=trust,
+            process_group=self.process_group,
+        )
 
     @property
     def engines(self) -> dict[str, Any]:
@@ -165,224 +149,239 @@ class Worker:
             {"discriminator": self.discriminator.engine} if self.discriminator else {}
         )
 
-    def begin(self) -> None:
-        """Before the first round: snapshot 0, which samplers wait for, and the discriminator's
-        pretraining.
-        """
-        self._snapshot(0)
-        if self.discriminator:
-            self._pretrain()
+    def resume(self) -> int:
+        """Load the last checkpoint, if there is one. Returns the round to continue with."""
+        state = load_checkpoint(self.engines, workers=self.process_group.size)
+        self.best = state["best"]
+        return state["round"]
 
-    def _pretrain(self) -> None:
+    def run(self, first: int = 0) -> None:
+        """Train from round ``first`` to the last one."""
+        self.steps_done = first * self.rounds.steps_per_round
+        if self.process_group.rank == 0:
+            self.metrics = MetricsWriter(
+                self.job.folder, first_round=first, first_step=self.steps_done
+            )
+        if first == 0:
+            self._snapshot(0)  # before pretraining: the samplers wait for it
+            if self.discriminator:
+                self._pretrain(self.discriminator)
+        for round in range(first, self.rounds.count):
+            self.round(round)
+        if self.metrics:
+            self.metrics.close()
+
+    def _pretrain(self, discriminator: DiscriminatorLearner) -> None:
         """D's first steps, on the teacher's rationales of as many questions as they can read."""
         steps, total = self.recipe.discriminator.pretrain_steps, len(self.training_set)
         if steps:
+            phase = "pretraining the discriminator"
+            self._show(phase, f"0/{steps}")
             size = min(total, steps * self.recipe.discriminator.batch_size)
             order = keyed_seed(self.recipe.seed, "pretraining questions")
             indices = global_batch(seed=order, step=0, questions=total, batch_size=size)
             questions = list(self._assemble(sorted(indices), [], round=PRETRAINING).values())
-            self.pretraining = self.discriminator.train(questions, steps=steps, phase="pretraining")
+            self.pretraining_metrics = discriminator.train(
+                questions,
+                steps=steps,
+                phase="pretraining",
+                on_step=lambda done: self._show(phase, f"{done}/{steps}"),
+            )
 
     def round(self, round: int) -> None:
         """One round, from its negatives to its checkpoint."""
         timer = Timer()
-        row: dict[str, Any] = {"round": round, "step": self.rounds.steps(round)[-1] + 1}
-        questions = self._questions(round, timer, row)
+        name = f"round {round + 1}/{self.rounds.count}"
+        questions, before = self._round_questions(round, name, timer)
         sums, tokens = torch.zeros(len(self.job.objective.sums)), torch.zeros((), dtype=torch.long)
         with timer("student"):
             for step in self.rounds.steps(round):
-                batch = [
-                    questions[index].example
-                    for index in step_batch(self.recipe, len(self.training_set), step)
-                ]
+                batch = [questions[index].example for index in self.rounds.batch(step)]
                 step_sums, step_tokens = self.student.step(step, batch)
                 sums += step_sums
                 tokens += step_tokens
-                self._show(step + 1, round)
-        row["learning_rate"] = self.student.learning_rate
-        row["student"] = self.job.objective.metrics(self.process_group.sum(sums))
+                self.steps_done = step + 1
+                self._show(name)
+        student = self.job.objective.metrics(self.process_group.sum(sums))
         with timer("snapshot"):
             snapshot = self._snapshot(round + 1)
+        validation: dict[str, float] = {}
         if self._validates(round):
+            self._show(f"{name}, validating")
             with timer("validation"):
-                row["validation"] = self.validator.measure(snapshot)
-            self._keep_best(round, row["validation"], snapshot)
-        # of the student's steps alone
-        row |= {"seconds": timer.seconds, "tokens": int(self.process_group.sum(tokens))}
+                validation = self.validator.measure(snapshot)
+            self._keep_best(round, validation, snapshot)
+        row: RoundMetrics = {
+            "round": round,
+            "step": self.steps_done,
+            "learning_rate": self.student.learning_rate,
+            "student": student,
+            "seconds": timer.seconds,
+            "tokens": int(self.process_group.sum(tokens)),  # of the student's steps alone
+        }
+        if "negatives" in before:
+            row["negatives"] = before["negatives"]
+        if "discriminator" in before:
+            row["discriminator"] = before["discriminator"]
+        if validation:
+            row["validation"] = validation
         if self.metrics:
             self.metrics.round(row)
         if not self.process_group.alone:
-            measured = row.get("validation", {})
             save_checkpoint(
                 self.engines,
                 self.job.folder,
                 round=round + 1,
                 best=self.best,
                 process_group=self.process_group,
-                metrics=measured,
+                metrics=validation,
             )
         if self.process_group.rank == 0:
-            self.ring.forget(round + 1)
+            self.snapshots.prune(round + 1)
 
-    def close(self) -> None:
-        if self.metrics:
-            self.metrics.close()
+    def _round_questions(
+        self, round: int, name: str, timer: Timer
+    ) -> tuple[dict[int, RoundQuestion], dict[str, dict[str, Any]]]:
+        """The round's questions with student negatives, and weights and references if needed.
 
-    def _questions(self, round: int, timer: Timer, row: dict[str, Any]) -> dict[int, RoundQuestion]:
-        """The round's questions with all that it trains on: student negatives, weights from the
-        scores after D's steps, references.
+        And what the row of metrics says of "negatives" and "discriminator".
         """
-        indices = round_questions(self.recipe, self.rounds, round)
+        metrics: dict[str, dict[str, Any]] = {}
         with timer("negatives"):
-            negatives = self._student_negatives(round, row) if self.job.samples_negatives else []
+            negatives: list[StudentNegative] = []
+            if self.job.samples_negatives:
+                self._show(f"{name}, student negatives")
+                negatives, sampled = self._student_negatives(round)
+                metrics["negatives"] = sampled
+            indices = self.rounds.question_indices(round)
             questions = self._assemble(indices, negatives, round=round)
         if self.job.objective.uses_negatives:
-            row["negatives"] = row.get("negatives", {}) | candidates(questions.values())
+            metrics["negatives"] = metrics.get("negatives", {}) | count_sources(questions.values())
         if self.discriminator:
-            questions = self._judge(questions, negatives, round, timer, row)
+            questions, metrics["discriminator"] = self._score(
+                self.discriminator, questions, negatives, round, name, timer
+            )
         if self.job.objective.needs_weights:
-            weighed = assign_weights(
-                {index: q.example for index, q in questions.items()},
+            weighted = assign_weights(
+                {index: question.example for index, question in questions.items()},
                 weights=self.recipe.objective.weights,
             )
             questions = {
-                index: replace(question, example=weighed[index])
+                index: replace(question, example=weighted[index])
                 for index, question in questions.items()
             }
         if self.reference:
+            self._show(f"{name}, scoring under the start")
             with timer("reference"):
                 questions = self.reference.score(questions)
-        return questions
+        return questions, metrics
 
-    def _judge(
+    def _score(
         self,
+        discriminator: DiscriminatorLearner,
         questions: dict[int, RoundQuestion],
         negatives: list[StudentNegative],
         round: int,
+        name: str,
         timer: Timer,
-        row: dict[str, Any],
-    ) -> dict[int, RoundQuestion]:
-        """D's steps of the round, with the student samples of older rounds where they are replayed;
-        then its scores on every rationale.
+    ) -> tuple[dict[int, RoundQuestion], dict[str, float]]:
+        """D's steps of the round, then its scores on every rationale, and its metrics.
+
+        Its steps also read the student samples of older rounds where they are replayed.
         """
         with timer("discriminator"):
-            read = questions
-            if older := self._replayed(round):
-                read = self._assemble(list(questions), [*negatives, *older], round=round)
-            steps = self.recipe.discriminator.steps_per_round
-            trained = self.discriminator.train(
-                list(read.values()), steps=steps, phase=f"round {round}", decays=round
+            steps, phase = self.recipe.discriminator.steps_per_round, f"{name}, discriminator"
+            seen = questions
+            if older := self._replayed_negatives(round):
+                seen = self._assemble(list(questions), [*negatives, *older], round=round)
+            trained = discriminator.train(
+                list(seen.values()),
+                steps=steps,
+                phase=f"round {round}",
+                decays=round,
+                on_step=lambda done: self._show(phase, f"{done}/{steps}"),
             )
+        self._show(f"{name}, scoring rationales")
         with timer("scoring"):
-            questions = self.discriminator.score(questions)
+            questions = discriminator.score(questions)
             if self.process_group.rank == 0:
                 keep_scores(self.job.folder, round, list(questions.values()), seed=self.recipe.seed)
-        row["discriminator"] = {
+        metrics = {
             **trained,
             **score_metrics(list(questions.values())),
-            "learning_rate": self.discriminator.learning_rate,
+            "learning_rate": discriminator.learning_rate,
         }
         if round == 0:
-            row["discriminator"] |= {
-                f"pretraining_{name}": value for name, value in self.pretraining.items()
-            }
-        return questions
+            pretraining = self.pretraining_metrics
+            metrics |= {f"pretraining_{key}": value for key, value in pretraining.items()}
+        return questions, metrics
 
     def _assemble(
         self, indices: list[int], negatives: list[StudentNegative], *, round: int
     ) -> dict[int, RoundQuestion]:
         rows = self.training_set.read(indices)
-        made = {}
+        synthetic = {}
         if self.job.objective.uses_negatives:
-            made = {
+            synthetic = {
                 index: synthesize_negatives(self.recipe, self.task, row, round=round)
                 for index, row in rows.items()
             }
-        limit = self.recipe.student.max_target_tokens
         return assemble(
             rows,
             negatives,
-            made=made,
+            synthetic=synthetic,
             right=self.recipe.negatives.right,
             tokenizer=self.tokenizer,
-            max_tokens=limit,
+            max_tokens=self.recipe.student.max_target_tokens,
         )
 
-    def _student_negatives(self, round: int, row: dict[str, Any]) -> list[StudentNegative]:
-        snapshot = round_snapshot(self.recipe, round)
+    def _student_negatives(self, round: int) -> tuple[list[StudentNegative], dict[str, Any]]:
+        """The round's student negatives, waited for if they are late, and their metrics."""
+        settings, snapshot = self.recipe.negatives, round_snapshot(self.recipe, round)
         if snapshot is None:
-            return []
+            return [], {}
         if self.sampler:
-            for part in range(self.recipe.negatives.samplers):
-                self.sampler.round(round, part)
-        waited = self.negatives.wait(
-            round, snapshot=snapshot, timeout_s=self.recipe.negatives.wait_timeout_s
-        )
-        written = self.negatives.read(round)
-        judged = [negative.right for negative in written if negative.right is not None]
-        row["negatives"] = {
-            "snapshot": snapshot,
-            "sampled": len(written),
-            "right_share": sum(judged) / len(written) if written else 0.0,
-            "unparsed_share": (
-                sum(negative.answer is None for negative in written) / len(written)
-                if written
-                else 0.0
-            ),
-            "waited_s": round_s(waited),
-        }
-        return written
+            for part in range(settings.samplers):
+                self.sampler.write_part(round, part)
+        waited_s = self.negatives.wait(round, snapshot=snapshot, timeout_s=settings.wait_timeout_s)
+        negatives = self.negatives.read(round)
+        return negatives, sampling_metrics(negatives, snapshot=snapshot, waited_s=waited_s)
 
-    def _replayed(self, round: int) -> list[StudentNegative]:
+    def _replayed_negatives(self, round: int) -> list[StudentNegative]:
         """The student negatives of the `discriminator.replay` rounds before this one."""
-        rounds = (
-            range(max(0, round - self.recipe.discriminator.replay), round)
-            if self.job.samples_negatives
-            else ()
-        )
+        if not self.job.samples_negatives:
+            return []
         return [
             negative
-            for past in rounds
+            for past in range(max(0, round - self.recipe.discriminator.replay), round)
             if round_snapshot(self.recipe, past) is not None
             for negative in self.negatives.read(past)
         ]
 
     def _snapshot(self, snapshot: int) -> Path:
-        self.student.save(self.ring.writing(snapshot))
+        self.student.save(self.snapshots.staging(snapshot))
         if self.process_group.rank == 0:
-            self.ring.publish(snapshot)
+            self.snapshots.publish(snapshot)
         self.process_group.barrier()
-        return self.ring.path(snapshot)
+        return self.snapshots.path(snapshot)
 
     def _validates(self, round: int) -> bool:
-        return (
-            round + 1
-        ) % self.recipe.train.validate_.every_rounds == 0 or round + 1 == self.rounds.count
+        last = round + 1 == self.rounds.count
+        return last or (round + 1) % self.recipe.train.validate_.every_rounds == 0
 
     def _keep_best(self, round: int, validation: dict[str, float], snapshot: Path) -> None:
-        """Keep the snapshot as best/ where it is better than all before; the earlier of equals
-        stays.
-        """
-        if (
-            self.best is not None
-            and validation[self.job.choose_by] <= self.best["validation"][self.job.choose_by]
-        ):
+        """Keep the snapshot as best/ if it is better than all before; of equals the earliest."""
+        key = self.job.choose_by
+        if self.best is not None and validation[key] <= self.best["validation"][key]:
             return
         self.best = {"round": round, "validation": validation}
         if self.process_group.rank == 0:
-            best, writing = self.job.folder / "best", self.job.folder / ".best.writing"
-            shutil.rmtree(writing, ignore_errors=True)
-            shutil.copytree(snapshot, writing)
-            if self.discriminator:
-                folder = writing / "discriminator"
-                self.discriminator.discriminator.save(
-                    folder, max_tokens=self.recipe.discriminator.max_tokens
-                )
-                self.discriminator.tokenizer.save_pretrained(folder)
-            shutil.rmtree(best, ignore_errors=True)
-            writing.rename(best)
+            with atomic_folder(self.job.folder / "best") as folder:
+                shutil.copytree(snapshot, folder, dirs_exist_ok=True)
+                if self.discriminator:
+                    self.discriminator.save(folder / "discriminator")
 
-    def _show(self, step: int, round: int) -> None:
-        if self.metrics and time.monotonic() >= self._progress_due:
-            self._progress_due = time.monotonic() + _PROGRESS_EVERY_S
-            self.metrics.progress(step, f"round {round + 1}/{self.rounds.count}")
+    def _show(self, phase: str, count: str = "") -> None:
+        """Report the student's steps done, and what is being done now, to the driver."""
+        if self.metrics:
+            self.metrics.progress(self.steps_done, phase, count)

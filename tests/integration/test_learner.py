@@ -127,11 +127,13 @@ def test_shards_and_micro_batches_change_nothing(local_ray, tiny_student, tiny_d
                 AutoTokenizer.from_pretrained(start),
             )
             learner = StudentLearner(
-                settings,
-                objective,
                 start,
+                settings.student,
+                settings.train,
+                objective=objective,
                 tokenizer=tokenizer,
                 total_steps=10,
+                seed=settings.seed,
                 process_group=process_group,
             )
             sums = process_group.sum(

@@ -1,7 +1,7 @@
-"""What a training step minimises, behind one small interface: which candidates a question brings,
-which are chosen, what is summed.
+"""What a training step minimises, behind one small interface.
 
-The student's step (``student.StudentStep``) and the stages around it know no objective by name.
+An objective says which candidates a question brings, which are chosen, and what is summed. The
+student's step (``student.StudentStep``) and the stages around it know no objective by name.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from qcrd_ray.method.weights import Weights
 class ObjectiveConfig:
     """The numbers of equations (3), (7) and (8); the defaults are the paper's.
 
+    A recipe's `objective` section has the same fields with the same defaults.
+
     ``prediction_mean``: L_pred is a mean over the batch's label tokens (as in Distilling
-    Step-by-Step's code) or over its examples. ``weights``: what the discriminator's scores do in
-    the loss (:mod:`qcrd_ray.method.weights`); "none" is QCRD without a discriminator.
-    ``mi_weight``, ``mi_double_softmax``, ``orpo_lambda``, ``redi_alpha`` and those that start with
-    ``dpo``: of the objectives ``mi``, ``orpo_distill``, ``redi`` and ``dpo`` alone.
+    Step-by-Step's code) or over its examples.
+    ``weights``: what the discriminator's scores do in the loss (:mod:`qcrd_ray.method.weights`);
+    "none" is QCRD without a discriminator.
     ``negative_from``: a negative's loss counts all of its tokens ("start"), or only those from the
     first that no positive of its question shares ("difference"). A negative that is word for word a
-    positive has no difference, and is none then; from the start on it stays one.
-    ``negative_without_positive``: a question that has negatives only gets the negative term too,
-    instead of L_pred alone.
+    positive has no difference: under "difference" it is left out, under "start" it stays.
+    ``mi_*``, ``orpo_*``, ``redi_*``, ``dpo_*``: of the objective of that name alone.
     """
 
     name: str = "qcrd"
@@ -51,23 +51,19 @@ class ObjectiveConfig:
     dpo_nll: float = 1.0
     dpo_guard: float = 50.0
     negative_from: Literal["start", "difference"] = "start"
-    negative_without_positive: bool = False
 
 
-NEGATIVE_FROM = {
+# The metrics that say where the chosen negatives come from; their sums: negative_source_sums.
+NEGATIVE_SOURCES = {
     f"negative_from_{source}": (f"negative_from_{source}", "negatives") for source in SOURCES
 }
-"""The metrics that say where the chosen negatives come from; :func:`negative_from` gives their
-sums.
-"""
 
 
 class Targets(NamedTuple):
-    """Losses of some targets: the sum over each one's tokens, and how many there are. Of any one
-    shape; an absent target has 0 tokens.
+    """Losses of some targets, of any one shape: the sum over each one's tokens, and their number.
 
-    ``peaks`` has one more dimension, the vocabulary (:func:`qcrd_ray.method.losses.token_peaks`),
-    where the objective ``needs_token_peaks``.
+    An absent target has 0 tokens. ``peaks`` has one more dimension, the vocabulary
+    (:func:`qcrd_ray.method.losses.token_peaks`), where the objective ``needs_token_peaks``.
     """
 
     nll: Tensor
@@ -81,11 +77,11 @@ class Targets(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What the student made of a micro-batch: its labels' losses and, where the objective explains,
-    those of the chosen candidates.
+    """The student's losses on a micro-batch.
 
-    ``label`` is ``[labels]``; ``positive`` and ``negative`` are ``[questions, chosen]``, in line
-    with ``chosen``.
+    Those of its labels and, where the objective explains, of the chosen candidates. ``label`` is
+    ``[labels]``; ``positive`` and ``negative`` are ``[questions, chosen]``, in line with
+    ``chosen``.
     """
 
     label: Targets
@@ -95,15 +91,16 @@ class Forward(NamedTuple):
 
 
 class Objective(ABC):
-    """Base of all objectives. A new one says which rationales it reads, how it chooses, and what it
-    sums.
+    """Base of all objectives. A new one says which rationales it reads, how it chooses and sums.
 
     ``predicts``, ``explains``: which heads it trains; where it explains, its batches carry
-    candidates. ``needs_weights``: it multiplies by weights, so every candidate must have one.
-    ``uses_negatives``: it reads negatives, which then have to be sampled. ``needs_reference``: it compares with
-    the student at the start, so every candidate must have its reference. ``needs_token_peaks``: it reads the
-    targets' token peaks. ``means`` defines its metrics: name -> (sum, count); :meth:`loss` returns
-    all of these sums.
+    candidates.
+    ``needs_weights``: it multiplies by weights, so every candidate must have one.
+    ``uses_negatives``: it reads negatives, which then have to be sampled.
+    ``needs_reference``: it compares with the student at the start, so every candidate must have its
+    reference.
+    ``needs_token_peaks``: it reads the targets' token peaks.
+    ``means``: its metrics, name -> (sum, count); :meth:`loss` returns all of these sums.
     """
 
     predicts: ClassVar[bool] = True
@@ -118,8 +115,9 @@ class Objective(ABC):
         self.config = config
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
-        """The (positives, negatives) of a question that enter its loss; both empty: the question
-        has L_pred alone.
+        """The (positives, negatives) of a question that enter its loss.
+
+        Both empty: the question has L_pred alone.
         """
         return (), ()
 
@@ -143,7 +141,12 @@ class Objective(ABC):
     @classmethod
     def heads(cls) -> tuple[Literal["label", "rationale"], ...]:
         """The heads that it trains, which are the ones worth measuring."""
-        return (*(("label",) if cls.predicts else ()), *(("rationale",) if cls.explains else ()))
+        heads: list[Literal["label", "rationale"]] = []
+        if cls.predicts:
+            heads.append("label")
+        if cls.explains:
+            heads.append("rationale")
+        return tuple(heads)
 
     @property
     def chooses_by_loss(self) -> bool:
@@ -151,8 +154,9 @@ class Objective(ABC):
         return self.config.selection in BY_LOSS
 
     def select(self, nll: Tensor | None, batch: MicroBatch) -> Selection:
-        """Choose from the candidates, by their mean losses ``[candidates]`` where
-        ``chooses_by_loss``. Called where ``explains``.
+        """Choose from the candidates; called where the objective ``explains``.
+
+        ``nll``: their mean losses ``[candidates]``, given where it ``chooses_by_loss``.
         """
         return select(
             nll, batch.positives, batch.negatives, scheme=self.config.selection, draws=batch.draws
@@ -162,19 +166,21 @@ class Objective(ABC):
     def loss(
         self, batch: MicroBatch, forward: Forward, counts: Counts
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The micro-batch's part of the global loss (a scalar with gradient), and its sums for the
-        log, by name.
+        """The micro-batch's part of the global loss, and its sums for the log by name.
+
+        The loss is a scalar with gradient.
         """
 
     def metrics(self, sums: Tensor) -> dict[str, float]:
-        """Means for the log from :meth:`vector` s added over micro-batches, ranks and steps. A mean
-        over nothing is left out.
+        """Means for the log from :meth:`vector` s added over micro-batches, ranks and steps.
+
+        A mean over nothing is left out.
         """
-        named = dict(zip(self.sums, sums.tolist(), strict=True))
+        sum_of = dict(zip(self.sums, sums.tolist(), strict=True))
         return {
-            name: named[top] / named[count]
-            for name, (top, count) in self.means.items()
-            if named[count]
+            name: sum_of[total] / sum_of[count]
+            for name, (total, count) in self.means.items()
+            if sum_of[count]
         }
 
     @property
@@ -193,24 +199,30 @@ class Objective(ABC):
         return (label.mean * batch.label_real).sum(), batch.label_real.sum()
 
 
-def share(values: Tensor, present: Tensor) -> Tensor:
-    """Each question's mean of ``values`` over its chosen candidates, summed over questions: both
-    ``[questions, chosen]``.
+def sum_of_means(values: Tensor, present: Tensor) -> Tensor:
+    """Each question's mean of ``values`` over its chosen candidates, summed over questions.
+
+    Both are ``[questions, chosen]``.
     """
     return (values.float().where(present, 0.0).sum(dim=1) / present.sum(dim=1).clamp(min=1)).sum()
 
 
-def negative_from(batch: MicroBatch, chosen: Tensor) -> dict[str, Tensor]:
-    """How much of the ``chosen`` negatives ``[questions, chosen]`` each source gave, a question
-    counting 1.
+def negative_source_sums(batch: MicroBatch, chosen: Tensor) -> dict[str, Tensor]:
+    """How much of the ``chosen`` negatives ``[questions, chosen]`` each source gave.
+
+    A question counts 1.
     """
     sources = batch.sources[chosen]
-    return {name: share(sources == place, chosen >= 0) for place, name in enumerate(NEGATIVE_FROM)}
+    return {
+        name: sum_of_means(sources == place, chosen >= 0)
+        for place, name in enumerate(NEGATIVE_SOURCES)
+    }
 
 
 def total_counts(objective: Objective, examples: Iterable[Example]) -> Counts:
-    """The counts of a batch. They depend on data alone, so they are known before any forward
-    pass.
+    """The counts of a batch.
+
+    They depend on data alone, so they are known before any forward pass.
     """
     total = Counts()
     for example in examples:

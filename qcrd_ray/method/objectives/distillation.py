@@ -1,5 +1,6 @@
-"""The methods that QCRD builds on: one rationale of the teacher a question, right or wrong, without
-a vote.
+"""The methods that QCRD builds on, without a vote and without negatives.
+
+They learn one rationale of the teacher a question, right or wrong; `finetune` learns none.
 """
 
 from __future__ import annotations
@@ -10,6 +11,19 @@ from qcrd_ray.method.examples import Counts, Example, MicroBatch, Rationale
 from qcrd_ray.method.losses import mutual_information_term, weighted_loss
 from qcrd_ray.method.objectives.base import Forward, Objective
 from qcrd_ray.method.selection import Selection
+
+
+class Finetune(Objective):
+    """``finetune``, the baseline: question to label. L = L_pred, with weight 1."""
+
+    def loss(
+        self, batch: MicroBatch, forward: Forward, counts: Counts
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        prediction, predictions = self.prediction(batch, forward.label)
+        return prediction / max(1, counts.prediction), {
+            "prediction": prediction,
+            "predictions": predictions,
+        }
 
 
 class Distilling(Objective):
@@ -27,7 +41,9 @@ class Distilling(Objective):
         "explanation": ("explanation", "explanations"),
     }
 
-    chooses_by_loss = False
+    @property
+    def chooses_by_loss(self) -> bool:
+        return False
 
     def target(self, example: Example) -> tuple[int, ...] | None:
         """What the `explain:` head learns of a question."""
@@ -43,6 +59,7 @@ class Distilling(Objective):
     def loss(
         self, batch: MicroBatch, forward: Forward, counts: Counts
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        assert forward.chosen is not None and forward.positive is not None
         present = forward.chosen.positive >= 0
         prediction, predictions = self.prediction(batch, forward.label)
         explanation = forward.positive.mean.where(present, 0.0).sum()
@@ -64,10 +81,10 @@ class Distilling(Objective):
 
 
 class SingleTask(Distilling):
-    """``single_task``: one target, the first sample's reasoning closed by the label; the label is
-    read out of what the student writes.
+    """``single_task``: one target, the first sample's reasoning closed by the label.
 
-    A question without a label, or whose first sample could not be read, adds nothing.
+    The label is read out of what the student writes. A question without a label, or whose first
+    sample could not be read, adds nothing.
     """
 
     predicts = False
@@ -81,44 +98,32 @@ class SingleTask(Distilling):
 
 
 class MutualInformation(Distilling):
-    """``mi`` (Chen et al. 2024, arXiv 2403.03348): dss + mi_weight * the cross-entropy between what
-    the two heads say of a question.
+    """``mi`` (Chen et al. 2024, arXiv 2403.03348): dss + mi_weight * a cross-entropy.
 
-    See :func:`qcrd_ray.method.losses.mutual_information_term`; questions with both a label and a
+    It is the cross-entropy between the token distributions of the two heads
+    (:func:`qcrd_ray.method.losses.mutual_information_term`). Questions with both a label and a
     rationale have it, and the mean is over the questions that are explained.
     """
 
     needs_token_peaks = True
-    means = {
+    means = {  # noqa: RUF012 (a ClassVar of the base)
         **Distilling.means,
         "mutual_information": ("mutual_information", "pairs"),
-    }  # noqa: RUF012
+    }
 
     def loss(
         self, batch: MicroBatch, forward: Forward, counts: Counts
     ) -> tuple[Tensor, dict[str, Tensor]]:
         loss, sums = super().loss(batch, forward, counts)
-        paired = (batch.question_labels >= 0) & (forward.chosen.positive[:, 0] >= 0)
-        label = forward.label.peaks[batch.question_labels]
+        chosen, rationale, label = forward.chosen, forward.positive, forward.label
+        assert chosen is not None and rationale is not None
+        assert rationale.peaks is not None and label.peaks is not None
+        paired = (batch.question_labels >= 0) & (chosen.positive[:, 0] >= 0)
         terms = mutual_information_term(
-            label, forward.positive.peaks[:, 0], double_softmax=self.config.mi_double_softmax
+            label.peaks[batch.question_labels],
+            rationale.peaks[:, 0],
+            double_softmax=self.config.mi_double_softmax,
         )
         total = terms.where(paired, 0.0).sum()
         loss = loss + self.config.mi_weight * total / max(1, counts.contrast)
         return loss, sums | {"mutual_information": total, "pairs": paired.sum()}
-
-
-# MERGED method.objectives.finetune: The baseline: question to label, nothing else.
-
-
-class Finetune(Objective):
-    """L = L_pred, with weight 1."""
-
-    def loss(
-        self, batch: MicroBatch, forward: Forward, counts: Counts
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        prediction, predictions = self.prediction(batch, forward.label)
-        return prediction / max(1, counts.prediction), {
-            "prediction": prediction,
-            "predictions": predictions,
-        }

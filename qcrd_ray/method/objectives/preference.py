@@ -1,9 +1,8 @@
-"""Other ways to learn from a right and a wrong rationale of one question: pairs instead of the
-paper's two weighted terms.
+"""Pairs of a right and a wrong rationale, instead of the paper's two weighted terms.
 
-Each keeps L_pred and the positive's own loss, and adds a term for the pair: one positive and one
-negative drawn at random
-(``selection``: "sampling"; the other schemes that choose one of each work too).
+Each objective keeps L_pred and the positive's own loss, and adds a term for the pair: one positive
+and one negative drawn at random (``selection``: "sampling"; the other schemes that choose one of
+each work too).
 """
 
 from __future__ import annotations
@@ -17,22 +16,23 @@ from torch import Tensor
 from qcrd_ray.method.examples import Counts, Example, MicroBatch, Rationale
 from qcrd_ray.method.losses import log_odds, weighted_loss
 from qcrd_ray.method.objectives.base import (
-    NEGATIVE_FROM,
+    NEGATIVE_SOURCES,
     Forward,
     Objective,
     ObjectiveConfig,
     Targets,
-    negative_from,
+    negative_source_sums,
 )
 
 
 class Side(NamedTuple):
-    """The chosen rationale of each question, ``[questions]``. ``nll``: its loss, the mean over its
-    tokens. ``gain``: log p of the whole of it under the student, minus the same under the start
-    (nan where the objective does not refer to the start).
+    """The chosen rationale of each question on one side; all ``[questions]``.
 
-    Where there is none, a loss of 1 and a gain of 0 stand in, so that nothing infinite is masked
-    away after the fact.
+    ``nll``: its loss, the mean over its tokens.
+    ``gain``: log p of the whole of it under the student, minus the same under the start; nan where
+    the objective does not compare with the start.
+    ``present``: whether there is one. Where there is none, a loss of 1 and a gain of 0 stand in, so
+    that nothing infinite is masked away after the fact.
     """
 
     nll: Tensor
@@ -45,7 +45,8 @@ class Preference(Objective):
 
     A question without a negative has no pair; one without a positive has L_pred alone.
 
-    ValueError: a selection scheme that takes several candidates of a side.
+    Raises:
+        ValueError: the selection scheme takes several candidates of a side.
     """
 
     explains = True
@@ -55,7 +56,7 @@ class Preference(Objective):
         "positive_nll": ("positive_nll", "positives"),
         "negative_nll": ("negative_nll", "negatives"),
         "pair": ("pair", "negatives"),
-        **NEGATIVE_FROM,
+        **NEGATIVE_SOURCES,
     }
 
     def __init__(self, config: ObjectiveConfig) -> None:
@@ -107,7 +108,7 @@ class Preference(Objective):
             "pair": pairs.sum(),
             "positive_gain": positive.gain.sum(),
             "negative_gain": negative.gain.sum(),
-            **negative_from(batch, chosen.negative),
+            **negative_source_sums(batch, chosen.negative),
         }
 
 
@@ -118,8 +119,9 @@ def _side(batch: MicroBatch, chosen: Tensor, targets: Targets) -> Side:
 
 
 class OrpoDistill(Preference):
-    """``orpo_distill`` (arXiv 2509.25100): pair = lambda * -log sigmoid(log-odds of the positive -
-    log-odds of the negative).
+    """``orpo_distill`` (arXiv 2509.25100).
+
+        pair = lambda * -log sigmoid(log-odds of the positive - log-odds of the negative)
 
     Odds are of the mean token likelihood exp(-l), as in ORPO (Hong et al. 2024, arXiv 2403.07691),
     whose lambda = 0.1 is the default.
@@ -130,8 +132,9 @@ class OrpoDistill(Preference):
 
 
 class Redi(Preference):
-    """``redi`` (arXiv 2505.24850): pair = -alpha * l of the negative, alpha = 0.8: its likelihood
-    is pushed down without a bound.
+    """``redi`` (arXiv 2505.24850): pair = -alpha * l of the negative, alpha = 0.8.
+
+    The negative's likelihood is pushed down without a bound.
     """
 
     def pair(self, positive: Side, negative: Side) -> Tensor:
@@ -139,15 +142,16 @@ class Redi(Preference):
 
 
 class Dpo(Preference):
-    """``dpo``: DPO + NLL, with the guard of DPOP. g = log p under the student - log p under the
-    start, sums over a rationale's tokens:
+    """``dpo``: DPO + NLL, with the guard of DPOP.
+
+    With g = log p under the student - log p under the start, sums over a rationale's tokens:
 
         dpo_nll * l^pos - log sigmoid(dpo_beta * (g^pos - g^neg - dpo_guard * relu(-g^pos)))
 
     DPO is Rafailov et al. 2023 (arXiv 2305.18290). The positive's own loss beside it is Pang et al.
     2024 (Iterative Reasoning Preference Optimization, arXiv 2404.19733), whose beta = 0.1 and
-    weight 1 are the defaults; its reference moves with each iteration, ours stays
-    the start. The guard is Pal et al. 2024 (DPO-Positive, arXiv 2402.13228), whose lambda = 50 is
+    weight 1 are the defaults; its reference moves with each iteration, ours stays the start. The
+    guard is Pal et al. 2024 (DPO-Positive, arXiv 2402.13228), whose lambda = 50 is
     the default: DPO asks for a difference alone, and may lower both; the guard takes a positive
     that falls below its start for a pair that is far from right. 0 is off.
     """

@@ -6,16 +6,22 @@ from torch import Tensor
 
 from qcrd_ray.method.examples import SOURCES, Counts, Example, MicroBatch, Rationale
 from qcrd_ray.method.losses import contrastive_term, negative_term, positive_term, weighted_loss
-from qcrd_ray.method.objectives.base import NEGATIVE_FROM, Forward, Objective, negative_from, share
+from qcrd_ray.method.objectives.base import (
+    NEGATIVE_SOURCES,
+    Forward,
+    Objective,
+    negative_source_sums,
+    sum_of_means,
+)
 from qcrd_ray.method.selection import average
 
 
 class Qcrd(Objective):
-    """L = alpha1 * L_pred + alpha2 * L_cl, by default with one positive and one negative a
-    question; alpha3 * L_D is the discriminator's own step.
+    """L = alpha1 * L_pred + alpha2 * L_cl, equation (8).
 
-    A question without positives has L_pred alone and is not counted in N; one without negatives is,
-    with a negative term of 0.
+    By default with one positive and one negative a question. alpha3 * L_D is the discriminator's
+    own step. A question without positives has L_pred alone and is not counted in N; one without
+    negatives is, with a negative term of 0.
     """
 
     explains = True
@@ -29,7 +35,7 @@ class Qcrd(Objective):
         "positive_nll": ("positive_nll", "positives"),
         "negative_nll": ("negative_nll", "negatives"),
         "active_fraction": ("active", "negatives"),
-        **NEGATIVE_FROM,
+        **NEGATIVE_SOURCES,
         "two_sided": ("two_sided", "contrasted"),
         "score_positive": ("positive_score", "positive_candidates"),
         **{
@@ -42,9 +48,7 @@ class Qcrd(Objective):
     }
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
-        if example.positives or self.config.negative_without_positive:
-            return example.positives, self.negatives(example)
-        return (), ()
+        return (example.positives, self.negatives(example)) if example.positives else ((), ())
 
     def loss(
         self, batch: MicroBatch, forward: Forward, counts: Counts
@@ -80,13 +84,13 @@ class Qcrd(Objective):
             "contrasted": (has_positive | has_negative).sum(),
             "l_pos": l_pos.sum(),
             "positives": has_positive.sum(),
-            "positive_nll": share(positive.mean, is_positive),
+            "positive_nll": sum_of_means(positive.mean, is_positive),
             "l_neg": l_neg.sum(),
             "negatives": has_negative.sum(),
-            "negative_nll": share(negative.mean, is_negative),
+            "negative_nll": sum_of_means(negative.mean, is_negative),
             # their hinge has a gradient
-            "active": share(negative.mean < config.delta, is_negative),
-            **negative_from(batch, chosen.negative),
+            "active": sum_of_means(negative.mean < config.delta, is_negative),
+            **negative_source_sums(batch, chosen.negative),
             "two_sided": (has_positive & has_negative).sum(),
             **_score_sums(batch),
         }
@@ -103,7 +107,7 @@ class Qcrd(Objective):
 
 
 def _score_sums(batch: MicroBatch) -> dict[str, Tensor]:
-    """Sums and counts of the scores of all candidates that have one, by what and whose they are."""
+    """Sums and counts of the candidates' scores, where they have one, by side and source."""
     positive, negative = (
         batch.positives[batch.positives >= 0],
         batch.negatives[batch.negatives >= 0],

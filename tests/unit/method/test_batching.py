@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcrd_ray.method.batching import Rounds, deal, global_batch, keyed_random, keyed_seed
+from qcrd_ray.method.batching import Rounds, global_batch, keyed_random, keyed_seed, shard_batch
 
 SIZES = {"questions": 50, "batch_size": 8}
 
@@ -70,43 +70,44 @@ def test_no_questions_is_refused():
     micro=st.none() | st.integers(1, 9),
     lengths=st.none() | st.just([3, 1, 4, 1, 5, 9, 2, 6] * 5),
 )
-def test_deal_keeps_every_item_once_and_gives_all_workers_as_many_micro_batches(
+def test_shards_keeps_every_item_once_and_gives_all_workers_as_many_micro_batches(
     count, workers, micro, lengths
 ):
     """ZeRO 3 hangs when one worker makes a forward pass less than another."""
-    dealt = deal(
+    shards = shard_batch(
         list(range(count)),
         workers=workers,
         micro_batch_size=micro,
         lengths=lengths and lengths[:count],
     )
-    assert sorted(item for worker in dealt for batch in worker for item in batch) == list(
+    assert sorted(item for worker in shards for batch in worker for item in batch) == list(
         range(count)
     )
     assert (
-        len(dealt) == workers and len({len(worker) for worker in dealt}) == 1 and len(dealt[0]) >= 1
+        len(shards) == workers
+        and len({len(worker) for worker in shards}) == 1
+        and len(shards[0]) >= 1
     )
     share = -(-count // workers)
-    assert all(len(batch) <= (micro or share) for worker in dealt for batch in worker)
-    totals = [sum(map(len, worker)) for worker in dealt]
+    assert all(len(batch) <= (micro or share) for worker in shards for batch in worker)
+    totals = [sum(map(len, worker)) for worker in shards]
     assert max(totals) - min(totals) <= 1
 
 
-def test_deal_puts_like_lengths_together():
+def test_shards_puts_like_lengths_together():
     """Padding without length buckets cost 30 %."""
     lengths = [9, 1, 8, 2, 7, 3, 6, 4]
-    dealt = deal(lengths, workers=2, micro_batch_size=2, lengths=lengths)
-    assert dealt == [[[1, 3], [6, 8]], [[2, 4], [7, 9]]]
+    shards = shard_batch(lengths, workers=2, micro_batch_size=2, lengths=lengths)
+    assert shards == [[[1, 3], [6, 8]], [[2, 4], [7, 9]]]
 
 
 def test_rounds_of_steps():
-    rounds = Rounds(count=4, unit="steps", size=25, **SIZES)
+    rounds = Rounds(count=4, unit="steps", size=25, **SIZES, seed=0)
     assert (rounds.steps_per_round, rounds.total_steps, rounds.steps(2)) == (25, 100, range(50, 75))
-    assert [rounds.round_of(step) for step in (0, 24, 25, 99)] == [0, 0, 1, 3]
 
 
 def test_rounds_of_epochs_take_whole_steps():
-    rounds = Rounds(count=3, unit="epochs", size=2, **SIZES)
+    rounds = Rounds(count=3, unit="epochs", size=2, **SIZES, seed=0)
     assert (rounds.steps_per_round, rounds.total_steps) == (13, 39)
 
 
@@ -117,12 +118,9 @@ def test_rounds_of_epochs_take_whole_steps():
     questions=st.integers(1, 99),
 )
 def test_rounds_part_the_steps(count, unit, size, questions):
-    rounds = Rounds(count=count, unit=unit, size=size, questions=questions, batch_size=8)
+    rounds = Rounds(count=count, unit=unit, size=size, questions=questions, batch_size=8, seed=0)
     steps = [step for round in range(count) for step in rounds.steps(round)]
     assert steps == list(range(rounds.total_steps))
-    assert all(
-        rounds.round_of(step) == round for round in range(count) for step in rounds.steps(round)
-    )
 
 
 def test_keyed_randomness_depends_on_its_key_alone():

@@ -36,7 +36,7 @@ def logits_of(scores: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
     return values.where(mask, 0.5).logit().requires_grad_(), mask
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # A-D: the contrastive term
 
 
@@ -74,14 +74,14 @@ def test_case_c_no_negative_counts_in_n_with_a_term_of_zero():
 def test_case_c_mean_under_any_sharding(shards):
     """Local means instead of global counts gave another loss for each sharding."""
     questions = [A, B, ONLY_POSITIVES, ONLY_NEGATIVE]
-    objective = contrastive_only(negative_without_positive=True)
+    objective = contrastive_only()
     total, start = 0.0, 0
     for size in shards:
         _, sums, _, _ = given_losses(questions[start : start + size], objective)
         total += sums["contrast"].item()
         start += size
-    assert total / 4 == pytest.approx(0.4875, abs=1e-6)
-    assert given_losses(questions, objective)[0].item() == pytest.approx(0.4875, abs=1e-6)
+    assert total / 3 == pytest.approx(0.55, abs=1e-6)
+    assert given_losses(questions, objective)[0].item() == pytest.approx(0.55, abs=1e-6)
 
 
 def test_a_question_without_positives_has_l_pred_alone():
@@ -126,7 +126,7 @@ def test_the_negative_term_stays_within_its_bounds(nll):
     assert -3.0 <= value <= 0.0
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # E: likelihoods of targets
 
 
@@ -158,7 +158,7 @@ def test_target_nll_is_taken_in_float32():
     )
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # F: the discriminator's loss
 
 
@@ -220,7 +220,7 @@ def test_padding_of_a_ragged_batch_does_not_move_the_discriminators_loss():
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # G: the whole of it
 
 

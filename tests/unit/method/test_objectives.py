@@ -32,7 +32,7 @@ from qcrd_ray.method.losses import (
     token_peaks,
 )
 from qcrd_ray.method.objectives import OBJECTIVES, ObjectiveConfig, build_objective, total_counts
-from qcrd_ray.method.prefix import read
+from qcrd_ray.method.prefix import encode_inputs
 from qcrd_ray.method.reference import reference_losses, with_references
 from qcrd_ray.method.student import StudentStep
 
@@ -53,7 +53,7 @@ def stepped(name, examples, tiny=tiny_t5, **settings):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # schemes and weights
 
 
@@ -154,7 +154,7 @@ def test_the_mean_schemes_train_on_every_candidate(tiny, selection):
     assert output.loss.item() == pytest.approx(total / count, abs=1e-5)
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # the discriminator's losses
 
 ONE = (
@@ -211,7 +211,7 @@ def test_bradley_terry_does_not_see_the_questions_difficulty():
     assert shifted.tolist() == pytest.approx(bradley_terry_terms(*ONE).tolist(), abs=1e-5)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # the other methods
 
 
@@ -325,7 +325,7 @@ def test_a_negative_is_penalised_from_where_it_goes_wrong(tiny):
         )
         batch = collate([example], objective, pad=PAD)
         found[where] = StudentStep(model, objective)._targets(
-            read(model, batch.inputs, batch.input_mask),
+            encode_inputs(model, batch.inputs, batch.input_mask),
             batch.candidates,
             batch.candidate_rows,
             batch.skips,
@@ -381,7 +381,7 @@ def test_a_negative_without_a_difference_is_none(tiny, name):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # what holds for all of them
 
 VARIANTS = [

@@ -36,7 +36,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + exp(-x))
 
 
-# -------------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # closed forms
 
 
@@ -105,7 +105,7 @@ def test_a_ratio_is_of_whole_rationales_and_of_the_tokens_that_count(tiny):
         )
 
 
-# --------------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # references
 
 
@@ -161,9 +161,16 @@ def test_workers_share_the_scoring_and_all_get_the_same(tiny, tmp_path):
 
     def scored(rank, size):
         group = Recorded(rank, size, torch.device("cpu"))
-        return Reference(tiny_recipe(), objective, tmp_path, pad=PAD, process_group=group).score(
-            questions
+        recipe = tiny_recipe()
+        reference = Reference(
+            tmp_path,
+            recipe.student,
+            recipe.train,
+            objective=objective,
+            pad=PAD,
+            process_group=group,
         )
+        return reference.score(questions)
 
     shares: list[torch.Tensor] = []
     alone = scored(0, 1)

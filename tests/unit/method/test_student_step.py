@@ -27,12 +27,12 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from qcrd_ray.method.batching import deal
+from qcrd_ray.method.batching import shard_batch
 from qcrd_ray.method.collation import collate, pad_rows
 from qcrd_ray.method.examples import Counts, Example, Rationale
 from qcrd_ray.method.losses import IGNORED
 from qcrd_ray.method.objectives import OBJECTIVES, ObjectiveConfig, build_objective, total_counts
-from qcrd_ray.method.prefix import read
+from qcrd_ray.method.prefix import encode_inputs
 from qcrd_ray.method.student import StudentStep, evaluating, load_student
 
 QCRD = build_objective(ObjectiveConfig())
@@ -97,7 +97,7 @@ def naive_loss(model, examples: list[Example], *, delta: float = 3.0) -> torch.T
     return 0.5 * label_nll / label_tokens + 0.5 * contrast / contrasted
 
 
-# ------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # the shortcuts are exact
 
 
@@ -259,7 +259,7 @@ def test_prediction_mean_over_examples(tiny):
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # no sharding changes it
 
 
@@ -287,8 +287,10 @@ def test_the_number_of_workers_does_not_change_the_gradient(tiny, workers, micro
     step = StudentStep(tiny(), QCRD)
     loss, _, gradient = whole(step, examples)
     lengths = [len(example.predict) for example in examples]
-    dealt = deal(examples, workers=workers, micro_batch_size=micro_batch_size, lengths=lengths)
-    shares = [run(step, share, total_counts(QCRD, examples)) for share in dealt]
+    shards = shard_batch(
+        examples, workers=workers, micro_batch_size=micro_batch_size, lengths=lengths
+    )
+    shares = [run(step, share, total_counts(QCRD, examples)) for share in shards]
     assert sum(share[0] for share in shares) == pytest.approx(loss, abs=1e-5)
     torch.testing.assert_close(sum(share[2] for share in shares), gradient, atol=2e-6, rtol=1e-4)
 
@@ -332,7 +334,7 @@ def test_a_batch_without_anything_to_learn_is_zero_not_nan(tiny):
     assert loss == 0.0 and not gradient.any() and QCRD.metrics(sums) == {"loss": 0.0}
 
 
-# ---------------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # what it means
 
 
@@ -406,7 +408,7 @@ def test_an_unweighed_candidate_is_refused():
     collate([example], FINETUNE, pad=PAD)
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # shared prompts, exactly
 
 
@@ -430,7 +432,7 @@ def test_targets_that_share_a_prompt_are_read_as_if_alone(make, side, checkpoint
         place = slice(0, len(prompt)) if side == "right" else slice(6 - len(prompt), 6)
         inputs[i, place], mask[i, place] = torch.tensor(prompt), 1
     labels = pad_rows(targets, IGNORED)[0]
-    logits = read(model, inputs, mask).logits(labels, torch.tensor(rows))
+    logits = encode_inputs(model, inputs, mask).logits(labels, torch.tensor(rows))
     weights = (
         torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
         * (labels != IGNORED)[..., None]
@@ -460,7 +462,7 @@ def test_gradient_checkpointing_learns_the_same(tiny):
     torch.testing.assert_close(again[2], gradient, atol=2e-6, rtol=1e-4)
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # other students, loading
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from qcrd_ray.method.examples import Rationale, Source
-from qcrd_ray.method.negatives import balancing_negatives, corrupt, merge, snapshot_for
+from qcrd_ray.method.negatives import balancing_negatives, corrupt, merge_rationales, snapshot_for
 from qcrd_ray.method.tokenization import tokenise, tokenise_inputs, tokenise_pairs
 
 WORDS = ["<pad>", "</s>", "<unk>", "<mask>", *"abcdefghij", "<s>", "<user>", "<bot>"]
@@ -38,7 +38,7 @@ def word_tokenizer(*, appends_eos: bool = True) -> PreTrainedTokenizerFast:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # tokenising
 
 
@@ -154,7 +154,7 @@ def test_closed_pairs_fill_their_room_and_cut_the_longer_side(question, rational
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # negatives
 
 
@@ -164,47 +164,46 @@ def of(*rows: tuple[int, ...], source: Source = Source.TEACHER) -> list[Rational
 
 def test_a_repeated_text_counts_once_and_first_come_first():
     """Four equal positives would weigh fourfold in the log-sum-exp of equation (2)."""
-    merged = merge(
+    positives, negatives = merge_rationales(
         of((4, EOS), (5, EOS), (4, EOS)),
-        of((6, EOS)),
-        of((6, EOS), (7, EOS), source=Source.STUDENT),
+        [*of((6, EOS)), *of((6, EOS), (7, EOS), source=Source.STUDENT)],
     )
-    assert [rationale.tokens for rationale in merged.positives] == [(4, EOS), (5, EOS)]
-    assert [(rationale.tokens[0], rationale.source) for rationale in merged.negatives] == [
+    assert [rationale.tokens for rationale in positives] == [(4, EOS), (5, EOS)]
+    assert [(rationale.tokens[0], rationale.source) for rationale in negatives] == [
         (6, "teacher"),
         (7, "student"),
     ]
-    assert merged.dropped == {"duplicate": 2}
 
 
-def test_a_blank_sample_is_dropped_and_counted():
+def test_a_blank_sample_is_dropped():
     """A student at T = 1.5 writes them; one must not stop the run."""
-    merged = merge([], [], of((), (4, EOS), source=Source.STUDENT))
-    assert len(merged.negatives) == 1 and merged.dropped == {"blank": 1}
+    _, negatives = merge_rationales([], of((), (4, EOS), source=Source.STUDENT))
+    assert [rationale.tokens for rationale in negatives] == [(4, EOS)]
 
 
 def test_a_negative_equal_to_a_positive_stays_by_default_and_goes_when_asked():
     positives, negatives = of((4, EOS)), of((4, EOS), (5, EOS))
-    assert len(merge(positives, negatives).negatives) == 2
-    merged = merge(positives, negatives, drop_equal_to_positive=True)
-    assert [rationale.tokens for rationale in merged.negatives] == [(5, EOS)] and merged.dropped[
-        "equals_positive"
-    ] == 1
+    assert len(merge_rationales(positives, negatives)[1]) == 2
+    _, kept = merge_rationales(positives, negatives, drop_equal_to_positive=True)
+    assert [rationale.tokens for rationale in kept] == [(5, EOS)]
 
 
 rows = st.lists(st.lists(st.integers(2, 4), max_size=2).map(tuple), max_size=5)
 
 
 @given(positives=rows, teacher=rows, student=rows, drop=st.booleans())
-def test_nothing_is_lost_uncounted(positives, teacher, student, drop):
-    merged = merge(
+def test_every_text_but_blank_ones_is_kept_once_a_side(positives, teacher, student, drop):
+    kept_positives, kept_negatives = merge_rationales(
         of(*positives),
-        of(*teacher),
-        of(*student, source=Source.STUDENT),
+        [*of(*teacher), *of(*student, source=Source.STUDENT)],
         drop_equal_to_positive=drop,
     )
-    kept = len(merged.positives) + len(merged.negatives)
-    assert kept + merged.dropped.total() == len(positives) + len(teacher) + len(student)
+    distinct = dict.fromkeys(row for row in positives if row)
+    assert [rationale.tokens for rationale in kept_positives] == list(distinct)
+    excluded = set(distinct) if drop else set()
+    assert [rationale.tokens for rationale in kept_negatives] == [
+        row for row in dict.fromkeys((*teacher, *student)) if row and row not in excluded
+    ]
 
 
 @pytest.mark.parametrize(("round", "expected"), [(0, 0), (4, 0), (5, 0), (6, 1), (15, 10)])
@@ -223,7 +222,7 @@ def test_a_lag_below_one_is_refused():
         snapshot_for(3, lag=0)
 
 
-# --------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # augmentation
 
 SETTINGS = {

@@ -43,7 +43,7 @@ def test_accumulation_is_what_the_batches_are_dealt_into():
     """Guards an accumulation boundary in the middle of a step: DeepSpeed and the method must count
     micro-batches alike.
     """
-    from qcrd_ray.method.batching import deal
+    from qcrd_ray.method.batching import shard_batch
 
     for batch in range(1, 14):
         for workers in range(1, batch + 1):
@@ -55,8 +55,8 @@ def test_accumulation_is_what_the_batches_are_dealt_into():
                         "train.micro_batch_size": micro,
                     }
                 )
-                dealt = deal(list(range(batch)), workers=workers, micro_batch_size=micro)
-                assert {len(share) for share in dealt} == {micro_batches(recipe.train)[1]}, (
+                shards = shard_batch(list(range(batch)), workers=workers, micro_batch_size=micro)
+                assert {len(share) for share in shards} == {micro_batches(recipe.train)[1]}, (
                     batch,
                     workers,
                     micro,

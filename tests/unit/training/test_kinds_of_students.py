@@ -49,7 +49,7 @@ DECODER = {"student.scratch.kind": "llama", "student.max_input_tokens": 128}
 
 @pytest.mark.parametrize("kind", ["tiny_student", "tiny_decoder"])
 def test_gradient_checkpointing_is_what_the_recipe_says(kind, request):
-    """That it changes nothing that is learnt stands in test_method_student and, under ZeRO, in
+    """That it changes nothing that is learnt stands in test_student_step and, under ZeRO, in
     test_learner.
     """
     start, objective = request.getfixturevalue(kind), build_objective(ObjectiveConfig())
@@ -57,7 +57,14 @@ def test_gradient_checkpointing_is_what_the_recipe_says(kind, request):
         recipe = tiny_recipe(**ROUNDS, **{"student.gradient_checkpointing": wanted})
         process_group = ProcessGroup.single(torch.device("cpu"))
         learner = StudentLearner(
-            recipe, objective, start, tokenizer=None, total_steps=1, process_group=process_group
+            start,
+            recipe.student,
+            recipe.train,
+            objective=objective,
+            tokenizer=AutoTokenizer.from_pretrained(start),
+            total_steps=1,
+            seed=recipe.seed,
+            process_group=process_group,
         )
         assert learner.student.is_gradient_checkpointing == wanted
 
@@ -132,7 +139,14 @@ def test_a_merged_student_says_what_the_adapted_one_says(
     tokenizer = AutoTokenizer.from_pretrained(start)
     recipe = tiny_recipe(**{**ROUNDS, **changes})
     learner = StudentLearner(
-        recipe, objective, start, tokenizer=tokenizer, total_steps=4, process_group=process_group
+        start,
+        recipe.student,
+        recipe.train,
+        objective=objective,
+        tokenizer=tokenizer,
+        total_steps=4,
+        seed=recipe.seed,
+        process_group=process_group,
     )
     plain, source, target = load_model(start), (7, 8, 9), (10, 11, 1)
     torch.testing.assert_close(

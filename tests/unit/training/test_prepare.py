@@ -20,7 +20,6 @@ from qcrd_ray.training.dataset import (
     TrainingSet,
     assemble,
     read_validation,
-    round_questions,
     rounds_of,
 )
 from qcrd_ray.training.prepare import prepare
@@ -310,11 +309,11 @@ def test_a_round_knows_its_questions_and_the_students_words_on_them(tmp_path, to
 def test_a_round_samples_only_the_questions_of_its_batches():
     recipe = tiny_recipe(**{"train.round.size": 2, "train.batch_size": 4})
     rounds = rounds_of(recipe, 100)
-    assert [len(round_questions(recipe, rounds, round)) for round in range(2)] == [8, 8]
+    assert [len(rounds.question_indices(round)) for round in range(2)] == [8, 8]
     epochs = tiny_recipe(
         **{"train.round.unit": "epochs", "train.round.size": 1, "train.batch_size": 4}
     )
-    assert round_questions(epochs, rounds_of(epochs, 10), 0) == list(range(10))
+    assert rounds_of(epochs, 10).question_indices(0) == list(range(10))
 
 
 def test_validation_questions_need_a_readable_answer(tmp_path):

@@ -7,14 +7,14 @@ from __future__ import annotations
 import pytest
 from training_tiny import rationale_set, tiny_recipe, write_run
 
-from qcrd_ray import doctor
 from qcrd_ray.data.records import Question, StudentNegative
+from qcrd_ray.doctor import recipe_checks
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.examples import Example, Rationale, Source
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.steps import check_steps
 from qcrd_ray.tasks.word_problems import generate
-from qcrd_ray.training.dataset import Row, TrainingSet, assemble, candidates
+from qcrd_ray.training.dataset import Row, TrainingSet, assemble, count_sources
 from qcrd_ray.training.start_models import train_tokenizer
 from qcrd_ray.training.synthetic_negatives import check_rows, synthesize_negatives
 from qcrd_ray.training.trainer import prepare_job
@@ -52,14 +52,14 @@ def test_what_is_made_is_wrong_new_and_as_many_as_asked():
     task = build_task(recipe.task)
     whole = 0
     for each in ROWS:
-        made = synthesize_negatives(recipe, task, each, round=0)
-        texts = [text for text, _ in made]
+        synthetic = synthesize_negatives(recipe, task, each, round=0)
+        texts = [text for text, _ in synthetic]
         assert len(set(texts)) == len(texts) and not set(texts) & {*each.positives, *each.negatives}
-        for text, source in made:
+        for text, source in synthetic:
             assert task.parse(text, each.question).answer not in (each.answer, None)
             steps = check_steps(text)
             assert steps.total - steps.right == (source == Source.CORRUPTED), (text, source)
-        whole += [source for _, source in made] == [Source.CORRUPTED] * 2 + [Source.EVOLVED]
+        whole += [source for _, source in synthetic] == [Source.CORRUPTED] * 2 + [Source.EVOLVED]
     assert whole >= 0.9 * len(ROWS)
 
 
@@ -89,8 +89,8 @@ def test_a_wrong_vote_is_not_corrected_by_accident():
         build_task(recipe.task),
         row(question, positives=("3 + 4 = 7 things. So the answer is 7.",), answer="9"),
     )
-    made = [text for text, _ in synthesize_negatives(recipe, task, given, round=0)]
-    assert len(made) >= 6 and not any(text.endswith(("is 7.", "is 9.")) for text in made)
+    synthetic = [text for text, _ in synthesize_negatives(recipe, task, given, round=0)]
+    assert len(synthetic) >= 6 and not any(text.endswith(("is 7.", "is 9.")) for text in synthetic)
 
 
 def test_without_positives_or_without_a_source_nothing_is_made():
@@ -112,9 +112,9 @@ def test_a_task_without_numbers_is_refused_before_anything_is_asked(kind):
     with pytest.raises(
         UserError, match=rf"negatives.evolved: the answers of {kind} are no numbers"
     ):
-        doctor.RECIPE_CHECKS["negatives"](recipe)
+        recipe_checks.RECIPE_CHECKS["negatives"](recipe)
     assert (
-        doctor.RECIPE_CHECKS["negatives"](tiny_recipe(**MADE))
+        recipe_checks.RECIPE_CHECKS["negatives"](tiny_recipe(**MADE))
         == "positives are also corrupted and evolved"
     )
 
@@ -142,7 +142,7 @@ def test_the_training_set_is_asked_once_it_is_prepared(tmp_path):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # in a round, beside the student's
 
 
@@ -191,7 +191,7 @@ def test_right_samples_are_negatives_nothing_or_positives(tokenizer, right, posi
     ]
     question = assemble({0: each}, written, right=right, tokenizer=tokenizer, max_tokens=100)[0]
 
-    def told(side):
+    def by_source(side):
         return [
             (
                 f"{r.source} {question.texts[r.tokens].split()[0]}"
@@ -202,13 +202,13 @@ def test_right_samples_are_negatives_nothing_or_positives(tokenizer, right, posi
         ]
 
     assert (
-        told(question.example.positives) == positives
-        and told(question.example.negatives) == negatives
+        by_source(question.example.positives) == positives
+        and by_source(question.example.negatives) == negatives
     )
     assert question.right == {
         ids(tokenizer, text): truth for text, truth in said.items() if right != "drop" or not truth
     }
-    assert candidates([question])["student_positives"] == (right == "positive")
+    assert count_sources([question])["student_positives"] == (right == "positive")
 
 
 def test_a_text_is_not_on_both_sides_where_right_samples_are_positives(tokenizer):
@@ -230,11 +230,13 @@ def test_a_text_is_not_on_both_sides_where_right_samples_are_positives(tokenizer
 def test_made_negatives_join_the_others_and_a_cut_one_that_is_the_positive_does_not(tokenizer):
     each = one_row(tokenizer)
     other = each.positives[0][:-1] + " or so."
-    made = {0: [("It is 2.", Source.CORRUPTED), (other, Source.EVOLVED)]}
+    synthetic = {0: [("It is 2.", Source.CORRUPTED), (other, Source.EVOLVED)]}
     written = [
         StudentNegative(question_id=each.question.id, round=0, snapshot=0, text="No.", right=False)
     ]
-    question = assemble({0: each}, written, made=made, tokenizer=tokenizer, max_tokens=200)[0]
+    question = assemble(
+        {0: each}, written, synthetic=synthetic, tokenizer=tokenizer, max_tokens=200
+    )[0]
     assert [r.source for r in question.example.negatives] == [
         Source.TEACHER,
         Source.STUDENT,
@@ -242,7 +244,7 @@ def test_made_negatives_join_the_others_and_a_cut_one_that_is_the_positive_does_
         Source.EVOLVED,
     ]
     assert question.texts[question.example.negatives[-1].tokens] == other
-    assert candidates([question]) == {
+    assert count_sources([question]) == {
         "from_teacher": 1,
         "from_student": 1,
         "from_corrupted": 1,
@@ -261,5 +263,5 @@ def test_made_negatives_join_the_others_and_a_cut_one_that_is_the_positive_does_
         positives=each.positives,
         negatives=(),
     )
-    cut = assemble({0: short}, [], made=made, tokenizer=tokenizer, max_tokens=5)[0]
+    cut = assemble({0: short}, [], synthetic=synthetic, tokenizer=tokenizer, max_tokens=5)[0]
     assert [r.source for r in cut.example.negatives] == [Source.CORRUPTED]

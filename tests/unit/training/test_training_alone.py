@@ -13,7 +13,7 @@ from qcrd_ray.data.records import ScoredAs
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.examples import Source
 from qcrd_ray.method.objectives import OBJECTIVES
-from qcrd_ray.training.metrics import read_metrics, read_scores
+from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_scores
 from qcrd_ray.training.trainer import prepare_job
 from qcrd_ray.training.worker import train_in_process
 
@@ -118,3 +118,30 @@ def test_what_cannot_be_replayed_or_smoothed_is_refused(tmp_path):
         trained(tmp_path, "qcrd", **{"discriminator.replay": 1, "negatives.student": False})
     with pytest.raises(ValueError, match=r"label_smoothing: only the loss cross_entropy"):
         tiny_recipe(**{"discriminator.label_smoothing": 0.1})
+
+
+def test_progress_moves_through_pretraining_and_every_phase_of_a_round(tmp_path, monkeypatch):
+    """Guards a line that reads `0/280 round 1/8` for the half minute of pretraining.
+
+    The steps are the student's alone and never go back, so that the bar and the time left stay
+    sensible; what moves before the first one is the note.
+    """
+    shown = []
+    monkeypatch.setattr(
+        MetricsWriter, "progress", lambda self, step, *note: shown.append((step, *note))
+    )
+    trained(tmp_path, "qcrd")
+    assert [entry for entry in shown if entry[1].startswith("pretraining")] == [
+        (0, "pretraining the discriminator", f"{done}/3") for done in range(4)
+    ]
+    steps = [entry[0] for entry in shown]
+    assert steps == sorted(steps) and steps[-1] == 8
+    first = dict.fromkeys(phase for _, phase, _ in shown if "round 1/2" in phase)
+    assert list(first) == [
+        "round 1/2, student negatives",
+        "round 1/2, discriminator",
+        "round 1/2, scoring rationales",
+        "round 1/2",
+    ]
+    assert (4, "round 2/2, discriminator", "2/2") in shown
+    assert (8, "round 2/2, validating", "") in shown

@@ -24,38 +24,38 @@ from qcrd_ray.training.start_models import check_start, train_tokenizer, write_s
 from qcrd_ray.training.student_negatives import NegativesFolder, round_snapshot
 
 
-def publish(ring, snapshot):
-    ring.writing(snapshot).mkdir(parents=True)
-    (ring.writing(snapshot) / "config.json").write_text(str(snapshot))
-    return ring.publish(snapshot)
+def publish(snapshots, snapshot):
+    snapshots.staging(snapshot).mkdir(parents=True)
+    (snapshots.staging(snapshot) / "config.json").write_text(str(snapshot))
+    return snapshots.publish(snapshot)
 
 
 def test_the_ring_holds_every_snapshot_that_is_still_to_be_sampled(tmp_path):
     """Guards a snapshot that is deleted before its negatives are made: through a whole run, with
-    the trainer a round behind the ring.
+    the trainer a round behind the snapshots.
     """
     for lag in (1, 2, 3):
         recipe = tiny_recipe(**{"negatives.lag": lag, "train.rounds": 8})
-        ring = SnapshotStore(tmp_path / str(lag), keep=snapshots_kept(recipe))
-        publish(ring, 0)
+        snapshots = SnapshotStore(tmp_path / str(lag), keep=snapshots_kept(recipe))
+        publish(snapshots, 0)
         for round in range(8):
-            assert ring.exists(round_snapshot(recipe, round)), (lag, round)
-            publish(ring, round + 1)
-            ring.forget(round + 1)
-            assert sum(entry.name.isdigit() for entry in ring.folder.iterdir()) <= lag + 1
+            assert snapshots.exists(round_snapshot(recipe, round)), (lag, round)
+            publish(snapshots, round + 1)
+            snapshots.prune(round + 1)
+            assert sum(entry.name.isdigit() for entry in snapshots.folder.iterdir()) <= lag + 1
 
 
 def test_a_snapshot_is_seen_whole_or_not_at_all(tmp_path):
     """A sampler may read a snapshot that a redone round would write again: the first one stays."""
-    ring = SnapshotStore(tmp_path, keep=2)
-    ring.writing(3).mkdir()
-    assert not ring.exists(3)
-    (ring.writing(3) / "config.json").write_text("first")
-    ring.publish(3)
-    ring.writing(3).mkdir()
-    (ring.writing(3) / "config.json").write_text("again")
-    assert (ring.publish(3) / "config.json").read_text() == "first"
-    assert not ring.writing(3).exists()
+    snapshots = SnapshotStore(tmp_path, keep=2)
+    snapshots.staging(3).mkdir()
+    assert not snapshots.exists(3)
+    (snapshots.staging(3) / "config.json").write_text("first")
+    snapshots.publish(3)
+    snapshots.staging(3).mkdir()
+    (snapshots.staging(3) / "config.json").write_text("again")
+    assert (snapshots.publish(3) / "config.json").read_text() == "first"
+    assert not snapshots.staging(3).exists()
 
 
 def test_too_small_a_ring_is_refused():
@@ -151,9 +151,28 @@ def test_tensorboard_holds_the_same_numbers(tmp_path):
 
 
 def test_progress(tmp_path):
-    assert read_progress(tmp_path) == (0, "starting")
-    MetricsWriter(tmp_path, first_round=0, first_step=0).progress(7, "round 2/3")
-    assert read_progress(tmp_path) == (7, "round 2/3")
+    assert read_progress(tmp_path) == {"step": 0, "note": "starting"}
+    writer = MetricsWriter(tmp_path, first_round=0, first_step=0)
+    writer.progress(7, "round 2/3")
+    assert read_progress(tmp_path) == {"step": 7, "note": "round 2/3"}
+
+
+def test_a_new_phase_is_shown_at_once_and_a_count_at_most_twice_a_second(tmp_path, monkeypatch):
+    """A step may take a millisecond, and a phase half a minute: neither floods or hides it."""
+    now = [100.0]
+    monkeypatch.setattr("qcrd_ray.training.metrics.time.monotonic", lambda: now[0])
+    writer = MetricsWriter(tmp_path, first_round=0, first_step=0)
+    shown = []
+    for seconds, phase, count in (
+        (0.0, "pretraining", "0/9"),
+        (0.1, "pretraining", "1/9"),
+        (0.6, "pretraining", "2/9"),
+        (0.61, "round 1/3", ""),
+    ):
+        now[0] = 100.0 + seconds
+        writer.progress(0, phase, count)
+        shown.append(read_progress(tmp_path)["note"])
+    assert shown == ["pretraining 0/9", "pretraining 0/9", "pretraining 2/9", "round 1/3"]
 
 
 def test_a_trained_tokenizer_says_any_text_back():
