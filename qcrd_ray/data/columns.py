@@ -1,4 +1,4 @@
-"""Where a row holds our fields: the small language of `data.columns`.
+"""Where a row holds the fields of a question: the language of `data.columns`.
 
     question: Body                          a column
     choices: choices.text                   a path: keys of nested values, places in lists, or one
@@ -7,7 +7,7 @@
     choices: [option_a, option_b, "{c}."]   several of these, as a list; empty ones at its end are
                                             left out
 
-A column whose own name holds a point goes before the path that the name could be.
+A column whose own name holds a point is taken before the path that the name could be.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 
 
 def paths(column: Column) -> list[str]:
-    """The columns or paths that ``column`` reads. Raises :class:`UserError` for braces that do not
-    close or hold nothing.
+    """The columns or paths that ``column`` reads.
+
+    Raises:
+        UserError: braces do not close, or hold nothing.
     """
     if not isinstance(column, str):
         return [path for part in column for path in paths(part)]
@@ -41,13 +43,15 @@ def paths(column: Column) -> list[str]:
 
 
 def root(path: str, present: Collection[str]) -> str:
-    """The column that a path begins in."""
+    """The column that a path begins with."""
     return path if path in present else path.split(".", 1)[0]
 
 
 def pick(row: Mapping[str, object], column: Column) -> object:
-    """The value of ``column`` in ``row``; None where there is none. Raises ValueError where a path
-    or a text cannot be filled.
+    """The value of ``column`` in ``row``, None if it is missing.
+
+    Raises:
+        ValueError: a path leads nowhere, or a text cannot be filled.
     """
     if not isinstance(column, str):
         values = [pick(row, part) for part in column]
@@ -62,7 +66,7 @@ def pick(row: Mapping[str, object], column: Column) -> object:
 
 
 def is_empty(value: object) -> bool:
-    """Nothing, a blank text, or the NaN that a table keeps where nothing was."""
+    """Whether a value is None, a blank text, or NaN, as tables hold missing values."""
     return (
         value is None
         or (isinstance(value, str) and not value.strip())
@@ -71,7 +75,7 @@ def is_empty(value: object) -> bool:
 
 
 def _filled(row: Mapping[str, object], template: str) -> str | None:
-    """The text with its columns filled in; None where all of them are empty."""
+    """The text with its columns filled in; None if all of them are empty."""
     values = {path: _look_up(row, path) for path in _paths(template)}
     empty = [path for path, value in values.items() if is_empty(value)]
     if len(empty) == len(values):

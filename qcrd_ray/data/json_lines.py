@@ -1,6 +1,4 @@
-"""JSON Lines files as people really write them: every line is kept, a bad one with the reason why
-it is bad.
-"""
+"""JSON Lines files and the paths of a recipe. Every line is kept, a bad one with a reason."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qcrd_ray.errors import UserError
 
@@ -20,19 +19,19 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: its 1-based number, its JSON object (None when it is none, and ``reason`` says why)
-    and its text.
-    """
+    """One row of a source, readable or not."""
 
-    number: int
-    data: dict | None
-    reason: str
+    number: int  # of the line or row, from 1
+    data: dict[str, Any] | None  # None if it cannot be read
+    reason: str  # why not
     text: str
 
 
 def expand_path(path: str) -> Path:
-    """``path`` with ${VARIABLES} of the environment and ``~`` filled in; a variable that is not set
-    is the user's mistake.
+    """``path`` with ${VARIABLES} of the environment and ``~`` filled in.
+
+    Raises:
+        UserError: a variable is not set.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -47,13 +46,15 @@ def expand_path(path: str) -> Path:
 
 
 def read_json_lines(path: str) -> list[Line]:
-    """All lines that are not blank. Raises :class:`UserError` where there is no such file, or
-    nothing in it.
+    """All lines that are not blank.
+
+    Raises:
+        UserError: there is no such file, or nothing in it.
     """
     file = find_file(path)
     lines = list(iter_json_lines(file))
     if not lines:
-        raise empty(file)
+        raise empty_file(file)
     return lines
 
 
@@ -66,25 +67,30 @@ def iter_json_lines(file: Path) -> Iterator[Line]:
 
 
 def find_file(path: str) -> Path:
-    """The file that ``path`` names. Raises :class:`UserError` where it is none."""
+    """The file that ``path`` names.
+
+    Raises:
+        UserError: it is no file; offers files of similar names.
+    """
     file = expand_path(path)
     if file.is_dir():
-        raise UserError(f"{file}: is a folder; name the file in it{_near(file / '*')}")
+        raise UserError(f"{file}: is a folder; name the file in it{_suggest(file / '*')}")
     if not file.is_file():
-        raise UserError(f"{file}: there is no such file{_near(file)}")
+        raise UserError(f"{file}: there is no such file{_suggest(file)}")
     return file
 
 
-def empty(file: Path) -> UserError:
+def empty_file(file: Path) -> UserError:
+    """The error for a file without a line."""
     return UserError(
         f"{file}: the file is empty; it must hold a question a line, each a JSON object"
     )
 
 
 def read_line(number: int, raw: bytes) -> Line:
-    """One line of a file, whatever is in it."""
+    """One line of a file, whatever it holds."""
     if number == 1:
-        raw = raw.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put in front
+        raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
     try:
         text = raw.decode("utf-8").strip()
     except UnicodeDecodeError as error:
@@ -119,8 +125,8 @@ def read_line(number: int, raw: bytes) -> Line:
     return Line(number, data, "", text)
 
 
-def _near(file: Path) -> str:
-    """Names to offer for a file that is not there."""
+def _suggest(file: Path) -> str:
+    """Similar names in the folder of a missing file, for its error."""
     if not file.parent.is_dir():
         return f" (nor the folder {file.parent})"
     names = sorted(p.name for p in file.parent.iterdir() if p.is_file())

@@ -1,6 +1,4 @@
-"""Test questions that stand in the training split too: found by their words, and put in a line for
-the reader.
-"""
+"""Test questions that occur in the training split too, and a note about them."""
 
 from __future__ import annotations
 
@@ -14,9 +12,10 @@ _MARKS = ".,;:!?\"'()[]{}\u201c\u201d\u2018\u2019"  # no + or -: "3 + 1" is not 
 
 
 def same_questions(measured: Sequence[Question], training: Iterable[Question]) -> list[str]:
-    """Ids of the ``measured`` questions that occur in ``training``: the same words and choices,
-    whatever the capitals, blanks, marks at
-    the ends of words, order of choices, and form of Unicode.
+    """Ids of the ``measured`` questions that occur in ``training``.
+
+    Questions are the same if their words and choices are, without regard to capitals, blanks,
+    punctuation at the ends of words, the order of choices, and the form of Unicode.
     """
     keys = {_key(question) for question in measured}
     found = keys & {key for question in training if (key := _key(question)) in keys}
@@ -24,9 +23,7 @@ def same_questions(measured: Sequence[Question], training: Iterable[Question]) -
 
 
 def overlap_note(split: str, ids: Sequence[str], *, of: int, training: str = "train") -> str:
-    """What to say of ``ids`` that :func:`same_questions` found among the ``of`` questions of
-    ``split``.
-    """
+    """A note on ``ids``, found by :func:`same_questions` among the ``of`` questions of a split."""
     first = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
     return (
         f"{len(ids):,} of the {of:,} questions of {split} stand in {training} too, so what is"

@@ -17,9 +17,7 @@ import pyarrow as pa
 
 
 class Outcome(StrEnum):
-    """The one end of every input row; over a run the five counts add up to the rows that were
-    read.
-    """
+    """How an input row ended. Over a run, the five counts add up to the rows that were read."""
 
     ACCEPTED = "accepted"  # a strict plurality of the parsed completions agrees: there is a vote
     NO_CONSENSUS = "no_consensus"  # parsed, but the best answer is tied
@@ -66,11 +64,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One sample of the teacher, as it was returned (``text``) and as the task parsed it
-    (``rationale``, ``answer``).
+    """One sample of the teacher: ``text`` as returned, ``rationale`` and ``answer`` as parsed.
 
     ``thinking`` is what a reasoning model wrote before its answer, between its marks or in a field
-    of its own; it is no part of ``text``.
+    of its own; ``text`` does not hold it.
     """
 
     text: str
@@ -85,11 +82,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RationaleSet:
-    """Everything one question was given: its K completions, the vote over them, and the row's
-    outcome with its reason.
+    """A question with its K completions, the vote over them, and the outcome with its reason.
 
-    ``id`` hashes the question and all that was asked of it, so it changes whenever the answer
-    could; ``question_id`` is the user's.
+    ``id`` hashes the question and all that was asked of the teacher, so it changes whenever the
+    answer could; ``question_id`` is the user's.
     """
 
     id: str
@@ -104,7 +100,7 @@ class RationaleSet:
     vote_share: float = 0.0
     attempts: int = 0
 
-    def row(self) -> dict:
+    def row(self) -> dict[str, Any]:
         """The row as plain Python values, in the order of :data:`RATIONALE_SET_SCHEMA`."""
         return asdict(self)
 
@@ -129,7 +125,7 @@ class StudentNegative:
 
 
 class ScoredAs(StrEnum):
-    """What a scored rationale was to its question in a round of training."""
+    """What kind of rationale was scored in a round of training."""
 
     TEACHER_POSITIVE = "teacher_positive"  # agrees with the vote
     TEACHER_MINORITY = "teacher_minority"  # the teacher's, and disagrees with it
@@ -140,8 +136,9 @@ class ScoredAs(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredRationale:
-    """A rationale with the score that a round of training gave it. ``right``: of a student's, as in
-    :class:`StudentNegative`.
+    """A rationale with the discriminator's score in a round of training.
+
+    ``right`` is that of a :class:`StudentNegative`, None for other kinds.
     """
 
     question_id: str

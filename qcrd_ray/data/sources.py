@@ -1,8 +1,7 @@
-"""Where rows come from: JSON Lines, CSV, Parquet and Hugging Face data sets, each as numbered rows
-of plain values.
+"""Where rows come from: JSON Lines, CSV, Parquet and Hugging Face data sets.
 
-A source can be read again from its start and holds no more than a block of rows at a time, so a
-million rows cost no memory here.
+Each is read as numbered rows of plain values, as often as needed, and holds one block of rows at a
+time, so a million rows cost no memory. Code that comes with a data set is never run.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import datasets
 import pyarrow as pa
@@ -21,29 +20,35 @@ from qcrd_ray.data.json_lines import Line, expand_path, find_file, iter_json_lin
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Split
 
-BLOCK = 1_000  # rows that are plain Python values at a time
+BLOCK = 1_000  # rows that are held as Python values at a time
+
+# What `datasets.save_to_disk` writes: of several splits, and of one.
+_SAVED = ("dataset_dict.json", "state.json")
 
 
 class RowSource(Protocol):
-    """Rows of one file or data set. ``name`` is what errors call it."""
+    """The rows of one file or data set."""
 
-    name: str
+    name: str  # in error messages
 
     def columns(self) -> list[str]:
-        """The columns that there are."""
+        """The columns of the source."""
         ...
 
     def rows(self, columns: Collection[str]) -> Iterator[Line]:
-        """All rows, bad ones with their reason. A source of columns reads ``columns`` alone."""
+        """All rows, bad ones with their reason. Where that is faster, only ``columns`` are read."""
         ...
 
 
 def open_source(split: Split) -> RowSource:
-    """The source that a split names; by a file's ending, and JSON Lines where that is no other.
-    Raises :class:`UserError`: none there.
+    """The source that a split names. A file's kind is known by its ending, and else JSON Lines.
+
+    Raises:
+        UserError: there is no such file or data set.
     """
     if split.dataset is not None:
         return HubSource(split)
+    assert split.path is not None, "a split that is generated has no source"
     file = find_file(split.path)
     return {".csv": CsvSource, ".tsv": CsvSource, ".parquet": ParquetSource}.get(
         file.suffix.lower(), JsonLinesSource
@@ -51,7 +56,7 @@ def open_source(split: Split) -> RowSource:
 
 
 class JsonLinesSource:
-    """One JSON object a line, whose columns are whatever keys occur."""
+    """JSON Lines: one object a line. The columns are all keys that occur."""
 
     def __init__(self, file: Path, name: str):
         self.file, self.name = file, name
@@ -64,8 +69,9 @@ class JsonLinesSource:
 
 
 class CsvSource:
-    """Comma- or tab-separated values with a header; a quoted value may hold commas and line ends.
-    Rows are numbered by their first line.
+    """Comma- or tab-separated values with a header, numbered by the first line of each row.
+
+    A quoted value may hold separators and line ends.
     """
 
     def __init__(self, file: Path, name: str):
@@ -105,7 +111,7 @@ class CsvSource:
 
     def _row(self, number: int, header: list[str], cells: list[str]) -> Line:
         text = self._separator.join(cells)
-        # how the bytes that are no UTF-8 come through
+        # bytes that are not UTF-8, as `surrogateescape` decodes them
         if any("\udc80" <= character <= "\udcff" for character in text):
             return Line(
                 number,
@@ -122,12 +128,12 @@ class CsvSource:
             )
         return Line(number, dict(zip(header, cells, strict=True)), "", text)
 
-    def _open(self):
+    def _open(self) -> TextIO:
         return self.file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 class ParquetSource:
-    """A Parquet file; integers of a Hugging Face class label become their names."""
+    """A Parquet file. Integers of a Hugging Face class label become the labels' names."""
 
     def __init__(self, file: Path, name: str):
         self.file, self.name = file, name
@@ -149,63 +155,23 @@ class ParquetSource:
     def _class_names(self) -> dict[str, list[str]]:
         if b"huggingface" not in (self._schema.metadata or {}):
             return {}
-        import datasets
-
         return class_names(datasets.Features.from_arrow_schema(self._schema))
 
 
-def present_columns(lines: Iterable[Line]) -> list[str]:
-    """All keys of the rows that could be read, in the order in which they first occur."""
-    return list(dict.fromkeys(key for line in lines for key in line.data or ()))
-
-
-def class_names(features: Any) -> dict[str, list[str]]:
-    """The names behind the integers of each class-label column of ``datasets.Features``."""
-    import datasets
-
-    return {
-        column: feature.names
-        for column, feature in features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-
-
-def numbered(
-    blocks: Iterable[pa.RecordBatch | pa.Table], classes: dict[str, list[str]]
-) -> Iterator[Line]:
-    """The rows of ``blocks``, numbered from 1; a class label of -1 is the hub's way of saying that
-    there is none.
-    """
-    number = 0
-    for block in blocks:
-        for row in block.to_pylist():
-            number += 1
-            for column, names in classes.items():
-                value = row.get(column)
-                if value is not None:
-                    row[column] = names[value] if 0 <= value < len(names) else None
-            yield Line(number, row, "", "")
-
-
-# MERGED tasks.hub: Hugging Face data sets: from the hub, from a folder of data files, or from one
-# that `save_to_disk` wrote. Never code from a data set.
-
-# what `save_to_disk` leaves of several splits, and of one
-_WRITTEN = ("dataset_dict.json", "state.json")
-
-
 class HubSource:
-    """A split of a data set, memory-mapped from the cache of `datasets`; integers of a class label
-    become their names.
+    """A split of a Hugging Face data set, memory-mapped from the cache of `datasets`.
+
+    It comes from the hub, from a folder of data files, or from a folder that `save_to_disk` wrote.
+    Integers of a class label become the labels' names.
 
     Raises:
-        UserError: in making one: the data set, its configuration, split or revision cannot be had;
-            the hub's own words say why.
+        UserError: the data set, its configuration, split or revision cannot be loaded; holds the
+            hub's own message.
     """
 
     def __init__(self, split: Split):
         self.name = " ".join(filter(None, (split.dataset, split.config, split.split)))
-        datasets.disable_progress_bars()  # one progress line: ours
+        datasets.disable_progress_bars()  # a run has one progress line
         try:
             self._rows = _load(split)
         except UserError:
@@ -227,15 +193,45 @@ class HubSource:
         return numbered(wanted.with_format("arrow").iter(BLOCK), class_names(wanted.features))
 
 
+def present_columns(lines: Iterable[Line]) -> list[str]:
+    """All keys of the readable rows, in order of first occurrence."""
+    return list(dict.fromkeys(key for line in lines for key in line.data or ()))
+
+
+def class_names(features: Any) -> dict[str, list[str]]:
+    """The label names of each class-label column of ``datasets.Features``, by column."""
+    return {
+        column: feature.names
+        for column, feature in features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+
+
+def numbered(
+    blocks: Iterable[pa.RecordBatch | pa.Table], classes: dict[str, list[str]]
+) -> Iterator[Line]:
+    """The rows of ``blocks``, numbered from 1. A class label of -1 is none, as on the hub."""
+    number = 0
+    for block in blocks:
+        for row in block.to_pylist():
+            number += 1
+            for column, names in classes.items():
+                value = row.get(column)
+                if value is not None:
+                    row[column] = names[value] if 0 <= value < len(names) else None
+            yield Line(number, row, "", "")
+
+
 def _load(split: Split) -> datasets.Dataset:
+    assert split.dataset is not None
     folder = expand_path(split.dataset)
     if folder.is_dir() and split.revision is not None:
         raise UserError(
             f"{split.dataset}: a folder has no revisions; leave `revision` out (it is"
             f" {split.revision!r})"
         )
-    if any((folder / name).is_file() for name in _WRITTEN) and not split.config:
-        return _of_folder(split, datasets.load_from_disk(str(folder)))
+    if any((folder / name).is_file() for name in _SAVED) and not split.config:
+        return _split_of(split, datasets.load_from_disk(str(folder)))
     if not folder.is_dir() and (
         split.dataset.startswith((".", "~", "/", "$")) or split.dataset.count("/") > 1
     ):
@@ -246,12 +242,13 @@ def _load(split: Split) -> datasets.Dataset:
     loaded = datasets.load_dataset(name, split.config, split=split.split, revision=split.revision)
     if isinstance(loaded, datasets.DatasetDict):
         raise UserError(
-            f"{split.dataset}: it has the splits {', '.join(loaded)}: say which with `split`"
+            f"{split.dataset}: it has the splits {', '.join(map(str, loaded))}: say which with"
+            " `split`"
         )
     return loaded
 
 
-def _of_folder(split: Split, loaded: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset:
+def _split_of(split: Split, loaded: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset:
     if isinstance(loaded, datasets.Dataset):
         if split.split is not None:
             raise UserError(
@@ -262,7 +259,7 @@ def _of_folder(split: Split, loaded: datasets.Dataset | datasets.DatasetDict) ->
     names = split.split.split("+") if split.split else []
     if not names or not set(names) <= set(loaded):
         raise UserError(
-            f"{split.dataset}: it has the splits {', '.join(loaded)}: say which with `split`, not"
-            f" {split.split!r}"
+            f"{split.dataset}: it has the splits {', '.join(map(str, loaded))}: say which with"
+            f" `split`, not {split.split!r}"
         )
     return datasets.concatenate_datasets([loaded[name] for name in names])
