@@ -218,7 +218,7 @@ def test_predict_finds_mistakes_before_it_starts_ray(qcrd, exported_student, tmp
         ([exported_student, "in.jsonl", "out.jsonl"], "--column question=..."),
         (
             [exported_student, "in.jsonl", "out.jsonl", "--column", "problem"],
-            "--column problem: say FIELD=NAME",
+            "--column problem: give FIELD=NAME",
         ),
     ]:
         answer = qcrd("predict", *arguments, cwd=tmp_path)
