@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcrd_ray.data.json_lines import Line, empty, read_line
+from qcrd_ray.data.json_lines import Line, empty_file, read_line
 from qcrd_ray.errors import UserError
 from qcrd_ray.run.files import write_text
 
@@ -145,7 +145,7 @@ def split_file(file: Path, *, rows: int) -> tuple[list[FilePart], str]:
             FilePart(number=len(parts), start=start, end=end, first_line=first_line, rows=in_part)
         )
     if not parts:
-        raise empty(file)
+        raise empty_file(file)
     return parts, digest.hexdigest()
 
 
