@@ -35,12 +35,8 @@ class ServingRecipe(Section):
     """A file that holds the key, on every node that serves; before the variable."""
     engine: Literal["auto", "transformers", "ctranslate2", "vllm"] = "auto"
     """What runs the model; auto: what fits it."""
-    trust_remote_code: bool = Field(
-        False,
-        description=(
-            "run the Python files of a student that has code of its own; read them before"
-        ),
-    )
+    trust_remote_code: bool = False
+    """Run Python code that comes with the student; only for one you trust."""
     model_name: str = Field(default="student", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The model name that OpenAI clients ask for."""
     replicas: Count = 1
