@@ -50,7 +50,7 @@ def control_table(recipe: Recipe) -> pa.Table:
     questions, _ = read_questions(
         recipe.compare.control,
         task=task,
-        columns=data.columns,
+        columns={**data.columns},
         values=data.values,
         kind=recipe.task.kind,
         max_chars=limit,

@@ -133,8 +133,17 @@ def check_run_folder(recipe: Recipe) -> str:
 
 
 def check_endpoint(recipe: Recipe) -> str:
-    """The endpoint's address has a key where it needs one, and its port is free."""
+    """The endpoint's address has a key where it needs one, and it may run the student's code."""
     serving.check(recipe.serve)
+    student = recipe.student
+    if student.model and student.trust_remote_code and not recipe.serve.trust_remote_code:
+        config = pretrained.read_config(student.model, trust_remote_code=True)
+        if files := pretrained.custom_code_files(config):
+            raise UserError(
+                f"serve.trust_remote_code: {student.model} has code of its own"
+                f" ({', '.join(files)}), and a run ends with the student being served; set it to"
+                " true too, once you have read the code"
+            )
     return f"{recipe.serve.host}, port {recipe.serve.port}"
 
 

@@ -19,7 +19,7 @@ from qcrd_ray.inference.base import UNLIMITED
 from qcrd_ray.inference.heads import Head, HeadAnswer, head_prompt, read_answer
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.tokenization import tokenise_inputs, tokenise_pairs
-from qcrd_ray.models.pretrained import pick_device
+from qcrd_ray.models.pretrained import pick_device, read_tokenizer
 from qcrd_ray.models.student_folder import StudentFolder
 
 
@@ -79,12 +79,15 @@ class Student:
             device=device,
             batch_size=batch_size,
             max_input_tokens=self.max_input_tokens,
+            trust_remote_code=folder.trust_remote_code,
         )
-        self.scorer = (
-            RationaleScorer(folder.discriminator, device=device) if folder.discriminator else None
-        )
+        self.scorer = None
+        if folder.discriminator:
+            self.scorer = RationaleScorer(
+                folder.discriminator, device=device, trust_remote_code=folder.trust_remote_code
+            )
         # not the engine's, which may be at work in another thread
-        self._tokenizer = AutoTokenizer.from_pretrained(folder.path)
+        self._tokenizer = read_tokenizer(folder.path, trust_remote_code=folder.trust_remote_code)
         self._engine_lock, self._scorer_lock = threading.Lock(), threading.Lock()
 
     def refusal(self, question: Question) -> str:
@@ -167,8 +170,12 @@ class Student:
 class RationaleScorer:
     """The discriminator of a student folder, with its own tokenizer and length limit."""
 
-    def __init__(self, folder: Path, *, device: str = "auto") -> None:
-        self.discriminator = Discriminator.load(folder, device=pick_device(device))
+    def __init__(
+        self, folder: Path, *, device: str = "auto", trust_remote_code: bool = False
+    ) -> None:
+        self.discriminator = Discriminator.load(
+            folder, device=pick_device(device), trust_remote_code=trust_remote_code
+        )
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.max_tokens: int = json.loads((folder / "config.json").read_text())["max_tokens"]
 

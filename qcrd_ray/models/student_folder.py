@@ -58,6 +58,7 @@ class StudentFolder:
     task_recipe: TaskRecipe
     facts: Mapping[str, Any]
     discriminator: Path | None
+    trust_remote_code: bool = False
 
     @classmethod
     def open(cls, path: str | Path, *, trust_remote_code: bool = False) -> StudentFolder:
@@ -66,7 +67,7 @@ class StudentFolder:
         Raises:
             UserError: there is no such folder, it is no student folder, its model and tokenizer do
                 not belong together, or its model has code of its own and ``trust_remote_code`` is
-                off. The endpoint and `qcrd predict` never turn it on.
+                off. `qcrd predict` never turns it on, `qcrd serve` only by its key.
         """
         path = Path(path).expanduser().absolute()
         file = path / TASK_FILE
@@ -96,9 +97,10 @@ class StudentFolder:
         if custom_code and not trust_remote_code:
             # transformers might take the library's model of that type in its place, silently
             raise UserError(
-                f"{path}: this student has code of its own ({', '.join(custom_code)}), and qcrd"
-                " serve and qcrd predict run none. Read the code, and load the folder by"
-                " transformers with trust_remote_code=True"
+                f"{path}: this student has code of its own ({', '.join(custom_code)}). Read it, and"
+                " let the endpoint run it by serve.trust_remote_code (qcrd serve --set"
+                " trust_remote_code=true), or load the folder by transformers with"
+                " trust_remote_code=True; qcrd predict runs no such code"
             )
         check_student(path, trust_remote_code=trust_remote_code)
         discriminator = path / DISCRIMINATOR
@@ -108,6 +110,7 @@ class StudentFolder:
             task_recipe=task_recipe,
             facts=facts,
             discriminator=discriminator if discriminator.is_dir() else None,
+            trust_remote_code=trust_remote_code,
         )
 
 

@@ -56,7 +56,7 @@ class StudentEndpoint:
         """
         self.key = replica_key(recipe, expected=key_expected)
         self.student = Student(
-            StudentFolder.open(Path(folder)),
+            StudentFolder.open(Path(folder), trust_remote_code=recipe.trust_remote_code),
             engine=recipe.engine,
             batch_size=recipe.max_batch_size,
             max_tokens=recipe.max_output_tokens,

@@ -50,7 +50,7 @@ def start(student: Path, recipe: ServingRecipe) -> str:
             that is taken, or a Ray Serve that already listens elsewhere.
         MissingResource: the cluster cannot hold the replicas.
     """
-    folder = StudentFolder.open(student)
+    folder = StudentFolder.open(student, trust_remote_code=recipe.trust_remote_code)
     auth.check_host(recipe.host, key=auth.read_key(recipe))
     timeout_s = RayRecipe().schedule_timeout_s
     cluster.wait_for_resources(
@@ -102,7 +102,10 @@ def ask_once(
             question=question.question,
             choices=list(question.choices),
             rationale=True,
-            quality=StudentFolder.open(student).discriminator is not None,
+            quality=StudentFolder.open(
+                student, trust_remote_code=recipe.trust_remote_code
+            ).discriminator
+            is not None,
         )
         request = urllib.request.Request(
             f"{url}/v1/predict",

@@ -4,6 +4,7 @@ import json
 import platform
 
 import pytest
+from custom_code import write_custom_t5
 from transformers import AutoConfig
 
 from qcrd_ray import doctor
@@ -156,3 +157,14 @@ def test_training_asks_for_workers_and_samplers_side_by_side(
     settings = {"objective": {"name": objective}, "evaluate": {"baselines": baselines}}
     asked = recipe(train={"workers": workers}, negatives={"samplers": samplers}, **settings)
     assert len(doctor.demands(asked, "train")[1]) == count
+
+
+def test_a_student_with_own_code_is_refused_at_the_start_where_it_could_not_be_served(
+    tmp_path, tiny_student
+):
+    """Bug guarded: such a run was trained and measured, and failed at its last stage."""
+    model = str(write_custom_t5(tiny_student, tmp_path / "own"))
+    trusted = {"model": model, "trust_remote_code": True}
+    with pytest.raises(UserError, match=r"serve\.trust_remote_code: .*modeling_shouting_t5\.py"):
+        recipe_checks.check_endpoint(recipe(student=trusted))
+    assert recipe_checks.check_endpoint(recipe(student=trusted, serve={"trust_remote_code": True}))

@@ -14,10 +14,15 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference import load_engine
+from qcrd_ray.inference.answering import Student
+from qcrd_ray.inference.heads import answer_questions
 from qcrd_ray.models.pretrained import fingerprint, load_model
 from qcrd_ray.models.student_folder import StudentFolder, export_student
+from qcrd_ray.recipe import ServingRecipe
+from qcrd_ray.serving.arguments import read_arguments
 
 RESULTS = {
     "rows": [
@@ -244,9 +249,21 @@ def test_own_code_is_exported_and_runs_only_when_asked(own_code_run, own_code_mo
         for path, trust in ((student, True), (own_code_model, True), (student, False))
     )
     assert own == original != library
-    refusal = r"has code of its own \(modeling_own\.py\), and qcrd serve"
+    refusal = r"has code of its own \(modeling_own\.py\)\. Read it, .*serve\.trust_remote_code"
     with pytest.raises(UserError, match=refusal):
         StudentFolder.open(student)
+    with pytest.raises(UserError, match=refusal):
+        read_arguments({"student": str(student)})
+    folder, serve = read_arguments({"student": str(student), "trust_remote_code": "true"})
+    question = Question(id="1", question="3 plus 4")
+    (answer,) = answer_questions(
+        Student(folder, engine=serve.engine).engine,
+        folder.task,
+        [question],
+        head="label",
+        max_tokens=6,
+    )
+    assert answer.text == own[0][0].text
 
 
 def test_the_card_of_own_code_says_so_and_its_lines_run(own_code_run):
@@ -279,8 +296,6 @@ def test_the_code_of_a_model_is_part_of_its_fingerprint(own_code_model, tmp_path
     assert fingerprint(copy) != fingerprint(own_code_model)
 
 
-def test_the_endpoint_has_no_setting_that_runs_a_models_code():
-    """What may run code must be asked for by name: the endpoint cannot be, `serve.*` has no key."""
-    from qcrd_ray.recipe import ServingRecipe
-
-    assert not [name for name in ServingRecipe.model_fields if "trust" in name or "code" in name]
+def test_the_endpoint_runs_no_code_of_a_model_unless_it_is_asked_to():
+    """What may run code must be asked for by name."""
+    assert ServingRecipe().trust_remote_code is False
