@@ -78,8 +78,12 @@ def read_settings(
             raise UserError(f"--set {override}: expected key=value, e.g. --set max_batch_size=16")
         name, _, part = key.strip().partition(".")
         if part:  # replica.cpus=2
-            inner = keys.setdefault(name, {})
-            inner[part] = _yaml(override, value)
+            inner = keys.get(name, {})
+            if isinstance(inner, str):  # replica={cpus: 2}
+                inner = _yaml(name, inner)
+            if not isinstance(inner, dict):
+                raise UserError(f"--set {override}: {name} is {inner!r} and has no keys")
+            keys[name] = {**inner, part: _yaml(override, value)}
         else:
             keys[name] = value
     return read_arguments({"student": str(student), **keys})[1]

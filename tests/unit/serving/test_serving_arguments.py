@@ -6,7 +6,7 @@ import pytest
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.serving.arguments import read_arguments
+from qcrd_ray.serving.arguments import read_arguments, read_settings
 
 
 def test_texts_are_read_as_values(exported_student):
@@ -45,3 +45,17 @@ def test_a_mistake_names_its_key(exported_student, args, told):
     known = {} if "student" in args or not args else {"student": str(exported_student)}
     with pytest.raises(UserError, match=told):
         read_arguments({**known, **args})
+
+
+@pytest.mark.parametrize(
+    "overrides", [["replica.cpus=2", "replica.gpus=1"], ["replica={cpus: 2}", "replica.gpus=1"]]
+)
+def test_a_dotted_override_changes_one_key_of_a_section(exported_student, overrides):
+    recipe = read_settings(exported_student, {"replicas": 3, "max_replicas": None}, overrides)
+    assert recipe == ServingRecipe(replicas=3, replica={"cpus": 2.0, "gpus": 1.0})
+
+
+def test_a_dotted_override_of_a_plain_value_is_refused(exported_student):
+    """Bug guarded: it ended in a traceback."""
+    with pytest.raises(UserError, match=r"--set replicas\.x=2: replicas is 3 and has no keys"):
+        read_settings(exported_student, {"replicas": 3}, ["replicas.x=2"])
