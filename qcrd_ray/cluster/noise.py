@@ -1,4 +1,4 @@
-"""Messages of libraries that say nothing to a user, and how they are kept off the screen.
+"""Library messages that mean nothing to a user, and how they are kept off the screen.
 
 Each is matched by its text, with the reason beside it. Nothing is lost: Ray writes the same lines
 to its session's log folder, where a developer looks for them.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # Lines that the raylet sends to the driver. Ray drops what matches RAY_DEDUP_LOGS_SKIP_REGEX.
 _RAYLET_NOISE = (
@@ -50,28 +50,43 @@ def quiet_libraries() -> Iterator[None]:
         yield
 
 
+# The program that a descriptor's lines go through.
+_FILTER = """
+import os, re, sys
+noise = re.compile(os.fsencode(sys.argv[1]))
+for line in sys.stdin.buffer:
+    if not noise.search(line):
+        os.write(1, line)
+"""
+
+
 @contextmanager
 def _filtered_descriptor(descriptor: int, noise: re.Pattern[bytes]) -> Iterator[None]:
-    """Drop the lines that match ``noise`` from what is written to ``descriptor``."""
+    """Drop the lines that match ``noise`` from what is written to ``descriptor``.
+
+    A process of its own reads them. A thread would end with this process, and the last lines of a
+    crash, which Ray's core writes before it aborts, with it; and it could not read while a library
+    that holds the interpreter's lock writes.
+    """
     sys.stderr.flush()
     original, python_stderr = os.dup(descriptor), sys.stderr
-    read_end, write_end = os.pipe()
-    os.dup2(write_end, descriptor)
-    os.close(write_end)
+    lines = subprocess.Popen(
+        # -I and -S: it starts in milliseconds, whatever the environment says
+        [sys.executable, "-I", "-S", "-c", _FILTER, os.fsdecode(noise.pattern)],
+        stdin=subprocess.PIPE,
+        stdout=original,
+        start_new_session=True,  # Ctrl-C is for this process; the filter ends with its input
+    )
+    assert lines.stdin is not None
+    os.dup2(lines.stdin.fileno(), descriptor)
+    lines.stdin.close()
     sys.stderr = os.fdopen(os.dup(original), "w", buffering=1, errors="backslashreplace")
-
-    def forward() -> None:
-        with os.fdopen(read_end, "rb") as lines:
-            for line in lines:
-                if not noise.search(line):
-                    os.write(original, line)
-
-    thread = threading.Thread(target=forward, name="stderr filter", daemon=True)
-    thread.start()
     try:
         yield
     finally:
         sys.stderr.flush()
         sys.stderr = python_stderr
-        os.dup2(original, descriptor)  # closes the pipe's last write end, which ends the thread
-        thread.join(timeout=1.0)  # a child process that inherited the pipe may hold it open
+        os.dup2(original, descriptor)  # closes the pipe's last write end, which ends the filter
+        os.close(original)
+        with suppress(subprocess.TimeoutExpired):  # a child that inherited the pipe holds it open
+            lines.wait(timeout=1.0)

@@ -47,6 +47,21 @@ def test_everything_else_is_shown(shown, line):
     assert line in shown
 
 
+@pytest.mark.parametrize("end", ["os.abort()", "os._exit(1)"])
+def test_the_last_lines_of_a_crash_are_shown(end):
+    """Bug guarded: a thread filtered them, which ended before it could write them."""
+    script = f"""
+import os
+from qcrd_ray.cluster.noise import quiet_libraries
+with quiet_libraries():
+    os.write(2, b"core: a check failed\\n" * 5)
+    {end}
+"""
+    call = [sys.executable, "-c", script]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and done.stderr.count("core: a check failed") == 5
+
+
 def test_rays_own_filter_drops_the_raylets_lines():
     """Ray reads the variable when it is imported: a rename of it would bring the lines back."""
     script = """
