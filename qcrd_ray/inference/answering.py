@@ -176,7 +176,7 @@ class RationaleScorer:
         self.discriminator = Discriminator.load(
             folder, device=pick_device(device), trust_remote_code=trust_remote_code
         )
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         self.max_tokens: int = json.loads((folder / "config.json").read_text())["max_tokens"]
 
     def score(self, inputs: Sequence[str], rationales: Sequence[str]) -> list[float]:
