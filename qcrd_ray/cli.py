@@ -1,6 +1,6 @@
-"""The `qcrd` command: its verbs, which call the rooms and print what they return.
+"""The `qcrd` command: each verb calls a stage of the package and prints what it returns.
 
-Exit codes: 0 done, 1 a mistake that the user can mend (a message without a traceback), 2 wrong
+Exit codes: 0 done, 1 a mistake that the user can fix (a message without a traceback), 2 wrong
 usage, 130 interrupted, 143 terminated.
 """
 
@@ -189,7 +189,7 @@ def serve(
         Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)
     ],
     host: Annotated[
-        str, typer.Option(help="where to listen; anything but the loopback wants a key")
+        str, typer.Option(help="where to listen; anything but the loopback needs a key")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
     key_file: Annotated[
@@ -292,7 +292,7 @@ def doctor(
     recipe: Annotated[Path | None, typer.Argument(show_default=False)] = None,
     set_: Overrides = None,
 ):
-    """Check the installation and, given a recipe, what its run needs; say how to mend it."""
+    """Check the installation and, given a recipe, what its run needs; say how to fix what fails."""
     from qcrd_ray.doctor import diagnose
 
     results = diagnose(recipe, set_ or [])

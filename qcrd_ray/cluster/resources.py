@@ -137,7 +137,7 @@ def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float
 
 
 def colocate(resources: Mapping[str, float]) -> Bundle:
-    """A trace of each of ``resources``: places a light actor on the nodes that have them."""
+    """A tiny share of each of ``resources``, to place a light actor on the nodes that have them."""
     return {name: min(amount, COLOCATE_SHARE) for name, amount in resources.items()}
 
 
@@ -153,7 +153,7 @@ def _join(address: str) -> None:
         raise UserError(
             f"ray.address: cannot join a Ray cluster at {address}:"
             f" {str(error).splitlines()[0] if str(error) else type(error).__name__}\nCheck the"
-            " address and that the cluster runs. A cluster with token authentication wants"
+            " address and that the cluster runs. A cluster with token authentication needs"
             " RAY_AUTH_MODE=token and the token (RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token) in this"
             " environment."
         ) from error

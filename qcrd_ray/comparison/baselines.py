@@ -1,4 +1,4 @@
-"""What methods are compared with: the teacher, the base before training, and a control.
+"""The reference points of a comparison: the teacher, the untrained base, and a control.
 
 The control trains on the base's own pretraining data, without a teacher.
 """
@@ -46,7 +46,7 @@ def control_table(recipe: Recipe) -> pa.Table:
     """
     task = build_task(recipe.task)
     data, limit = recipe.data, recipe.task.max_question_chars
-    assert recipe.compare.control is not None, "a method needs it, and read_methods has looked"
+    assert recipe.compare.control is not None, "read_methods refuses the method otherwise"
     questions, _ = read_questions(
         recipe.compare.control,
         task=task,

@@ -1,4 +1,4 @@
-"""Run the missing trials, as many at a time as there is room for, and make the table of all."""
+"""The comparison stage: run the missing trials in parallel, and make the table of all trials."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.notes import budget_notes, code_notes, data_notes
 from qcrd_ray.comparison.statistics import summarise
 from qcrd_ray.comparison.trials import Trial, TrialRunner, make_trial
-from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
+from qcrd_ray.evaluation.stage import read_test_questions
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.provenance import describe_call
-from qcrd_ray.tasks.questions import load_split, store_split
+from qcrd_ray.tasks.questions import load_split
 from qcrd_ray.training.trainer import prepare_job
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("test", "held_out")
 RETRIES = 1
 
 
@@ -67,7 +66,7 @@ def compare(
     tables = {"train": _share(folder.read_rationales("train"), fraction, seed=recipe.seed)}
     if any(method.control for method in methods):
         tables["compare.control"] = control_table(recipe)
-    questions = _questions(recipe, folder)
+    questions, _ = read_test_questions(recipe, folder)
     validation, _ = load_split(recipe, "validation")
     asked = {
         split: questions_key(each)
@@ -136,20 +135,6 @@ def _share(table: pa.Table, fraction: float, *, seed: int) -> pa.Table:
     return table.take(kept)
 
 
-def _questions(recipe: Recipe, folder: RunFolder) -> dict[str, tuple[Question, ...]]:
-    questions = {}
-    for split in SPLITS:
-        if getattr(recipe.data, split) is not None:
-            read, _ = store_split(recipe, folder, split)
-            questions[split] = tuple(question for question in read if question.answer is not None)
-            if not questions[split]:
-                raise UserError(
-                    f"data.{split}: none of its {len(read)} questions has an answer, so nothing can"
-                    " be measured on it"
-                )
-    return questions
-
-
 def _run(recipe: Recipe, trials: Sequence[Trial]) -> Iterator[Trial]:
     """Run trials and yield each when it has finished.
 
@@ -186,8 +171,10 @@ def _run(recipe: Recipe, trials: Sequence[Trial]) -> Iterator[Trial]:
 
 
 def _cores() -> float:
-    """Real cores. A local Ray declares more logical CPUs than a small machine has; that many trials
-    at a time would slow each other down.
+    """The number of real cores.
+
+    A local Ray declares more logical CPUs than a small machine has; that many trials at a time
+    would slow each other down.
     """
     total = ray.cluster_resources().get("CPU", 1.0)
     nodes = [node for node in ray.nodes() if node["Alive"]]

@@ -51,6 +51,7 @@ class Trial:
 
     @property
     def folder(self) -> Path:
+        """Where the trial's files lie."""
         return self.job.folder
 
     @property
@@ -68,6 +69,7 @@ class Trial:
 
     @property
     def predictions(self) -> Path:
+        """predictions.parquet, with a row for each test answer (PREDICTION_SCHEMA)."""
         return self.folder / "predictions.parquet"
 
 

@@ -1,4 +1,4 @@
-"""Checks of the connected cluster: room for each stage, memory, ports, and a shared run folder.
+"""Checks of the connected cluster: resources for each stage, memory, ports, a shared run folder.
 
 A check returns a line about what it found, or raises :class:`UserError` with what to do.
 """
@@ -75,7 +75,7 @@ def check_memory(recipe: Recipe) -> str:
         if (store := node["Resources"].get("object_store_memory", 0.0)) < STORE_BYTES:
             raise UserError(
                 f"memory: the object store of {_name(node)} has {store / GIB:.2f} GiB, and Ray Data"
-                f" wants {STORE_BYTES / GIB:.2f}; give it more with `ray start"
+                f" needs {STORE_BYTES / GIB:.2f}; give it more with `ray start"
                 " --object-store-memory` (and a container's /dev/shm as much)"
             )
     if recipe.student.model is None:
@@ -215,7 +215,7 @@ def _check_serve_port(serve: ServingRecipe) -> str:
 
 
 def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tuple[dict, Any]]:
-    """Call ``function(*arguments)`` on each node, without resources: each node with its answer.
+    """Call ``function(*arguments)`` on each node, without resources: pairs of node and answer.
 
     A node that has left meanwhile, as idle ones of an autoscaling cluster do, is left out.
     """

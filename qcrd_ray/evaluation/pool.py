@@ -56,6 +56,7 @@ class Evaluator:
 
     @ray.method
     def answer(self, job: EvaluationJob) -> JobAnswers:
+        """Answer the questions of ``job``, after loading its model if another one is loaded."""
         student = self.recipe.student
         if self.engine is None:
             self.engine = load_engine(

@@ -49,6 +49,7 @@ class Prediction:
 
     @property
     def right(self) -> bool:
+        """Whether the answer is the gold answer."""
         return self.answer == self.gold
 
     def row(self) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress)
         UserError: nothing has been trained, no question has an answer, or the cluster is too small.
     """
     models = _models(recipe, folder)
-    questions, splits = _questions(recipe, folder)
+    questions, splits = read_test_questions(recipe, folder)
     measurements = _measurements(recipe, folder, models, questions)
     _generate(recipe, measurements, report)
     teacher, notes = _teacher(recipe, folder)
@@ -104,10 +104,16 @@ def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[He
     return models
 
 
-def _questions(
+def read_test_questions(
     recipe: Recipe, folder: RunFolder
 ) -> tuple[dict[str, tuple[Question, ...]], dict[str, SplitCounts]]:
-    """The questions with an answer of each test split, and how many there were in all."""
+    """The questions with an answer of each test split, and how many there were in all.
+
+    The questions are also written into the run folder.
+
+    Raises:
+        UserError: no question of a split has an answer.
+    """
     questions, splits = {}, {}
     for split in TEST_SPLITS:
         if getattr(recipe.data, split) is None:

@@ -18,7 +18,7 @@ from qcrd_ray.inference import EngineName, load_engine
 from qcrd_ray.inference.base import UNLIMITED
 from qcrd_ray.inference.heads import Head, HeadAnswer, head_prompt, read_answer
 from qcrd_ray.method.discriminator import Discriminator
-from qcrd_ray.method.tokenization import tokenise_inputs, tokenise_pairs
+from qcrd_ray.method.tokenization import tokenize_inputs, tokenize_pairs
 from qcrd_ray.models.pretrained import pick_device, read_tokenizer
 from qcrd_ray.models.student_folder import StudentFolder
 
@@ -103,7 +103,7 @@ class Student:
     def prompt_tokens(self, question: Question, *, head: Head) -> int:
         """The length of the prompt; what is over ``max_input_tokens`` is cut before it is read."""
         prompt = head_prompt(self.task, question, head=head)
-        return len(tokenise_inputs(self._tokenizer, [prompt], max_tokens=UNLIMITED).rows[0])
+        return len(tokenize_inputs(self._tokenizer, [prompt], max_tokens=UNLIMITED).rows[0])
 
     def generate(self, requests: Sequence[AnswerRequest]) -> list[list[HeadAnswer]]:
         """Generate the answers to each request, in the order of the requests.
@@ -181,5 +181,5 @@ class RationaleScorer:
 
     def score(self, inputs: Sequence[str], rationales: Sequence[str]) -> list[float]:
         """s in [0, 1] of each rationale (as generated) for its input (as the student reads it)."""
-        pairs = tokenise_pairs(self.tokenizer, inputs, rationales, max_tokens=self.max_tokens)
+        pairs = tokenize_pairs(self.tokenizer, inputs, rationales, max_tokens=self.max_tokens)
         return self.discriminator.score(pairs.rows)

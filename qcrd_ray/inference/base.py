@@ -1,4 +1,4 @@
-"""What an inference engine is, and what all engines share: options, results, tokenisation."""
+"""What an inference engine is, and what all engines share: options, results, tokenization."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from qcrd_ray.method.tokenization import tokenise_inputs
+from qcrd_ray.method.tokenization import tokenize_inputs
 
 UNLIMITED = 1_000_000  # a tokenizer without a limit states one of 1e30
 
@@ -68,13 +68,13 @@ class Engine(Protocol):
 def encode(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_input_tokens: int | None
 ) -> list[list[int]]:
-    """Tokenise each prompt as training does, and cut it to ``max_input_tokens``.
+    """Tokenize each prompt as training does, and cut it to ``max_input_tokens``.
 
     None stands for the tokenizer's own limit, if it states one.
     """
     limit = max_input_tokens or tokenizer.model_max_length
     if tokenizer.chat_template:
-        return [list(row) for row in tokenise_inputs(tokenizer, prompts, max_tokens=limit).rows]
+        return [list(row) for row in tokenize_inputs(tokenizer, prompts, max_tokens=limit).rows]
     if limit >= UNLIMITED:
         return tokenizer(list(prompts)).input_ids
     return tokenizer(list(prompts), truncation=True, max_length=limit).input_ids

@@ -32,10 +32,10 @@ from qcrd_ray.method.student import evaluating
 
 
 class Discriminator(nn.Module):
-    """``forward`` gives logits, on either side of whose sigmoid a loss may be taken.
+    """The discriminator D: ``forward`` gives logits, whose sigmoid is the score s.
 
-    :meth:`score` gives s. ``config`` is the Hugging Face configuration that ``encoder`` was built
-    from: its own, or that of an encoder-decoder whose encoder it is.
+    Losses are taken of either. :meth:`score` gives s. ``config`` is the Hugging Face configuration
+    that ``encoder`` was built from: its own, or that of an encoder-decoder whose encoder it is.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
         )
 
     def score(self, pairs: Sequence[Tokens], *, batch_size: int = 64) -> list[float]:
-        """s of each tokenised pair, in their order, in eval mode and without gradient.
+        """s of each tokenized pair, in their order, in eval mode and without gradient.
 
         A batch holds pairs of similar length.
         """
@@ -195,7 +195,7 @@ LOSSES = {  # each of logits: positives, negatives, and their masks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """A question's tokenised (question, rationale) pairs: right ones and others."""
+    """A question's tokenized (question, rationale) pairs: right ones and others."""
 
     positives: tuple[Tokens, ...]
     negatives: tuple[Tokens, ...]
@@ -240,9 +240,10 @@ def collate_contrasts(contrasts: Sequence[Contrast], *, pad: int) -> Discriminat
 
 
 class DiscriminatorOutput(NamedTuple):
-    """``loss``: the batch's part of the global loss, to call backward on.
+    """The result of one discriminator step.
 
-    ``sums``: what to log, to be added over batches and ranks; see :attr:`DiscriminatorStep.sums`.
+    ``loss`` is the batch's part of the global loss, to call backward on. ``sums`` is what to log,
+    to be added over batches and ranks; see :attr:`DiscriminatorStep.sums`.
     """
 
     loss: Tensor

@@ -1,4 +1,4 @@
-"""What training reads: one question, tokenised, with its rationales; and a batch of them.
+"""What training reads: one question, tokenized, with its rationales; and a batch of them.
 
 Token ids are plain integers. A target ends with its EOS.
 """

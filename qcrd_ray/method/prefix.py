@@ -39,7 +39,7 @@ def encode_inputs(student: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Enc
 
 
 class EncoderStates(EncodedInputs):
-    """Of an encoder-decoder: the encoder's ``states`` ``[inputs, tokens, width]``."""
+    """An encoder-decoder's encoded inputs: ``states`` ``[inputs, tokens, width]``."""
 
     def __init__(self, student: PreTrainedModel, inputs: Tensor, mask: Tensor) -> None:
         self.student, self.mask = student, mask
@@ -61,9 +61,10 @@ class EncoderStates(EncodedInputs):
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Prompts without their last token, with which every text after them starts.
+    """Prompts split into their last token and all before it.
 
-    That is as an encoder-decoder's texts start with its start token.
+    Every text after a prompt starts with that last token, as an encoder-decoder's texts start with
+    its start token.
 
     ``inputs``, ``mask``, ``positions``: ``[prompts, tokens]``, padded on either side. ``last``
     ``[prompts]`` is the last token. Its position, counted without padding, is ``ends``
@@ -79,6 +80,7 @@ class Prompts:
 
     @classmethod
     def of(cls, inputs: Tensor, mask: Tensor) -> Prompts:
+        """Split ``inputs`` ``[prompts, tokens]``; ``mask`` is 1 where they are real."""
         places = mask.cumsum(dim=1) - 1
         ends = places[:, -1]
         is_last = (places == ends[:, None]) & (mask == 1)
@@ -86,7 +88,7 @@ class Prompts:
 
 
 class PromptCache(EncodedInputs):
-    """Of a decoder-only model: ``past``, each layer's keys and values.
+    """A decoder-only model's encoded inputs: ``past``, each layer's keys and values.
 
     Each is ``[prompts, heads, tokens, width]``. A model that is trained with gradient checkpointing
     may keep no keys and values (``past`` is None). Then targets with gradient are run together with

@@ -2,7 +2,7 @@
 
 An encoder-decoder's tokenizer closes every text with EOS. A decoder-only student's tokenizer has a
 chat template instead: an input is the template around a user's message, a target is what the
-assistant says, closed with EOS. The two are tokenised apart and never together, so the seam between
+assistant says, closed with EOS. The two are tokenized apart and never together, so the seam between
 them is the same in training and in generation.
 """
 
@@ -18,7 +18,7 @@ from qcrd_ray.method.examples import Tokens
 _MARK = "QUESTION-0f6b"
 
 
-class Tokenised(NamedTuple):
+class Tokenized(NamedTuple):
     """``rows`` in the texts' order; a blank text is an empty row.
 
     ``truncated`` is how many were cut.
@@ -28,16 +28,16 @@ class Tokenised(NamedTuple):
     truncated: int
 
 
-def tokenise(
+def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int
-) -> Tokenised:
+) -> Tokenized:
     """Token ids of each target, at most ``max_tokens`` with the closing EOS.
 
     EOS is added where the tokenizer adds none. A text of nothing but white space gives (): as a
     target it must be refused, not trained on as a bare EOS.
     """
     if not texts:
-        return Tokenised([], 0)
+        return Tokenized([], 0)
     rows: list[Tokens] = []
     truncated = 0
     end = eos_id(tokenizer)
@@ -49,12 +49,12 @@ def tokenise(
         body = ids[:-1] if ids and ids[-1] == end else ids
         truncated += len(body) >= max_tokens
         rows.append((*body[: max_tokens - 1], end))
-    return Tokenised(rows, truncated)
+    return Tokenized(rows, truncated)
 
 
-def tokenise_inputs(
+def tokenize_inputs(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int
-) -> Tokenised:
+) -> Tokenized:
     """Token ids of each input: like a target, or in the tokenizer's chat template.
 
     A cut shortens the message and leaves the template whole.
@@ -63,7 +63,7 @@ def tokenise_inputs(
         ValueError: the template does not show a message as it is, or leaves no room for one.
     """
     if not texts or not tokenizer.chat_template:
-        return tokenise(tokenizer, texts, max_tokens=max_tokens)
+        return tokenize(tokenizer, texts, max_tokens=max_tokens)
     before, after = chat_frame(tokenizer)
     rows = _plain_ids(tokenizer, [before + text + after for text in texts])
     long = [i for i, row in enumerate(rows) if len(row) > max_tokens]
@@ -77,7 +77,7 @@ def tokenise_inputs(
             )
         for i, body in zip(long, bodies, strict=True):
             rows[i] = [*first, *body[:room], *last]
-    return Tokenised([tuple(row) for row in rows], len(long))
+    return Tokenized([tuple(row) for row in rows], len(long))
 
 
 def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
@@ -100,20 +100,20 @@ def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     return before, after
 
 
-def tokenise_pairs(
+def tokenize_pairs(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     rationales: Sequence[str],
     *,
     max_tokens: int,
-) -> Tokenised:
+) -> Tokenized:
     """(question, rationale) pairs for the discriminator, in the tokenizer's own form of a pair.
 
     The longer side is cut first. Where that form does not mark the end of a text, as with most
     decoder-only models, each of the two is closed with EOS.
     """
     if not questions:
-        return Tokenised([], 0)
+        return Tokenized([], 0)
     ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
     if not any(token in ends for token in tokenizer("a", "b").input_ids):
         return _closed_pairs(tokenizer, questions, rationales, max_tokens=max_tokens)
@@ -123,7 +123,7 @@ def tokenise_pairs(
         rows[i] = tokenizer(
             questions[i], rationales[i], truncation="longest_first", max_length=max_tokens
         ).input_ids
-    return Tokenised([tuple(row) for row in rows], len(long))
+    return Tokenized([tuple(row) for row in rows], len(long))
 
 
 def _closed_pairs(
@@ -132,7 +132,7 @@ def _closed_pairs(
     rationales: Sequence[str],
     *,
     max_tokens: int,
-) -> Tokenised:
+) -> Tokenized:
     end, room = eos_id(tokenizer), max_tokens - 2
     rows: list[Tokens] = []
     truncated = 0
@@ -142,7 +142,7 @@ def _closed_pairs(
         truncated += len(question) + len(rationale) > room
         of_question = min(len(question), max(room - len(rationale), (room + 1) // 2))
         rows.append((*question[:of_question], end, *rationale[: room - of_question], end))
-    return Tokenised(rows, truncated)
+    return Tokenized(rows, truncated)
 
 
 def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

@@ -23,7 +23,7 @@ from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, Que
 from qcrd_ray.rationales.vote import VoteResult, hold_vote
 from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.thinking import split_thinking
+from qcrd_ray.tasks.answers import split_thinking
 from qcrd_ray.teacher import (
     Stopped,
     Teacher,
@@ -51,10 +51,12 @@ class ProgressCounter:
 
     @ray.method
     def add(self, counts: Counter[str]) -> None:
+        """Add an actor's counts since its last call."""
         self._counts += counts
 
     @ray.method
     def read(self) -> Counter[str]:
+        """The sums over all actors."""
         return self._counts
 
 

@@ -277,17 +277,17 @@ def _check_usable(recipe: Recipe, store: RationaleStore, manifest: RationaleMani
     if row["completions"]:
         example += f"\n  the teacher wrote: {row['completions'][0]['text'][:300]!r}"
     if row["outcome"] == Outcome.UNPARSED:
-        mend = (
+        advice = (
             "Change what the teacher is asked with task.instruction and task.examples (task.kind is"
             f" {recipe.task.kind}), or give it more room with sampling.max_tokens (now"
             f" {recipe.sampling.max_tokens})."
         )
     else:
-        mend = (
+        advice = (
             "Look at the teacher.* section of the recipe; failed rows are asked again by the next"
             " run."
         )
     raise UserError(
         f"the teacher answered nothing that can be used for any question of {manifest.split}"
-        f" ({outcomes})\n  {example}\n{mend}"
+        f" ({outcomes})\n  {example}\n{advice}"
     )

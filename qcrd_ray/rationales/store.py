@@ -53,7 +53,7 @@ class RationaleStore:
         """Prepare the folder for ``requests`` (by id); return how many are finished already.
 
         Rows that failed are dropped, so that they are asked again. Rows that are no longer
-        requested move to `stale/`. A gold answer that was mended is updated in its finished row. A
+        requested move to `stale/`. A gold answer that has changed is updated in its finished row. A
         call that is killed in here is repaired by the next one: `rows/` alone decides.
         """
         for folder in (self.rows, self.checkpoint):
@@ -83,6 +83,7 @@ class RationaleStore:
         return len(finished)
 
     def files(self) -> list[Path]:
+        """The files of `rows/`, in the order of their names."""
         return sorted(self.rows.glob("*.parquet"))
 
     def finished_files(self) -> list[Path]:
@@ -161,7 +162,7 @@ def request_id(question: Question, prompt: Prompt, *, teacher: dict, sampling: d
 
     It hashes the user's id, the question, the prompt, the teacher's identity and the sampling. A
     finished row is therefore never paid for twice, and a changed one is asked again. The gold
-    answer is no part of it: mending a label costs no new answer from the teacher.
+    answer is no part of it: correcting a label costs no new answer from the teacher.
     """
     content = {
         "id": question.id,
@@ -228,7 +229,7 @@ def summarise(
 def _settings(recipe: Recipe) -> dict:
     sections = {"task", "teacher", "sampling", "generation", "vote"}
     settings = recipe.model_dump(mode="json", include=sections)
-    settings["teacher"].pop("env", None)  # may hold what is nobody's business
+    settings["teacher"].pop("env", None)  # may hold secrets
     return settings
 
 

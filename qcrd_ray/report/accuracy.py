@@ -1,5 +1,6 @@
-"""What was measured on the test splits: accuracies, models compared question by question, and how
-far the two heads agree.
+"""What was measured on the test splits.
+
+Accuracies, models compared question by question, and how far the two heads agree.
 """
 
 from __future__ import annotations
@@ -52,8 +53,10 @@ class GivenAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """``results`` is results.json; ``answers`` holds every prediction: (name, head, split) ->
-    question id -> answer.
+    """What an evaluation left in the run folder.
+
+    ``results`` is results.json. ``answers`` holds every prediction: (name, head, split) -> question
+    id -> answer.
     """
 
     results: Results
@@ -61,6 +64,7 @@ class Measured:
 
     @property
     def splits(self) -> list[str]:
+        """The test splits that were measured."""
         return list(dict.fromkeys(row["split"] for row in self.results["rows"]))
 
     @property
@@ -195,6 +199,7 @@ def agreements(measured: Measured) -> list[Agreement]:
 
 
 def measured_section(measured: Measured | None) -> Markup:
+    """The section on accuracy, which says so where nothing has been measured."""
     if measured is None:
         return section(
             "accuracy",

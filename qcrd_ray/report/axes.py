@@ -17,9 +17,9 @@ LABEL, TICK, LETTER = 20, 6, 7
 
 def ticks(low: float, high: float, *, count: int = 5, whole: bool = False) -> list[float]:
     """About ``count`` round values, evenly apart, from at most ``low`` to at least ``high``.
-    ``whole``: whole numbers only.
 
-    Equal ends are widened, so that a scale over the ticks is never empty.
+    ``whole``: whole numbers only. Equal ends are widened, so that a scale over the ticks is never
+    empty.
     """
     if low == high:
         pad = 1.0 if whole else abs(low) * 0.1 or 1.0
@@ -47,9 +47,7 @@ class Scale:
 
 
 def number(value: float) -> str:
-    """A number as a reader wants it: 1,234 and 0.25 and 0.000123, without digits that say
-    nothing.
-    """
+    """A number without meaningless digits: 1,234 and 0.25 and 0.000123."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -62,8 +60,9 @@ def percent(value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """What one axis says: its label (with the unit), its ticks, and whether its numbers are shares
-    to be written in percent.
+    """An axis: its label (with the unit) and its ticks.
+
+    ``share``: its numbers are shares, which are written in percent.
     """
 
     label: str
@@ -71,12 +70,14 @@ class Axis:
     share: bool = False
 
     def scale(self, start: float, end: float) -> Scale:
+        """The scale from the ticks' range to pixels."""
         return Scale(self.ticks[0], self.ticks[-1], start, end)
 
     @property
     def margin(self) -> int:
-        """Pixels left of the frame that this axis stands beside: its label, then its widest tick,
-        which must not touch it.
+        """Pixels left of the frame that this axis needs.
+
+        They hold its label, then its widest tick, which must not touch the label.
         """
         return max(
             LEFT, LABEL + LETTER * max(len(self.written(tick)) for tick in self.ticks) + TICK
@@ -112,8 +113,9 @@ def shares(label: str) -> Axis:
 def frame(
     x: Axis, y: Axis, *, height: int = HEIGHT, x_at: Sequence[tuple[float, str]] | None = None
 ) -> tuple[Markup, Scale, Scale]:
-    """Grid, ticks and labels of both axes, with the two scales. ``x_at``: ticks given as (pixel,
-    text), for categories.
+    """Grid, ticks and labels of both axes, with the two scales.
+
+    ``x_at``: ticks given as (pixel, text), for categories.
     """
     left = y.margin
     across, up = x.scale(left, WIDTH - RIGHT), y.scale(height - BOTTOM, TOP)

@@ -79,6 +79,7 @@ def work(folder: RunFolder, trainings: list[Training]) -> list[StageEffort]:
 
 
 def effort_section(stages: dict[str, float], done: Sequence[StageEffort]) -> Markup:
+    """The section on time and tokens."""
     whole = sum(stages.values())
     if stages:
         rows = [
@@ -109,8 +110,9 @@ def effort_section(stages: dict[str, float], done: Sequence[StageEffort]) -> Mar
 
 
 def provenance_section(recipe: Recipe, calls: Sequence[Call]) -> Markup:
-    """The versions and the recipe, without what may be secret: the environment of the teacher's
-    replicas, and a store's credentials.
+    """The versions and the recipe, without what may be secret.
+
+    Left out are the environment of the teacher's replicas and a store's credentials.
     """
     tree = recipe.model_dump(mode="json", by_alias=True)
     tree["run"] = redacted(recipe.run) if is_uri(recipe.run) else recipe.run

@@ -1,7 +1,7 @@
-"""Examples to read: rationales at both ends of the discriminator's scale, and questions on which
-student and baseline differ.
+"""Examples to read, chosen by score or drawn with the run's seed.
 
-Chosen by score or drawn with the run's seed, so that a report made again shows the same ones.
+They are rationales at both ends of the discriminator's scale, and questions on which student and
+baseline differ. A report made again shows the same ones.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def differences(
     second: tuple[str, str],
     seed: int,
 ) -> tuple[list[Disagreement], list[Disagreement]]:
-    """Up to :data:`SHOWN` questions that only ``first`` got right, and as many that only ``second``
-    did, over all splits.
+    """Questions over all splits that only one of two models got right.
+
+    Up to :data:`SHOWN` of them only ``first`` got right, and as many only ``second``.
     """
     only_first, only_second = [], []
     for split in measured.splits:
@@ -145,8 +146,8 @@ def examples_section(
     if differing is None:
         parts.append(
             missing(
-                "No baseline has been measured beside the student, so there is nothing to hold"
-                " against it."
+                "No baseline has been measured beside the student, so there is nothing to compare"
+                " it with."
             )
         )
     else:

@@ -87,7 +87,7 @@ def overview(recipe: Recipe) -> Markup:
             ),
         ),
     ]
-    return section("asked", "What was asked of whom", facts(pairs))
+    return section("asked", "The recipe in brief", facts(pairs))
 
 
 def _teacher(recipe: Recipe) -> str:

@@ -24,7 +24,7 @@ from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import Call
 
 _CONTENTS = (
-    ("asked", "What was asked"),
+    ("asked", "The recipe"),
     ("rows", "Rows and votes"),
     ("learning", "Learning"),
     ("accuracy", "Accuracy"),
@@ -84,9 +84,7 @@ def render(folder: RunFolder) -> str:
 def _examples(
     recipe: Recipe, folder: RunFolder, trainings: list[Training], measured: Measured | None
 ) -> Markup:
-    """Scored rationales of the run's own training, and questions on which only one of the student
-    and the first baseline is right.
-    """
+    """The section of examples, from the run's own training and its first baseline."""
     own = next(
         (training for training in trainings if training.objective == recipe.objective.name), None
     )

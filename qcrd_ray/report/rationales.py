@@ -1,5 +1,6 @@
-"""The rows of a split: how many reached each step up to the vote, how large the votes' shares are,
-and how often a vote is right.
+"""The rows of a split, from the questions read to the votes.
+
+How many rows reached each step, how large the votes' shares are, and how often a vote is right.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """The rows of one split. The ``outcomes`` of finished rows and the ``pending`` rows add up to
-    the rows ``read``.
+    """The rows of one split.
 
+    The ``outcomes`` of finished rows and the ``pending`` rows add up to the rows ``read``.
     ``votes`` holds a pair for each accepted row: the vote's share, and whether it is right (None:
     no gold answer).
     """
@@ -170,6 +171,7 @@ def _right(row: dict[str, Any], task: Task) -> bool | None:
 
 
 def rows_section(splits: Sequence[Rows]) -> Markup:
+    """The section on rows and votes, split by split."""
     if not splits:
         return section(
             "rows",

@@ -150,15 +150,19 @@ class RunFolder:
         return self.mirror.in_step() if self.mirror else nullcontext()
 
     def questions(self, split: str) -> Path:
+        """The questions of a split, as they were read."""
         return self.root / "questions" / f"{split}.parquet"
 
     def rejected(self, split: str) -> Path:
+        """The rows of a split that could not be used."""
         return self.root / "questions" / f"{split}.rejected.parquet"
 
     def rationales(self, split: str) -> Path:
+        """The folder of a split's rationales."""
         return self.root / "rationales" / split
 
     def training(self, objective: str) -> Path:
+        """The folder of the training for one objective."""
         return self.root / "train" / objective
 
     def read_rationales(self, split: str) -> pa.Table:

@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 
 
 def is_uri(run: str) -> bool:
+    """Whether ``run`` is a URI and not a path."""
     return "://" in run
 
 
@@ -180,9 +181,7 @@ class Mirror:
             self._write_state()
 
     def in_step(self, *, every_s: float = PUSH_EVERY_S) -> AbstractContextManager[None]:
-        """Push every ``every_s`` seconds while the block runs, and at its end, also where it
-        raises.
-        """
+        """Push every ``every_s`` seconds while the block runs, and once when it ends or raises."""
         return periodically(self.push, every_s=every_s)
 
     def try_push(self) -> None:
@@ -226,8 +225,10 @@ class Mirror:
         self._pushed = _stamps(self.folder)
 
     def _upload(self, name: str, stamp: Stamp) -> None:
-        """Upload a file. JSON that has changed since it was listed waits for the next push: it may
-        describe files that are not uploaded yet.
+        """Upload a file.
+
+        JSON that has changed since it was listed waits for the next push: it may describe files
+        that are not uploaded yet.
         """
         source = self.folder / name
         try:

@@ -15,8 +15,9 @@ from qcrd_ray.serving.http_errors import RequestError
 
 
 def read_key(recipe: ServingRecipe) -> str | None:
-    """The key that callers must send: from `serve.api_key_file`, else from the variable
-    `serve.api_key_env`, else None.
+    """The key from `serve.api_key_file`, else from the variable `serve.api_key_env`, else None.
+
+    Callers must send it.
 
     Raises:
         UserError: see :func:`qcrd_ray.run.secrets.read_api_key`.
@@ -60,7 +61,7 @@ class BearerAuth:
             return
         error = RequestError(
             401,
-            "this endpoint wants its key: send the header 'Authorization: Bearer <key>'",
+            "this endpoint needs its key: send the header 'Authorization: Bearer <key>'",
             code="invalid_api_key",
             headers={"WWW-Authenticate": 'Bearer realm="qcrd"'},
         )

@@ -37,8 +37,9 @@ class Detail(BaseModel):
 
 
 class ErrorFacts(BaseModel):
-    """What went wrong, for people (`message`, `details`) and for programs (`type`, `param`,
-    `code`).
+    """What went wrong.
+
+    `message` and `details` are for people; `type`, `param` and `code` are for programs.
     """
 
     message: str
@@ -70,6 +71,7 @@ class RequestError(Exception):
         self.status, self.param, self.code, self.headers = status, param, code, headers
 
     def response(self) -> JSONResponse:
+        """The response that carries this error."""
         return _respond(
             self.status, str(self), param=self.param, code=self.code, headers=self.headers
         )

@@ -44,6 +44,7 @@ class Query(BaseModel):
     )
 
     def as_question(self) -> Question:
+        """The query as a question for the student."""
         return Question(id="request", question=self.question, choices=tuple(self.choices))
 
 
@@ -57,8 +58,9 @@ Body = Annotated[
 
 
 class PredictResponse(BaseModel):
-    """The student's answer. ``label`` is null where ``text``, what the label head wrote, holds no
-    answer of this task.
+    """The student's answer.
+
+    ``label`` is null where ``text``, what the label head wrote, holds no answer of this task.
     """
 
     label: str | None

@@ -1,6 +1,6 @@
 """OpenAI's request and response bodies, as far as a student can honour them.
 
-A field that it cannot honour may only hold the value that asks for nothing.
+A field that a student cannot honour accepts only the value that changes nothing.
 
 https://platform.openai.com/docs/api-reference/completions and /chat
 """
@@ -18,7 +18,10 @@ Stop = Annotated[str, Field(min_length=1)]
 
 
 class StreamOptions(BaseModel):
-    """`include_usage`: one more chunk, before the end, that carries the usage."""
+    """Options of a stream.
+
+    `include_usage`: one more chunk, before the end, that carries the usage.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -108,6 +111,7 @@ class ChatMessage(BaseModel):
 
     @property
     def text(self) -> str:
+        """The message's text; its parts are joined."""
         return (
             self.content
             if isinstance(self.content, str)
@@ -156,8 +160,9 @@ class ChatRequest(Common):
 
 
 class Usage(BaseModel):
-    """Tokens of all questions, and of all texts as the student wrote them, a part behind `stop`
-    included.
+    """Tokens of all questions and of all texts.
+
+    Texts count as the student wrote them, the part behind `stop` included.
     """
 
     prompt_tokens: int
@@ -175,7 +180,7 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """All such names."""
+    """The body of GET /v1/models."""
 
     object: Literal["list"] = "list"
     data: list[Model]

@@ -30,7 +30,7 @@ discriminator scores the explanation (the quality).
   an answer took too long.
 * A wrong request is answered with what was expected: **422** here, **400** on the OpenAI-compatible
   routes.
-* With a key configured every route but `/` and `/healthz` wants `Authorization: Bearer <key>`, and
+* With a key configured every route but `/` and `/healthz` needs `Authorization: Bearer <key>`, and
   answers **401** without it.
 """
 
@@ -87,8 +87,9 @@ def _add_routes(
 
     @app.get("/healthz", responses={503: {"model": ErrorBody}})
     async def healthz() -> dict[str, str]:
-        """200 while the student is loaded, warmed up and answering. `/-/healthz` answers for Ray
-        Serve itself.
+        """200 while the student is loaded, warmed up and answering.
+
+        `/-/healthz` answers for Ray Serve itself.
         """
         if reason := trouble():
             raise RequestError(503, reason, headers={"Retry-After": str(http_errors.RETRY_AFTER_S)})
@@ -100,15 +101,17 @@ def _add_routes(
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
-        """Prometheus's text format: requests, latencies, batches and tokens of every replica, each
-        with the label `replica`.
+        """Requests, latencies, batches and tokens of every replica, in Prometheus's text format.
+
+        Each sample has the label `replica`.
         """
         return Response(await scrape(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     @app.get("/v1/task")
     async def task() -> dict[str, Any]:
-        """How questions are written and read: the student folder's task.json, and whether
-        rationales can be scored (`quality`).
+        """How questions are written and read.
+
+        The student folder's task.json, and whether rationales can be scored (`quality`).
         """
         return {**service.student.folder.facts, "quality": service.student.scorer is not None}
 

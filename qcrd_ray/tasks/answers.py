@@ -1,7 +1,7 @@
-"""Free text of a model: where it goes on to invented questions, where it announces its answer, and
-what is left as the rationale.
+"""Reading a model's free text: its thinking, its announced answer, and the rationale between.
 
-These rules hold for every kind of question. What an answer looks like, each kind knows itself.
+These rules hold for every kind of question. What an answer looks like, each kind defines itself.
+Models often go on to invent further questions; what they write there is cut off.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-# Degenerate text repeats itself for ever; reading it must not.
+# Degenerate text repeats an announcement for ever; the time to read it must stay bounded.
 MOST_ANNOUNCEMENTS = 20
 LONGEST_ANSWER = 400  # characters
 
@@ -46,11 +46,10 @@ class Announcement:
 
 @lru_cache(maxsize=64)
 def announcement_pattern(*nouns: str) -> re.Pattern[str]:
-    """Words that announce an answer, which is called one of ``nouns``: "#### 8", "\\boxed{8", "the
-    most likely answer is 8", "Answer: 8".
+    """Words that announce an answer, which is called one of ``nouns``.
 
-    "Answer:" counts only at the start of a line or sentence: "let us check our answer: ..."
-    announces nothing.
+    They match "#### 8", "\\boxed{8", "the most likely answer is 8" and "Answer: 8". The last counts
+    only at the start of a line or sentence: "let us check our answer: ..." announces nothing.
     """
     noun = f"(?:{'|'.join(nouns)})s?"
     return re.compile(
@@ -122,3 +121,55 @@ def _closing_words(closing: str) -> re.Pattern[str]:
     """The words of the closing phrase before {answer}; tokenizers may change its blanks."""
     words = closing.split("{answer}", 1)[0].split()
     return re.compile(r"\s+".join(map(re.escape, words)), re.IGNORECASE)
+
+
+# --- The thinking of a reasoning model ---
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A completion, split by :func:`split_thinking`."""
+
+    text: str  # without the thinking
+    thinking: str = ""
+    cut_off: bool = False  # the text ended before the thinking did
+
+
+def split_thinking(text: str, marks: tuple[str, str] | None) -> Thought:
+    """Split the thinking from ``text``. Neither part holds a mark.
+
+    What stands between the marks (<think> ... </think>) is no rationale: it doubts, starts again
+    and is long. Chat templates may write the opening mark into the prompt (DeepSeek-R1, QwQ), so a
+    text may hold the closing one alone.
+
+    A closing mark without an opening one ends a thinking that began in the prompt, so everything
+    before it is thinking. An opening mark inside a thinking has no effect.
+
+    Args:
+        text: a completion.
+        marks: the opening and the closing mark; None for a model without.
+    """
+    if marks is None or not any(mark in text for mark in marks):
+        return Thought(text)
+    opening, closing = marks
+    answer: list[str] = []
+    thinking: list[str] = []
+    inside = False
+    # The longer mark first: one may be the other's beginning.
+    for piece in re.split(
+        "|".join(f"({re.escape(mark)})" for mark in sorted(set(marks), key=len, reverse=True)), text
+    ):
+        if piece == opening and not inside:
+            inside = True
+        elif piece == closing:
+            if not inside:
+                thinking, answer = [*thinking, *answer], []
+            inside = False
+        elif piece and piece != opening:
+            (thinking if inside else answer).append(piece)
+    return Thought(_join_lines(answer), _join_lines(thinking), cut_off=inside)
+
+
+def _join_lines(pieces: list[str]) -> str:
+    """Join with line ends, so that no mark arises where one was taken out."""
+    return "\n".join(part for part in map(str.strip, pieces) if part)

@@ -23,7 +23,6 @@ from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
-from qcrd_ray.teacher.api_key import describe_key, read_key
 from qcrd_ray.teacher.base import (
     Prompt,
     Stopped,
@@ -34,7 +33,9 @@ from qcrd_ray.teacher.base import (
 )
 from qcrd_ray.teacher.openai_protocol import (
     Samples,
+    describe_key,
     raise_error,
+    read_key,
     read_samples,
     request_body,
     url_of,
@@ -279,12 +280,14 @@ class Spending:
 
     @ray.method
     def add(self, prompt: int, completion: int) -> None:
+        """Count the tokens of one response, and write the sum to the file."""
         self._tokens["prompt"] += prompt
         self._tokens["completion"] += completion
         write_text(self._path, json.dumps(self._tokens) + "\n")
 
     @ray.method
     def spent(self) -> int:
+        """All tokens so far, of prompts and completions."""
         return sum(self._tokens.values())
 
 

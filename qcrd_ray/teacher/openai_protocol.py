@@ -1,4 +1,4 @@
-"""The OpenAI protocol: request bodies, response bodies, and what an error means.
+"""The OpenAI protocol: the key, request bodies, response bodies, and what an error means.
 
 Nothing here opens a connection.
 """
@@ -6,6 +6,7 @@ Nothing here opens a connection.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from email.utils import parsedate_to_datetime
 
 from qcrd_ray.data.records import Completion
 from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
-from qcrd_ray.teacher.api_key import describe_key
+from qcrd_ray.run.secrets import read_api_key
 from qcrd_ray.teacher.base import Prompt, Stopped, TeacherError, TeacherRefusal
 
 MAX_ERROR_CHARS = 400  # of an endpoint's error that are kept
@@ -30,6 +31,28 @@ class Samples:
     completions: tuple[Completion, ...]
     prompt_tokens: int | None
     completion_tokens: int | None
+
+
+def read_key(recipe: OpenAITeacher) -> str | None:
+    """The key from `teacher.api_key_file`, else from the variable `teacher.api_key_env`, else None.
+
+    It is read on the node that sends the requests, when it sends them.
+
+    Raises:
+        UserError: see :func:`qcrd_ray.run.secrets.read_api_key`.
+    """
+    return read_api_key(section="teacher", file=recipe.api_key_file, variable=recipe.api_key_env)
+
+
+def describe_key(recipe: OpenAITeacher) -> str:
+    """Where the key comes from, in words without the key."""
+    if recipe.api_key_file is not None:
+        return f"with the key in {recipe.api_key_file}"
+    return (
+        f"with the key in ${recipe.api_key_env}"
+        if recipe.api_key_env in os.environ
+        else f"without a key (${recipe.api_key_env} is unset)"
+    )
 
 
 def url_of(recipe: OpenAITeacher) -> str:

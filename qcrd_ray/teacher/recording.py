@@ -98,7 +98,7 @@ def read_recording(recipe: RecordedTeacher) -> dict[str, list[Completion]]:
     for line in read_json_lines(recipe.path):
         if line.data is None:
             raise UserError(
-                f"{recipe.path}:{line.number}: {line.reason}; mend or delete this line of the"
+                f"{recipe.path}:{line.number}: {line.reason}; fix or delete this line of the"
                 " recording"
             )
         finish_reason = (

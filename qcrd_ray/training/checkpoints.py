@@ -127,9 +127,11 @@ class SnapshotStore:
         self.folder, self.keep = folder, keep
 
     def path(self, snapshot: int) -> Path:
+        """The folder of a snapshot."""
         return self.folder / f"{snapshot:05d}"
 
     def exists(self, snapshot: int) -> bool:
+        """Whether a snapshot has been published."""
         return self.path(snapshot).is_dir()
 
     def staging(self, snapshot: int) -> Path:

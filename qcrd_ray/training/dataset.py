@@ -17,7 +17,7 @@ from qcrd_ray.data.records import Question, StudentNegative
 from qcrd_ray.method.batching import Rounds
 from qcrd_ray.method.examples import Example, Rationale, Source, Tokens
 from qcrd_ray.method.negatives import merge_rationales
-from qcrd_ray.method.tokenization import tokenise
+from qcrd_ray.method.tokenization import tokenize
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.tasks.base import Task
 
@@ -125,7 +125,7 @@ def assemble(
         {text for samples in sampled.values() for text in samples}
         | {text for pairs in synthetic.values() for text, _ in pairs}
     )
-    tokens = dict(zip(texts, tokenise(tokenizer, texts, max_tokens=max_tokens).rows, strict=True))
+    tokens = dict(zip(texts, tokenize(tokenizer, texts, max_tokens=max_tokens).rows, strict=True))
     return {
         index: _round_question(
             row,
@@ -188,7 +188,7 @@ def _texts(rationales: Sequence[Rationale], texts: Sequence[str]) -> dict[Tokens
 def count_sources(questions: Iterable[RoundQuestion]) -> dict[str, int]:
     """How many of a round's negatives each source gave, for the log.
 
-    And how many of the student's samples are positives in it.
+    Student samples that count as positives in the round are counted too.
     """
     negatives, student_positives = Counter({source: 0 for source in Source}), 0
     for question in questions:

@@ -21,7 +21,7 @@ from qcrd_ray.method.discriminator import (
 from qcrd_ray.method.examples import Rationale, Source
 from qcrd_ray.method.negatives import balancing_negatives
 from qcrd_ray.method.ranking import auc, length_correlation, within_question_auc
-from qcrd_ray.method.tokenization import pad_id, tokenise_pairs
+from qcrd_ray.method.tokenization import pad_id, tokenize_pairs
 from qcrd_ray.recipe import DiscriminatorRecipe, TrainRecipe
 from qcrd_ray.training.dataset import RoundQuestion
 from qcrd_ray.training.engines import discriminator_config, start_engine
@@ -67,6 +67,7 @@ class DiscriminatorLearner:
 
     @property
     def discriminator(self) -> Discriminator:
+        """The discriminator itself, without its engine."""
         return self.engine.module.discriminator
 
     def train(
@@ -117,7 +118,7 @@ class DiscriminatorLearner:
         if mine:
             inputs = [questions[members[i][0]].row.input for i in mine]
             texts = [questions[members[i][0]].texts[members[i][1].tokens] for i in mine]
-            pairs = tokenise_pairs(
+            pairs = tokenize_pairs(
                 self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens
             ).rows
             scores[list(mine)] = torch.tensor(
@@ -194,7 +195,7 @@ class DiscriminatorLearner:
     def _pairs(self, question: RoundQuestion, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         inputs = [question.row.input] * len(texts)
         return tuple(
-            tokenise_pairs(self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens).rows
+            tokenize_pairs(self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens).rows
         )
 
 

@@ -82,6 +82,7 @@ class MetricsWriter:
         self._tensorboard.flush()
 
     def close(self) -> None:
+        """Close the TensorBoard writer."""
         self._tensorboard.close()
 
 

@@ -1,4 +1,4 @@
-"""From voted rationales to the training set: one tokenised, memory-mapped Arrow file.
+"""From voted rationales to the training set: one tokenized, memory-mapped Arrow file.
 
     data/train.arrow     a row per question (PREPARED_SCHEMA), in the order of question ids
     data/dropped.jsonl   the questions that cannot be trained on, each with its reason
@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qcrd_ray.data.records import Outcome, Question, Role
 from qcrd_ray.errors import UserError
-from qcrd_ray.method.tokenization import tokenise, tokenise_inputs
+from qcrd_ray.method.tokenization import tokenize, tokenize_inputs
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.manifests import TrainingSetManifest
@@ -97,7 +97,7 @@ def prepare(
                     dropped.append({"question_id": row["question_id"], "reason": reason})
                 else:
                     kept.append(prepared)
-            _tokenise(kept, tokenizer, task, recipe, counts)
+            _tokenize(kept, tokenizer, task, recipe, counts)
             writer.write_batch(pa.RecordBatch.from_pylist(kept, schema=PREPARED_SCHEMA))
     if not counts["questions"]:
         raise UserError(_nothing_left(recipe, table, dropped))
@@ -172,7 +172,7 @@ def _first(row: dict[str, Any], answer: str | None, task: Task) -> dict[str, str
     }
 
 
-def _tokenise(
+def _tokenize(
     rows: Sequence[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
@@ -182,11 +182,11 @@ def _tokenise(
     """Add the token columns to ``rows``, and what was cut to ``counts``."""
 
     def ids(texts: list[str], limit: int, name: str) -> list[list[int]]:
-        tokenised = (tokenise_inputs if name == "inputs" else tokenise)(
+        tokenized = (tokenize_inputs if name == "inputs" else tokenize)(
             tokenizer, texts, max_tokens=limit
         )
-        counts[f"truncated_{name}"] += tokenised.truncated
-        return [list(row) for row in tokenised.rows]
+        counts[f"truncated_{name}"] += tokenized.truncated
+        return [list(row) for row in tokenized.rows]
 
     inputs, targets = recipe.student.max_input_tokens, recipe.student.max_target_tokens
     for column, prefix in (("predict", PREDICT), ("explain", EXPLAIN)):
@@ -205,7 +205,7 @@ def _tokenise(
         row["label"] = tokens
     others = [text for row in rows for text in _others(row)]
     counts["others"] += len(others)
-    counts["truncated_others"] += tokenise(tokenizer, others, max_tokens=targets).truncated
+    counts["truncated_others"] += tokenize(tokenizer, others, max_tokens=targets).truncated
     for column in ("first", "single"):
         texts = [row[column] for row in rows if row[column] is not None]
         flat = iter(ids(texts, targets, column))

@@ -29,7 +29,7 @@ from transformers import (
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.student import load_student
-from qcrd_ray.method.tokenization import chat_frame, eos_id, pad_id, tokenise_inputs
+from qcrd_ray.method.tokenization import chat_frame, eos_id, pad_id, tokenize_inputs
 from qcrd_ray.models.pretrained import check_student, read_config, read_tokenizer, resolve
 from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
 from qcrd_ray.run.files import atomic_folder
@@ -76,7 +76,7 @@ def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> N
 
 @contextmanager
 def _named_key(key: str, model: str) -> Iterator[None]:
-    """Say which key of the recipe allows the code of ``model``, where it has code of its own."""
+    """Name the recipe's key that allows the code of ``model``, where it has code of its own."""
     try:
         yield
     except UserError as error:
@@ -103,7 +103,7 @@ def _check_chat(
         )
     if not config.is_encoder_decoder and student.chat != "never":
         try:
-            tokenise_inputs(
+            tokenize_inputs(
                 tokenizer, ["a" * student.max_input_tokens], max_tokens=student.max_input_tokens
             )
         except (ValueError, TemplateError) as error:

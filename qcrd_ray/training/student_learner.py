@@ -72,10 +72,12 @@ class StudentLearner:
 
     @property
     def student(self) -> PreTrainedModel:
+        """The student itself, without its engine."""
         return self.engine.module.student
 
     @property
     def learning_rate(self) -> float:
+        """The learning rate of the next step."""
         return self.engine.get_lr()[0]
 
     def step(self, step: int, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:

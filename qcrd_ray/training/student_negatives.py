@@ -1,4 +1,4 @@
-"""Student negatives, off the critical path: samplers write them while training goes on.
+"""Student negatives: samplers generate them beside training, off the critical path.
 
 A sampler is a long-lived Ray actor that swaps weights in place. Files are all that passes between
 it and the training workers: it waits for a snapshot to appear and writes
@@ -51,16 +51,20 @@ class NegativesFolder:
         self.failure = folder / "failed.txt"
 
     def part(self, round: int, part: int) -> Path:
+        """The file of one part of a round."""
         return self.folder / f"{round:05d}.part-{part}-of-{self.parts}.parquet"
 
     def missing(self, round: int) -> list[Path]:
+        """The files of a round that are not written yet."""
         return [path for part in range(self.parts) if not (path := self.part(round, part)).exists()]
 
     def write(self, round: int, part: int, rows: list[StudentNegative]) -> None:
+        """Write one part of a round."""
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=STUDENT_NEGATIVE_SCHEMA)
         write_table(table, self.part(round, part))
 
     def read(self, round: int) -> list[StudentNegative]:
+        """All negatives of a round, part after part."""
         parts = (pq.read_table(self.part(round, part)).to_pylist() for part in range(self.parts))
         return [StudentNegative(**row) for rows in parts for row in rows]
 

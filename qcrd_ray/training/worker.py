@@ -144,6 +144,7 @@ class Worker:
 
     @property
     def engines(self) -> dict[str, Any]:
+        """The engines whose states a checkpoint holds, by name."""
         engines = {"student": self.student.engine}
         return engines | (
             {"discriminator": self.discriminator.engine} if self.discriminator else {}
@@ -244,7 +245,7 @@ class Worker:
     ) -> tuple[dict[int, RoundQuestion], dict[str, dict[str, Any]]]:
         """The round's questions with student negatives, and weights and references if needed.
 
-        And what the row of metrics says of "negatives" and "discriminator".
+        Returns them with the "negatives" and "discriminator" entries of the round's row of metrics.
         """
         metrics: dict[str, dict[str, Any]] = {}
         with timer("negatives"):

@@ -206,7 +206,7 @@ def test_a_key_is_asked_for_when_the_server_wants_one(visit):
     """It is kept in memory alone: no storage, no cookie, no URL."""
     with small_server(key="open-sesame") as (url, asked, _):
         page = visit(url, wait=".error")
-        assert "this endpoint wants its key (401)" in page.inner_text("#error")
+        assert "this endpoint needs its key (401)" in page.inner_text("#error")
         assert page.evaluate("document.activeElement.id") == "key"
         page.keyboard.type("open-sesame")
         page.keyboard.press("Enter")

@@ -96,7 +96,7 @@ def test_the_report_says_the_same_without_javascript(browser, page_file):
     page = context.new_page()
     page.goto(page_file.as_uri())
     assert (
-        page.get_by_text("What was asked of whom").is_visible()
+        page.get_by_text("The recipe in brief").is_visible()
         and page.get_by_text("70.0 %").first.is_visible()
     )
     page.locator("nav a", has_text="Examples").click()

@@ -110,7 +110,7 @@ def small_server(*, answer=None, status: int = 200, headers=None, key: str | Non
             refused = key is not None and self.headers["Authorization"] != f"Bearer {key}"
             if refused:
                 self.reply(
-                    401, {"error": {"message": "this endpoint wants its key", "details": []}}
+                    401, {"error": {"message": "this endpoint needs its key", "details": []}}
                 )
             return refused
 

@@ -1,4 +1,4 @@
-"""From texts to examples: tokenising, which rationales are kept, whose snapshot writes them, and
+"""From texts to examples: tokenizing, which rationales are kept, whose snapshot writes them, and
 corrupted ones.
 """
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from qcrd_ray.method.examples import Rationale, Source
 from qcrd_ray.method.negatives import balancing_negatives, corrupt, merge_rationales, snapshot_for
-from qcrd_ray.method.tokenization import tokenise, tokenise_inputs, tokenise_pairs
+from qcrd_ray.method.tokenization import tokenize, tokenize_inputs, tokenize_pairs
 
 WORDS = ["<pad>", "</s>", "<unk>", "<mask>", *"abcdefghij", "<s>", "<user>", "<bot>"]
 PAD, EOS = 0, 1
@@ -39,31 +39,31 @@ def word_tokenizer(*, appends_eos: bool = True) -> PreTrainedTokenizerFast:
 
 
 # --------------------------------------------------------------------------------------------------
-# tokenising
+# tokenizing
 
 
 @pytest.mark.parametrize("appends_eos", [True, False])
 def test_eos_is_there_once_and_survives_truncation(appends_eos):
     """A target cut without its EOS teaches the student never to stop."""
     tokenizer = word_tokenizer(appends_eos=appends_eos)
-    rows, truncated = tokenise(tokenizer, ["a b", "a b c", "a b c d e f"], max_tokens=4)
+    rows, truncated = tokenize(tokenizer, ["a b", "a b c", "a b c d e f"], max_tokens=4)
     assert rows == [(4, 5, EOS), (4, 5, 6, EOS), (4, 5, 6, EOS)]
     assert truncated == 1
 
 
 def test_a_blank_text_is_an_empty_row_not_a_bare_eos():
-    assert tokenise(word_tokenizer(), ["a", "  "], max_tokens=4).rows == [(4, EOS), ()]
-    assert tokenise(word_tokenizer(), [], max_tokens=4) == ([], 0)
+    assert tokenize(word_tokenizer(), ["a", "  "], max_tokens=4).rows == [(4, EOS), ()]
+    assert tokenize(word_tokenizer(), [], max_tokens=4) == ([], 0)
 
 
 def test_pairs_are_the_tokenizers_own_and_cuts_are_counted():
-    rows, truncated = tokenise_pairs(
+    rows, truncated = tokenize_pairs(
         word_tokenizer(), ["a b", "a b c d e"], ["c", "f"], max_tokens=6
     )
     assert rows[0] == (4, 5, EOS, 6, EOS)
     assert len(rows[1]) == 6 and rows[1][-2:] == (9, EOS), "the longer side, the question, is cut"
     assert truncated == 1
-    assert tokenise_pairs(word_tokenizer(), [], [], max_tokens=6) == ([], 0)
+    assert tokenize_pairs(word_tokenizer(), [], [], max_tokens=6) == ([], 0)
 
 
 CHAT = (
@@ -93,7 +93,7 @@ USER, BOT = WORDS.index("<user>"), WORDS.index("<bot>")
 def test_a_chat_templates_input_is_what_transformers_makes_of_it_and_targets_begin_nothing():
     """A second start token before a target would be learnt as part of it."""
     tokenizer = chat_tokenizer()
-    assert tokenise_inputs(tokenizer, ["a b"], max_tokens=9).rows == [(USER, 4, 5, BOT)]
+    assert tokenize_inputs(tokenizer, ["a b"], max_tokens=9).rows == [(USER, 4, 5, BOT)]
     message = [{"role": "user", "content": "a b"}]
     assert tokenizer.apply_chat_template(message, add_generation_prompt=True)["input_ids"] == [
         USER,
@@ -101,12 +101,12 @@ def test_a_chat_templates_input_is_what_transformers_makes_of_it_and_targets_beg
         5,
         BOT,
     ]
-    assert tokenise(tokenizer, ["c d"], max_tokens=9).rows == [(6, 7, EOS)]
+    assert tokenize(tokenizer, ["c d"], max_tokens=9).rows == [(6, 7, EOS)]
 
 
 def test_a_cut_takes_nothing_of_the_chat_template():
     """A prompt cut without its end asks for more of the question."""
-    rows, truncated = tokenise_inputs(chat_tokenizer(), ["a b c d e", "a b"], max_tokens=4)
+    rows, truncated = tokenize_inputs(chat_tokenizer(), ["a b c d e", "a b"], max_tokens=4)
     assert rows == [(USER, 4, 5, BOT)] * 2 and truncated == 1
 
 
@@ -120,11 +120,11 @@ def test_a_cut_takes_nothing_of_the_chat_template():
 )
 def test_a_chat_template_that_is_of_no_use_is_told(template, told):
     with pytest.raises(ValueError, match=told):
-        tokenise_inputs(chat_tokenizer(template), ["a b c"], max_tokens=2)
+        tokenize_inputs(chat_tokenizer(template), ["a b c"], max_tokens=2)
 
 
 def test_an_encoder_decoders_inputs_are_closed_like_its_targets():
-    assert tokenise_inputs(word_tokenizer(), ["a b"], max_tokens=4) == tokenise(
+    assert tokenize_inputs(word_tokenizer(), ["a b"], max_tokens=4) == tokenize(
         word_tokenizer(), ["a b"], max_tokens=4
     )
 
@@ -135,13 +135,13 @@ def test_an_encoder_decoders_inputs_are_closed_like_its_targets():
 )
 def test_pairs_are_closed_where_the_tokenizer_closes_none(max_tokens, row):
     """Else the discriminator of a decoder-only student could not tell where the question ends."""
-    rows, truncated = tokenise_pairs(chat_tokenizer(), ["a b"], ["c d e"], max_tokens=max_tokens)
+    rows, truncated = tokenize_pairs(chat_tokenizer(), ["a b"], ["c d e"], max_tokens=max_tokens)
     assert rows == [row] and truncated == (max_tokens < 7)
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(2, 20))
 def test_closed_pairs_fill_their_room_and_cut_the_longer_side(question, rationale, max_tokens):
-    rows, truncated = tokenise_pairs(
+    rows, truncated = tokenize_pairs(
         chat_tokenizer(), ["a " * question], ["b " * rationale], max_tokens=max_tokens
     )
     assert len(rows[0]) == min(question + rationale + 2, max_tokens) and truncated == (

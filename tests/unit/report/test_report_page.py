@@ -116,7 +116,7 @@ def test_a_training_under_way_and_a_run_without_a_baseline_or_scores(tmp_path):
     add_evaluation(folder, baseline=False)
     page = render(folder)
     assert "Not finished yet: qcrd" in page and "kept no single scores" in page
-    assert "There is no baseline here" in page and "nothing to hold against it" in page
+    assert "There is no baseline here" in page and "nothing to compare it with" in page
     assert "Loss by round" in page
 
 

@@ -23,8 +23,7 @@ from qcrd_ray.rationales.store import REQUEST_SCHEMA
 from qcrd_ray.recipe import GenerationRecipe, OpenAITeacher, Recipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.teacher import build_teacher, check, probe
-from qcrd_ray.teacher.api_key import read_key
-from qcrd_ray.teacher.openai_protocol import read_samples, retry_after
+from qcrd_ray.teacher.openai_protocol import read_key, read_samples, retry_after
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from qcrd_ray.data.records import StudentNegative
 from qcrd_ray.errors import UserError
-from qcrd_ray.method.tokenization import tokenise_inputs
+from qcrd_ray.method.tokenization import tokenize_inputs
 from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
 from qcrd_ray.training.checkpoints import SnapshotStore, snapshots_kept
 from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_progress
@@ -242,7 +242,7 @@ def test_a_scratch_llama_is_a_student_that_pads_and_reads_lines(tmp_path):
     recipe = StudentRecipe(scratch=scratch, max_input_tokens=30, max_target_tokens=12)
     tokenizer = write_start(recipe, tmp_path, texts=["one two three"], seed=3)
     assert json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"] == 42
-    (ids,) = tokenise_inputs(tokenizer, ["predict: one"], max_tokens=30).rows
+    (ids,) = tokenize_inputs(tokenizer, ["predict: one"], max_tokens=30).rows
     assert tokenizer.decode(ids) == "predict: one\n"
     assert tokenizer.pad_token_id == 0
 
