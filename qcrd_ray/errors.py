@@ -1,13 +1,13 @@
-"""Errors that the user can mend.
+"""Errors that the user can fix.
 
-What a change of a recipe, a file or a command line can mend is a :class:`UserError`: `qcrd` prints
-its text without a traceback and exits with 1. Everything else is a bug or a fault, and keeps its
+A :class:`UserError` can be fixed by changing a recipe, a file or a command line: `qcrd` prints its
+text without a traceback and exits with 1. Everything else is a bug or a fault, and keeps its
 traceback.
 """
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend: says where it is, what was expected, and what to do."""
+    """A mistake that the user can fix: says where it is, what was expected, and what to do."""
 
 
 class MissingResource(UserError):

@@ -1,4 +1,4 @@
-"""Ray Data's settings for one job of ours."""
+"""Ray Data's settings for the package's own jobs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Every use of Ray that is not part of its public interface, each with the reason.
 
-All were read in Ray's source, version :data:`READ_IN`. tests/unit/cluster/test_ray_internals.py
-fails when Ray's version changes, when one of them has gone, and when a public way exists instead.
+They were checked against the source of Ray :data:`READ_IN`.
+tests/unit/cluster/test_ray_internals.py fails when Ray's version changes, when one of them has
+gone, and when a public way exists instead.
 
 Ray is imported inside the functions, so that reading a recipe or a run folder does not load it.
 """
@@ -115,10 +116,10 @@ def serve_runs() -> bool:
 
 
 def serve_address() -> tuple[str | None, int] | None:
-    """(host, port) that a running Ray Serve listens on; host None where its HTTP is off; None where
-    no Serve runs.
+    """(host, port) that a running Ray Serve listens on; None where no Serve runs.
 
-    Serve's own `get_serve_details` needs the dashboard, which a local Ray does not start.
+    The host is None where Serve runs without HTTP. Serve's own `get_serve_details` needs the
+    dashboard, which a local Ray does not start.
     """
     from ray.serve.config import ProxyLocation
 
@@ -135,16 +136,16 @@ def _serve_client() -> Any:
 
 
 def poll_train_workers(*, every_s: float) -> None:
-    """How often Ray Train looks at its workers; its default is 2 s. Call it before training.
+    """Set how often Ray Train looks at its workers; its default is 2 s. Call it before training.
 
-    A round's report and the end of training are seen that much sooner. No argument sets it, and the
-    variable is documented in Ray's source only. A value that the user has set is kept.
+    A shorter interval shows a round's report and the end of training sooner. No argument sets it,
+    and the variable is documented in Ray's source only. A value that the user has set is kept.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", f"{every_s:g}")
 
 
 def silence_progress_warning() -> None:
-    """Keep Ray Data from warning that its progress bars are off, which is what we asked for.
+    """Keep Ray Data from warning that its progress bars are off; they are off on purpose.
 
     The warning has a logger of its own below the `ray.data` loggers, whose name is not public.
     """
@@ -152,12 +153,11 @@ def silence_progress_warning() -> None:
 
 
 def run_cpu_engine_in_process() -> None:
-    """Let Ray's LLM server run vLLM on CPUs in one process. Call it in the replica, before the
-    engine.
+    """Let Ray's LLM server run vLLM on CPUs in one process.
 
-    Ray sets vLLM's multi-process executor for every CPU engine, whatever `engine_kwargs` say
-    (ray-project/ray#58334). Its two processes spin while they wait for each other: on two cores
-    that is half the machine.
+    Call it in the replica, before the engine is made. Ray sets vLLM's multi-process executor for
+    every CPU engine, whatever `engine_kwargs` say (ray-project/ray#58334). Its two processes spin
+    while they wait for each other: on two cores that is half the machine.
     """
     from ray.llm._internal.serve.engines.vllm import vllm_models
 

@@ -1,7 +1,7 @@
 """The comparison: every method with every seed on the same rationales, and a table of paired tests.
 
-Imports the rooms below: training, evaluation, inference, tasks, run, cluster, data, method, recipe
-and errors.
+Imports the packages below: training, evaluation, inference, tasks, run, cluster, data, method,
+recipe and errors.
 """
 
 from qcrd_ray.comparison.files import kept_table

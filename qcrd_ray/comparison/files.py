@@ -1,7 +1,8 @@
 """Where a comparison's files lie, and the keys in their names, which hash what a file depends on.
 
 compare/<share>/table.md, .json           the newest table of that share of the rationales
-compare/<share>/tables/<key>.md, .json    the same, kept; other methods or seeds have another key
+compare/<share>/tables/<key>.md, .json    the same, kept; other methods or seeds have another
+                                          key
 compare/<share>/data-<key>/               what methods train on, shared by methods of one key
 compare/<share>/<method>-<key>/<seed>/    a trial: see trials.py
 """

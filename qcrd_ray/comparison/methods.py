@@ -61,10 +61,10 @@ class Method:
 def read_methods(
     path: Path, overrides: Sequence[str], names: Sequence[str], *, labels: str | None = None
 ) -> list[Method]:
-    """The recipes of ``names``: methods, the recipe's own ``compare.variants``, or ``alias=method``
-    for a method under a second name.
+    """The recipes of the methods in ``names``.
 
-    ``labels`` (gold, vote) replaces ``objective.labels`` for all of them.
+    A name is a method, one of the recipe's own ``compare.variants``, or ``alias=method`` for a
+    method under a second name. ``labels`` (gold, vote) replaces ``objective.labels`` for all.
 
     Raises:
         UserError: a name that is unknown, that occurs twice, or whose keys the recipe does not

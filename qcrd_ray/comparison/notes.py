@@ -1,4 +1,4 @@
-"""What a comparison's numbers are read with: overlaps, cut texts, unequal budgets, other code."""
+"""Notes beside a comparison's table: overlaps, cut texts, unequal budgets, other code."""
 
 from __future__ import annotations
 

@@ -27,8 +27,10 @@ _COSINES = np.cos(_ANGLES)
 
 
 class Mean(NamedTuple):
-    """A method's mean accuracy; ``sd`` is over its seeds (0 for one); ``low`` and ``high`` are the
-    95 % interval's ends.
+    """A method's mean accuracy, with its 95 % interval.
+
+    ``sd`` is the standard deviation over its seeds (0 for one seed). ``low`` and ``high`` are the
+    interval's ends.
     """
 
     mean: float
@@ -40,9 +42,10 @@ class Mean(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """``second`` minus ``first``. ``better`` and ``worse`` count the questions whose score,
-    averaged over seeds, differs; ``holm`` is ``p`` after Holm's correction over all pairs;
-    ``bootstrap`` the bootstrap's p-value.
+    """``second`` minus ``first``: two methods' mean accuracies, compared.
+
+    ``better`` and ``worse`` count the questions whose score, averaged over seeds, differs. ``holm``
+    is ``p`` after Holm's correction over all pairs, ``bootstrap`` the bootstrap's p-value.
     """
 
     first: str
@@ -58,8 +61,9 @@ class Difference(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How far a mean over seeds and questions may lie from what it estimates: a standard error, and
-    its degrees of freedom.
+    """How far a mean over seeds and questions may lie from what it estimates.
+
+    ``error`` is the standard error, ``freedom`` its degrees of freedom.
     """
 
     error: float
@@ -69,12 +73,14 @@ class Spread(NamedTuple):
 def summarise(
     scores: Mapping[str, np.ndarray], *, resamples: int, seed: int = 0
 ) -> tuple[dict[str, Mean], list[Difference]]:
-    """Means of all methods and differences of all pairs. ``scores[name]`` is ``[seeds,
-    questions]``; one shape for all.
+    """Means of all methods and differences of all pairs.
 
-    p-values are two-sided; the bootstrap's is twice the smaller share of resampled differences on
-    either side of 0, at least
-    2 / (resamples + 1). ValueError: the shapes differ.
+    ``scores[name]`` is ``[seeds, questions]``, of one shape for all methods. p-values are
+    two-sided. The bootstrap's is twice the smaller share of resampled differences on either side of
+    0, and at least 2 / (resamples + 1).
+
+    Raises:
+        ValueError: the shapes differ.
     """
     shapes = {array.shape for array in scores.values()}
     if len(shapes) != 1:
@@ -119,8 +125,9 @@ def summarise(
 
 
 def spread_of(values: np.ndarray) -> Spread:
-    """The spread of the mean of ``values`` ``[seeds, questions]`` where both are random. With one
-    seed, over questions alone.
+    """The spread of the mean of ``values`` ``[seeds, questions]``, where both are random.
+
+    With one seed it is the spread over questions alone.
     """
     seeds, questions = values.shape
     of_questions = float(values.mean(axis=0).var(ddof=1)) / questions if questions > 1 else 0.0
@@ -155,10 +162,12 @@ def student_t_95(freedom: float) -> float:
     return float(freedom**0.5 * np.tan(np.interp(0.95, _within(freedom), _ANGLES)))
 
 
-@lru_cache(maxsize=1)  # an interval and a p-value ask for the same one after the other
+@lru_cache(maxsize=1)  # an interval and a p-value need the same one in turn
 def _within(freedom: float) -> np.ndarray:
-    """The share of Student's t distribution within plus and minus sqrt(freedom) * tan(angle), for
-    each of the angles: in the angle its density is that of cos ** (freedom - 1).
+    """For each of the angles, a share of Student's t distribution.
+
+    It is the share between plus and minus sqrt(freedom) * tan(angle): as a function of the angle,
+    the density is proportional to cos ** (freedom - 1).
     """
     density = _COSINES ** (freedom - 1.0)
     summed = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
@@ -166,8 +175,9 @@ def _within(freedom: float) -> np.ndarray:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (S. Holm, 1979): controls the chance of any false claim in the
-    family, whatever their dependence.
+    """Holm's step-down correction of p-values (S. Holm, 1979).
+
+    It controls the chance of any false claim in the family, whatever their dependence.
     """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     corrected, largest = [1.0] * len(p_values), 0.0
@@ -178,8 +188,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _resampled_means(scores: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
-    """``[methods, seeds, questions]`` -> the mean of each method under each resample, ``[resamples,
-    methods]``.
+    """The mean of each method under each resample.
+
+    ``scores`` is ``[methods, seeds, questions]``, the result ``[resamples, methods]``.
     """
     methods, seeds, questions = scores.shape
     random = np.random.default_rng(seed)

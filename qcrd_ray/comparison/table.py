@@ -1,4 +1,4 @@
-"""A comparison's results as Markdown: means, pairs and costs, each with what it is read with."""
+"""A comparison's results as Markdown: means, pairs and costs, with notes on how to read them."""
 
 from __future__ import annotations
 
@@ -169,8 +169,10 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
 
 
 def _negatives(costs: dict[str, dict[str, Any]]) -> str:
-    """The negatives: how likely they are, how many still have a gradient, whose they are, and how
-    many are right.
+    """The table of negatives.
+
+    It shows how likely they are, how many still have a gradient, where they come from, and how many
+    of them are right.
     """
     columns = {
         "nats a token, positives": "positive_nll",

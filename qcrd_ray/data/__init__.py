@@ -1,4 +1,4 @@
 """Rows: their schemas, the sources that they are read from, and questions that splits share.
 
-Imports the recipe; knows no task and no Ray.
+Imports the recipe; depends on no task and not on Ray.
 """

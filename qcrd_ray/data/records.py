@@ -84,7 +84,7 @@ class Completion:
 class RationaleSet:
     """A question with its K completions, the vote over them, and the outcome with its reason.
 
-    ``id`` hashes the question and all that was asked of the teacher, so it changes whenever the
+    ``id`` hashes the question and the whole request to the teacher, so it changes whenever the
     answer could; ``question_id`` is the user's.
     """
 
@@ -107,11 +107,10 @@ class RationaleSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentNegative:
-    """A rationale that snapshot ``snapshot`` of the student sampled for a question of round
-    ``round``.
+    """A rationale that a snapshot of the student sampled for a question of one round.
 
-    ``right`` says whether its answer equals the label the student is trained on (None: it held no
-    answer, or there is no label).
+    ``right`` says whether its answer equals the label that the student is trained on (None: it held
+    no answer, or there is no label).
     """
 
     question_id: str

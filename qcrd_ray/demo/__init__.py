@@ -1,4 +1,4 @@
 """The two small models that the demo runs on, and the code that makes and measures them.
 
-Imports the rooms below: tasks, data and recipe.
+Imports the packages below: tasks, data and recipe.
 """

@@ -1,11 +1,10 @@
-"""Make the demo's two models from scratch: plain PyTorch, seeded, a quarter of an hour on one core
-each.
+"""Make the demo's two models from scratch, in plain PyTorch, seeded, on a CPU.
 
-Both learn from ``pretraining`` stories alone, which no seed of the recipe's splits can reach
-(``tasks/word_problems.py``). The teacher learns stories of one to three steps. The student base
-stands for a pretrained T5: it learns both heads until its learning rate is 0, and lacks what the
-teacher can teach it. It has never seen a story with a useless number, so it takes every number for
-a step.
+Each takes a quarter of an hour on one core. Both learn from ``pretraining`` stories alone, which no
+seed of the recipe's splits can reach (``tasks/word_problems.py``). The teacher learns stories of
+one to three steps. The student base stands for a pretrained T5: it learns both heads until its
+learning rate is 0, and lacks what the teacher can teach it. It has never seen a story with a
+useless number, so it takes every number for a step.
 """
 
 from __future__ import annotations
@@ -174,11 +173,11 @@ def _train(
 
 
 def _optimizers(model: PreTrainedModel, plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices (it needs a third of AdamW's steps here), AdamW for embeddings
-    and norms.
+    """Muon for the layers' matrices, AdamW for embeddings and norms.
 
-    T5 does not scale its attention logits by ``d_kv ** -0.5`` but starts with queries that much
-    smaller; they must move that much slower too, or the softmax saturates and nothing is learnt.
+    Muon needs a third of AdamW's steps here. T5 does not scale its attention logits by
+    ``d_kv ** -0.5`` but starts with queries that much smaller; they must move that much slower too,
+    or the softmax saturates and nothing is learnt.
     """
     tables = ("embed_tokens", "shared", "relative_attention_bias")
     queries, matrices, rest = [], [], []

@@ -1,4 +1,4 @@
-"""Measure the demo's two models with plain transformers, and write the cards that say so.
+"""Measure the demo's two models with plain transformers, and write their model cards.
 
 They are asked questions that neither was trained on.
 """
@@ -118,8 +118,11 @@ def teacher_accuracy(
     seed: int = 0,
     batch_size: int = 64,
 ) -> dict[str, float]:
-    """The shares of right ``single`` samples, of right ``vote``s of k, and of ``tied`` votes, which
-    count as wrong.
+    """The teacher's accuracy by single samples and by a vote of k.
+
+    Returns:
+        The shares of right ``single`` samples, of right ``vote`` s, and of ``tied`` votes, which
+        count as wrong.
     """
     torch.manual_seed(seed)
     task = demo_task()

@@ -1,7 +1,7 @@
 """The doctor: checks of what would fail later in a run, each with what to do about it.
 
-Imports the rooms below, whose own checks it calls: rationales, training, serving, teacher, models,
-tasks, run, cluster, data, recipe and errors.
+Imports the packages below, whose own checks it calls: rationales, training, serving, teacher,
+models, tasks, run, cluster, data, recipe and errors.
 """
 
 from qcrd_ray.doctor.cluster_checks import STAGES, check_cluster, demands

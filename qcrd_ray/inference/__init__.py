@@ -2,7 +2,7 @@
 
 It may import models, tasks, run, data, recipe and method; the stages that generate text use it.
 
-- transformers: both kinds of student, with samples that can be drawn again;
+- transformers: both kinds of student, with reproducible samples;
   see :mod:`qcrd_ray.inference.transformers_engine`.
 - ctranslate2: the T5 family on CPUs, for serving; see :mod:`qcrd_ray.inference.ctranslate2_engine`.
 - vllm: decoder-only models, for serving; see :mod:`qcrd_ray.inference.vllm_engine`.

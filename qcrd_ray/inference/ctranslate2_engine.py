@@ -33,7 +33,10 @@ from qcrd_ray.models.pretrained import check_student, fingerprint, load_model, r
 
 
 class CTranslate2Engine:
-    """See :class:`qcrd_ray.inference.Engine`. Never runs code from the model's folder."""
+    """ctranslate2's translator; see :class:`qcrd_ray.inference.Engine`.
+
+    It never runs code from the model's folder.
+    """
 
     def __init__(self, folder: str | Path, options: EngineOptions) -> None:
         assert not options.trust_remote_code, "choose_engine gives it no such model"

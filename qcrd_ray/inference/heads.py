@@ -1,7 +1,7 @@
 """The student's two heads: the prompt of each, and the answer read out of its text.
 
-A student is trained on two targets, told apart by a prefix: `predict:` asks for the label and
-`explain:` for the rationale, which ends in an answer of its own (METHOD.md section 1, step 5).
+A student is trained on two targets. The prefix of its input selects one: `predict:` the label,
+`explain:` the rationale, which ends in an answer of its own (METHOD.md section 1, step 5).
 """
 
 from __future__ import annotations

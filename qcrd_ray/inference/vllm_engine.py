@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class VLLMEngine:
-    """See :class:`qcrd_ray.inference.Engine`.
+    """vLLM's offline engine; see :class:`qcrd_ray.inference.Engine`.
 
     A sample has a seed of its own, made from (seed, prompt, number), so equal prompts get equal
     samples. But vLLM on a CPU sums in another order in another batch, and a sample may then change
-    at a token that was nearly as likely: unlike :class:`TransformersEngine`'s, its texts are the
-    same again only where they are asked for in the same batches.
+    at a token that was nearly as likely. So, unlike :class:`TransformersEngine`, it repeats a text
+    only for the same batches of requests.
     """
 
     def __init__(self, folder: str | Path, options: EngineOptions) -> None:

@@ -47,8 +47,9 @@ def negative_term(nll: Tensor, weight: Tensor, *, delta: float) -> Tensor:
 
 
 def contrastive_term(positive: Tensor, negative: Tensor, *, beta: float) -> Tensor:
-    """The bracket of equation (3), l_pos - beta * l_neg, per question. A missing side is a 0.
-    ``[questions]``.
+    """The bracket of equation (3), l_pos - beta * l_neg, per question: ``[questions]``.
+
+    A missing side is a 0.
     """
     return positive - beta * negative
 
@@ -112,9 +113,10 @@ def cross_entropy_terms(
 ) -> Tensor:
     """Binary cross-entropy on *logits*: ``[questions that have both kinds]``, in nats.
 
-    Each side's mean weighs half. A proper score, unlike equation (2): a rationale that is right 70
-    % of the time goes to 0.70 where both sides are as frequent. ``smoothing`` makes 1 - smoothing
-    and smoothing of the targets 1 and 0 (Szegedy et al. 2016, arXiv 1512.00567).
+    Each side's mean weighs half. Unlike equation (2) it is a proper score: a rationale that is
+    right in 70 % of all cases gets a score of 0.70 where both sides are as frequent. ``smoothing``
+    makes 1 - smoothing and smoothing of the targets 1 and 0 (Szegedy et al. 2016,
+    arXiv 1512.00567).
     """
     two_sided = positive_mask.any(dim=1) & negative_mask.any(dim=1)
     # -log sigmoid(z) = softplus(-z), and softplus(z) = softplus(-z) + z.

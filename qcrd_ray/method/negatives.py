@@ -1,4 +1,4 @@
-"""The negatives of a question: which snapshot samples them, which are kept, how D's are made up.
+"""The negatives of a question: the snapshot that samples them, and which of them are kept.
 
 The discriminator's extra negatives are corrupted positives (the paper's word masking and
 replacement). They balance its two classes.

@@ -1,6 +1,6 @@
-"""What validation and evaluation measure: accuracy with its interval, AUC, length correlation.
+"""Measures of answers and scores: accuracy with its interval, AUC, correlation with length.
 
-Pure functions.
+Pure functions; validation, evaluation and the discriminator's metrics use them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Accuracy(NamedTuple):
-    """``low`` and ``high`` are the Wilson interval's ends."""
+    """A proportion; ``low`` and ``high`` are the ends of its Wilson interval."""
 
     correct: int
     total: int

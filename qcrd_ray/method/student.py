@@ -41,8 +41,9 @@ DROPOUTS = (
 
 
 class StudentOutput(NamedTuple):
-    """``loss``: the micro-batch's part of the global loss, to call backward on.
+    """The result of one student step.
 
+    ``loss``: the micro-batch's part of the global loss, to call backward on.
     ``sums``: what to log, to be added over batches and ranks (:meth:`Objective.metrics`).
     ``tokens``: how many the student read, an integer scalar to be added likewise; float32 would
     round the tokens of a long round.

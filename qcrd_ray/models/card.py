@@ -155,7 +155,7 @@ def render_card(
 
 
 def usage(task: Mapping[str, Any]) -> str:
-    """The lines of Python that ask a student, with the example of its task.json."""
+    """The lines of Python that ask a student the example question of its task.json."""
     return USE[task["architecture"]].format(
         trust=", trust_remote_code=True" if task["custom_code"] else "",
         question=repr(task["example"]["input"]),

@@ -11,8 +11,10 @@ from qcrd_ray.recipe.base import Count, Section
 
 
 class Split(Section):
-    """Where the questions of one split come from: a file, a Hugging Face data set, or the task's
-    own generator. Give exactly one of `path`, `dataset` and `generate`.
+    """Where the questions of one split come from.
+
+    That is a file, a Hugging Face data set, or the task's own generator: give exactly one of
+    `path`, `dataset` and `generate`.
     """
 
     path: str | None = None

@@ -38,8 +38,9 @@ class Variant(Section):
 
 
 class CompareRecipe(Section):
-    """`qcrd compare`: every method with every seed on the same rationales. A trial is one training
-    in one process.
+    """`qcrd compare`: every method with every seed on the same rationales.
+
+    A trial is one training in one process.
     """
 
     variants: dict[str, Variant] = Field(default={})

@@ -79,9 +79,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _read_tree(path: Path, extended_by: tuple[Path, ...] = ()) -> tuple[dict, Keys]:
-    """The keys of a file over those of the recipe that it extends, and where each of them
-    stands.
-    """
+    """The keys of a file over those of the recipe that it extends, and where each key stands."""
     tree, where = _parse(_read(path), str(path))
     if not isinstance(tree, dict):
         raise UserError(
@@ -162,8 +160,9 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def within(key: str, parts: Sequence[str]) -> bool:
-    """Whether a dotted key of a recipe is one of ``parts``, or lies under one: train.rounds is
-    within train.
+    """Whether a dotted key of a recipe is one of ``parts`` or lies under one.
+
+    train.rounds is within train.
     """
     return any(key == part or key.startswith(f"{part}.") for part in parts)
 

@@ -83,8 +83,10 @@ class ObjectiveRecipe(Section):
 
 
 class NegativesRecipe(Section):
-    """Where wrong rationales come from: samples of the teacher that lost the vote, and samples of
-    the student as it was `lag` rounds ago. Beyond the paper: right ones with changed numbers.
+    """Where wrong rationales come from.
+
+    The paper takes the teacher's samples that lost the vote, and samples of the student as it was
+    `lag` rounds ago. Beyond the paper: right rationales with changed numbers.
     """
 
     teacher: bool = True
@@ -124,8 +126,9 @@ class NegativesRecipe(Section):
 
 
 class DiscriminatorRecipe(Section):
-    """D(question, rationale) -> [0, 1] scores rationales: an encoder, max pooling over its tokens,
-    two linear layers.
+    """The discriminator D(question, rationale) -> [0, 1], which scores rationales.
+
+    It is an encoder, max pooling over its tokens, and two linear layers.
     """
 
     model: str | None = None

@@ -21,8 +21,9 @@ class RayRecipe(Section):
 
 
 class ServingRecipe(Section):
-    """The endpoint that answers with the student. A `max_replicas` above `replicas` lets Ray Serve
-    add replicas under load.
+    """The endpoint that answers with the student.
+
+    A `max_replicas` above `replicas` lets Ray Serve add replicas under load.
     """
 
     host: str = "127.0.0.1"
@@ -70,8 +71,9 @@ class ServingRecipe(Section):
 
 
 class TrackingRecipe(Section):
-    """Where a training's numbers go besides metrics.jsonl and TensorBoard, which are always
-    written.
+    """Where a training's numbers go besides metrics.jsonl and TensorBoard.
+
+    Those two are always written.
     """
 
     mlflow: str | None = None

@@ -10,8 +10,9 @@ from qcrd_ray.recipe.base import Count, Positive, Section, Share
 
 
 class ScratchRecipe(Section):
-    """A small random student and a tokenizer trained on the questions: to try a run on your own
-    data, not for accuracy.
+    """A small random student, and a tokenizer trained on the questions.
+
+    It is there to try a run on your own data, not for accuracy.
     """
 
     kind: Literal["t5", "llama"] = "t5"
@@ -29,8 +30,9 @@ class ScratchRecipe(Section):
 
 
 class LoraRecipe(Section):
-    """Low-rank adapters (arXiv 2106.09685) are trained instead of all weights. Needs the peft
-    package. A student that is written to disk has its adapters merged.
+    """Low-rank adapters (arXiv 2106.09685) that are trained instead of all weights.
+
+    They need the peft package. A student that is written to disk has its adapters merged.
     """
 
     rank: Count = 16
@@ -44,8 +46,9 @@ class LoraRecipe(Section):
 
 
 class StudentRecipe(Section):
-    """The student: a T5-family encoder-decoder or a decoder-only model (Llama, Qwen), pretrained
-    (`model`) or random (`scratch`).
+    """The student: a T5-family encoder-decoder or a decoder-only model (Llama, Qwen).
+
+    It is pretrained (`model`) or random (`scratch`).
     """
 
     model: str | None = None

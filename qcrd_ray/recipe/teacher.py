@@ -1,5 +1,7 @@
-"""``teacher``, ``sampling``, ``generation`` and ``vote``: who writes the rationales, how it is
-sampled and asked, and which of its answers wins. ``teacher.source`` says which teacher it is.
+"""``teacher``, ``sampling``, ``generation`` and ``vote``: where the rationales come from.
+
+The sections say which model writes them, how it is sampled and asked, and which of its answers
+wins. ``teacher.source`` is the kind of teacher.
 """
 
 from __future__ import annotations
@@ -55,8 +57,9 @@ class ServeTeacher(Section):
 
 
 class RecordedTeacher(Section):
-    """Completions that exist already: JSON Lines with `id` and `completion`, several rows a
-    question.
+    """Completions that exist already, in a JSON Lines file.
+
+    Each row has an `id` and a `completion`; a question has several rows.
     """
 
     source: Literal["recording"]
@@ -68,7 +71,8 @@ class RecordedTeacher(Section):
 
 
 class OpenAITeacher(Section):
-    """An OpenAI-compatible endpoint that somebody else runs: a hosted model, or a vLLM server.
+    """An OpenAI-compatible endpoint that others run: a hosted model, or a vLLM server.
+
     `generation` says how many requests are in flight and how often one is tried.
     """
 
@@ -151,8 +155,9 @@ class SamplingRecipe(Section):
 
 
 class GenerationRecipe(Section):
-    """How the teacher is asked: requests in flight, retries, and how often finished rows reach the
-    disk.
+    """How the teacher is asked.
+
+    The keys set the requests in flight, the retries, and how often finished rows reach the disk.
     """
 
     actors: Count = 1
@@ -174,8 +179,9 @@ class GenerationRecipe(Section):
 
 
 class VoteRecipe(Section):
-    """Self-consistency: the samples vote on the answer. The keys decide cases that the paper does
-    not name.
+    """Self-consistency: the samples vote on the answer.
+
+    The keys decide cases that the paper does not name.
     """
 
     incomplete: Literal["failed", "vote"] = "failed"

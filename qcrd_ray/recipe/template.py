@@ -18,7 +18,7 @@ from qcrd_ray.recipe import (
 )
 from qcrd_ray.recipe.introspection import default, fields, sections, summary
 
-# The keys that a recipe cannot do without, as somebody with own questions would fill them in first.
+# The keys without a default, filled in as a user with their own questions might start.
 _START: dict[type[Section], dict[str, Any]] = {
     Recipe: {"name": "my-run", "run": "runs/my-run"},
     TaskRecipe: {"kind": "arithmetic"},

@@ -10,8 +10,9 @@ from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Sectio
 
 
 class RoundRecipe(Section):
-    """The paper's "iteration": the steps after which the student's snapshot, its negatives and the
-    discriminator are renewed.
+    """The length of a round, which is the paper's "iteration".
+
+    After a round the student's snapshot, its negatives and the discriminator are renewed.
     """
 
     unit: Literal["steps", "epochs"] = "epochs"
@@ -39,8 +40,10 @@ class ValidateRecipe(Section):
 
 
 class TrainRecipe(Section):
-    """Ray Train and DeepSpeed. Seed and step alone decide a step's batch, so the number of workers
-    does not change what is learnt.
+    """Training with Ray Train and DeepSpeed.
+
+    The seed and the step alone decide a step's batch, so the number of workers does not change what
+    is learnt.
     """
 
     rounds: Count = 10

@@ -40,8 +40,9 @@ _EXPECTED = {
 
 
 def with_empty_sections(tree: Any, model: type[Section] = Recipe) -> Any:
-    """The tree with {} for each section that has no keys, such as one with all of them commented
-    out.
+    """The tree with {} for each section that has no keys.
+
+    A section whose keys are all commented out is one.
     """
     if not isinstance(tree, dict):
         return tree
@@ -142,8 +143,9 @@ def _suggest(path: tuple, tree: dict) -> str:
 
 
 def _section(annotation: Any, tree: Any) -> Any:
-    """The section that the tree is read as: of a union the one with its `source`, of a list the
-    section of its items.
+    """The section that the tree is read as.
+
+    Of a union it is the one with the tree's `source`, of a list the section of its items.
     """
     several = sections(annotation)
     if isinstance(tree, dict) and len(several) > 1:

@@ -86,8 +86,9 @@ def line_chart(
 
 
 def interval_chart(title: str, description: str, rows: Sequence[Interval], *, label: str) -> Markup:
-    """Shares as dots on their intervals, one row each, with its name above it: long names then fit
-    on a narrow screen.
+    """Shares as dots on their intervals, one row each.
+
+    The name stands above its row, so long names fit on a narrow screen.
     """
     height = TOP + _ROW * len(rows) + BOTTOM
     across = Scale(0.0, 1.0, 14, WIDTH - 30)

@@ -10,7 +10,7 @@ from html import escape
 
 
 class Markup(str):
-    """Text that is HTML already. Only this module and our own constants make it."""
+    """Text that is HTML already. Only this module and the package's own constants make it."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ def section(id: str, title: str, *children: Child) -> Markup:
 
 
 def missing(text: str) -> Markup:
-    """A note that something is not there, and why: a report invents nothing."""
+    """A note that something is not there, and why."""
     return tag("p", text, class_="missing")
 
 

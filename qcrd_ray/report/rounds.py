@@ -18,8 +18,10 @@ from qcrd_ray.training.metrics import read_metrics, read_scores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """The training of one objective: its rows of ``metrics.jsonl``, its result (None: it has not
-    finished yet), and the discriminator's scores that were kept, by round.
+    """The training of one objective.
+
+    ``rounds`` are its rows of ``metrics.jsonl``, ``result`` is None while it has not finished, and
+    ``scores`` are the discriminator's scores that were kept, by round.
     """
 
     objective: str
@@ -28,8 +30,9 @@ class Training:
     scores: dict[int, list[ScoredRationale]]
 
     def curve(self, *path: str) -> list[tuple[float, float]]:
-        """(round from 1, value) of a nested number such as ``curve("student", "l_pos")``, where a
-        round has it.
+        """A nested number such as ``curve("student", "l_pos")``, as (round from 1, value).
+
+        Rounds that do not have it are left out.
         """
         points = []
         for row in self.rounds:

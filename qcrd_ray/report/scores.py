@@ -1,6 +1,4 @@
-"""What the discriminator makes of rationales: its scores by source and by round, and how well they
-tell right from wrong.
-"""
+"""The discriminator's scores by source and by round, and how well they tell right from wrong."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What a finished run prints: accuracies, one answered question, where everything lies, and how to
-serve the student.
+"""What a finished run prints.
+
+Accuracies, one answered question, where the files lie, and how to serve the student.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a finished run ends with: its folder, what was measured, the served student's ``answer``
-    to one ``question``, and the seconds of each stage.
+    """What a finished run ends with.
+
+    ``results`` are the measured accuracies, ``answer`` is the served student's answer to
+    ``question``, and ``seconds`` are those of each stage.
     """
 
     folder: RunFolder

@@ -1,8 +1,8 @@
-"""MLflow, if the recipe asks for it: the recipe, all rounds, the results and the report in one run.
+"""MLflow, if the recipe names a server: the recipe, all rounds, the results and the report.
 
-The run folder remembers its MLflow run (mlflow.json), so a run that is continued goes on there. A
-server that does not answer costs a warning and not the training; what could not be sent is sent
-with the next round.
+The run folder remembers its MLflow run (mlflow.json), so a continued run goes on there. A server
+that does not answer costs a warning and not the training; what could not be sent is sent with the
+next round.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ def tracked(recipe: Recipe, folder: RunFolder) -> Iterator[Tracker]:
 
 
 class Tracker:
-    """One MLflow run: a new one, or the one that the run folder names. Without tracking.mlflow it
-    does nothing.
+    """One MLflow run: a new one, or the one that the run folder names.
+
+    Without tracking.mlflow it does nothing.
     """
 
     def __init__(self, recipe: Recipe, folder: RunFolder):
@@ -132,8 +133,9 @@ class Tracker:
             log.warning("MLflow at %s: %s", self._recipe.tracking.mlflow, error)
 
     def _resume(self, client: MlflowClient) -> str | None:
-        """The run that the run folder names, if the store has it: the recipe may name another store
-        than before.
+        """The MLflow run that the run folder names, if the store has it.
+
+        The recipe may name another store than before.
         """
         from mlflow.exceptions import MlflowException
 

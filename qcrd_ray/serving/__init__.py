@@ -1,6 +1,6 @@
 """Serving: a student folder behind an HTTP endpoint on Ray Serve, with OpenAI's routes and a page.
 
-The folder alone is enough, without its recipe. Imports the rooms below: inference, models, run,
+The folder alone is enough, without its recipe. Imports the packages below: inference, models, run,
 cluster, data, recipe and errors.
 """
 

@@ -36,8 +36,7 @@ DEPLOYMENT = "student"
 DRAIN_S = 10.0  # beyond the longest request, before a leaving replica is killed
 # a new version's replicas start before old ones leave: at least one more than asked for
 SURGE_PERCENT = 25
-# attempts before a deployment counts as failed: what breaks a start here is seldom mended by
-# another one
+# attempts before a deployment counts as failed: what breaks a start here seldom passes by itself
 STARTS = 3
 SCRAPE_TIMEOUT_S = 5.0
 
@@ -81,7 +80,7 @@ class StudentEndpoint:
         await self.health.check(self.student.warm_up)
 
     def families(self) -> tuple[str, list[Metric]]:
-        """This replica's name and numbers, for whichever replica was scraped."""
+        """This replica's name and metrics, for the replica that answers a scrape."""
         return serve.get_replica_context().replica_id.unique_id, self.metrics.families()
 
     @serve.batch

@@ -30,8 +30,9 @@ PROXY_GRACE_S = 10.0  # the replica's own limit comes first, and its answer says
 
 
 def check(recipe: ServingRecipe) -> None:
-    """Check what can be known before a run: the key is there if the address needs one, and the port
-    is free.
+    """Check what can be known before a run.
+
+    The key must be there if the address needs one, and the port must be free.
 
     Raises:
         UserError: names the field.

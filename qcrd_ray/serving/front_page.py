@@ -1,5 +1,6 @@
-"""The page at `/`: one self-contained HTML file, with a Content-Security-Policy that allows nothing
-but what is in it.
+"""The page at `/`: one self-contained HTML file.
+
+Its Content-Security-Policy allows nothing but what is in it.
 """
 
 from __future__ import annotations

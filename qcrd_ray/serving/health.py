@@ -1,4 +1,4 @@
-"""What keeps a replica healthy: it reports a model that died or hangs, and limits what it reads.
+"""Replica health: report a model that died or hangs, and limit the size of a request's body.
 
 Ray Serve keeps sending requests to a replica that does not report its trouble. A body beyond the
 limit is rejected while it arrives, before it is held in memory or parsed.
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Health:
-    """Runs the model's work in threads, and remembers how it went.
+    """Runs the model's work in threads, and records whether it failed or hangs.
 
     Args:
         stuck_after_s: seconds after which a batch counts as hanging; longer than any batch takes.

@@ -59,8 +59,9 @@ class Metrics:
 
 
 def exposition(replicas: Mapping[str, Sequence[Metric]]) -> bytes:
-    """Prometheus's text format over several replicas' families, each sample labelled with its
-    replica.
+    """Several replicas' metrics in Prometheus's text format.
+
+    Each sample is labelled with its replica.
     """
     merged: dict[str, Metric] = {}
     for replica, families in replicas.items():
@@ -76,7 +77,7 @@ def exposition(replicas: Mapping[str, Sequence[Metric]]) -> bytes:
 
 
 class _Families:
-    """What `generate_latest` asks of a registry."""
+    """The part of a registry that `generate_latest` reads."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
@@ -86,8 +87,9 @@ class _Families:
 
 
 class Counted:
-    """ASGI middleware: counts and times every request by its route, as the list of routes spells
-    it, and its status.
+    """ASGI middleware: counts and times every request by its route and its status.
+
+    The routes are those of ``routes``, spelt as they are there.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: Sequence[str]) -> None:
@@ -120,8 +122,9 @@ class Counted:
             self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
     def _route(self, path: str) -> str:
-        """The route of a path. What is no route is `other`: a caller must not be able to make a new
-        label with every request.
+        """The route of a path; `other` if there is none.
+
+        A caller must not be able to make a new label with every request.
         """
         if path in self._exact:
             return path

@@ -63,21 +63,21 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/v1/models")
     async def models() -> Models:
-        """The names that `model` may have."""
+        """List the names that `model` may have."""
         return Models(data=listed)
 
     @router.get("/v1/models/{model}", responses={404: {"model": ErrorBody}})
     async def model(model: str) -> Model:
-        """One of those names."""
+        """Describe one of those names."""
         head_of(model, name)
         return next(one for one in listed if one.id == model)
 
     @router.post(COMPLETIONS, responses=_answers(TEXT_EXAMPLE), response_class=JSONResponse)
     async def completions(request: CompletionRequest) -> Response:
-        """Write about one question or several. `prompt` is the question alone; `<name>:label` gives
-        the label, `<name>` a rationale.
+        """Write about one question or several.
 
-        Tokens instead of text, `echo`, `logprobs`, `best_of` and penalties are errors.
+        `prompt` is the question alone. `<name>:label` gives the label, `<name>` a rationale. Tokens
+        instead of text, `echo`, `logprobs`, `best_of` and penalties are errors.
         """
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
         return await _respond(
@@ -235,8 +235,10 @@ def _events(
     usage: Usage | None,
     form: _TextForm | _ChatForm,
 ) -> Iterator[str]:
-    """The server-sent events of a stream: each text word by word, then its finish reason; the usage
-    where it is wanted; `[DONE]`.
+    """The server-sent events of a stream.
+
+    Each text comes word by word, then its finish reason; the usage follows where it is wanted, and
+    `[DONE]` ends the stream.
     """
 
     def event(choices: list[dict], **more: Any) -> str:

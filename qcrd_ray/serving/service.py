@@ -1,6 +1,7 @@
 """How a request is answered: with predictions, or with texts of either head.
 
-Every piece of work goes to the model through one of two batching functions, write and score.
+Each question and each score reaches the model through one of two batching functions, ``write`` and
+``score``.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+(?=[^a-z\s])|\n+")
 
 @dataclass(frozen=True)
 class Arithmetic(PromptedTask):
-    """A numeric answer. Numbers are compared as numbers: 32.0, "32 apples" and $32 are all "32"; a
-    percentage is its number.
+    """A numeric answer.
+
+    Numbers are compared as numbers: 32.0, "32 apples" and $32 are all "32"; a percentage is its
+    number.
     """
 
     INSTRUCTION: ClassVar[str] = (
@@ -38,16 +40,18 @@ class Arithmetic(PromptedTask):
         return "one number"
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The number in ``answer``: what follows ``####`` or the last ``=``, if that holds exactly
-        one number.
+        """The number in ``answer``.
+
+        It is what follows ``####`` or the last ``=``, if that holds exactly one number.
         """
         said = plain(answer).rsplit("####", 1)[-1].rsplit("=", 1)[-1]
         numbers = [value for _, _, value in find_numbers(said)] or find_number_words(said)
         return spell(numbers[0]) if len(numbers) == 1 else None
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """The announced number, else the one that the last sentence with a number states. The
-        rationale comes back without LaTeX.
+        """The announced number, else the one that the last sentence with a number states.
+
+        The rationale comes back without LaTeX.
         """
         kept = plain(cut_run_on(text, question.question))
         if not kept:

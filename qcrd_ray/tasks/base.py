@@ -49,11 +49,11 @@ EXPLAIN = "explain: "  # the prefix under which it gives the rationale
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """A completion read by a task: the reasoning without its closing answer phrase, and the
-    canonical answer.
+    """A completion as a task has read it.
 
-    ``answer`` is None when no answer could be read; ``reason`` then says why, in words for the run
-    folder.
+    ``rationale`` is the reasoning without its closing answer phrase, ``answer`` the canonical
+    answer. ``answer`` is None when no answer could be read; ``reason`` then says why, in words for
+    the run folder.
     """
 
     rationale: str = ""
@@ -67,19 +67,22 @@ Message = dict[str, str]
 
 @runtime_checkable
 class Task(Protocol):
-    """One kind of question. Implementations are plain frozen objects made from the recipe's
-    ``task`` section.
+    """One kind of question.
+
+    Implementations are plain frozen objects made from the recipe's ``task`` section.
     """
 
     def check(self, question: Question) -> str:
-        """Why this question cannot be used ("" when it can): an empty text, fewer than two choices,
-        a gold answer that is no choice...
+        """Why this question cannot be used; "" when it can.
+
+        An empty text, fewer than two choices, a gold answer that is no choice...
         """
         ...
 
     def student_input(self, question: Question) -> str:
-        """The question (with its choices) as the student reads it, without the `predict:` /
-        `explain:` prefix.
+        """The question as the student reads it, without the `predict:` or `explain:` prefix.
+
+        Choices are part of it.
         """
         ...
 
@@ -88,20 +91,23 @@ class Task(Protocol):
         ...
 
     def teacher_prompt(self, question: Question) -> str:
-        """The same as one plain text, for a teacher without a chat template (ends where the
-        completion starts).
+        """The same as one plain text, for a teacher without a chat template.
+
+        It ends where the completion starts.
         """
         ...
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """Read a model's free text (teacher or student): cut what runs on into invented questions,
-        split rationale and answer.
+        """Read a model's free text, be it the teacher's or the student's.
+
+        It is cut where it runs on into invented questions, and split into rationale and answer.
         """
         ...
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The one spelling of an answer that votes and comparisons use ("32", "wooded area"), or
-        None when it is no answer.
+        """The one spelling of an answer that votes and comparisons use ("32", "wooded area").
+
+        None: it is no answer.
         """
         ...
 
@@ -110,13 +116,15 @@ class Task(Protocol):
         ...
 
     def explanation(self, rationale: str, answer: str) -> str:
-        """The target text of the student's `explain:` head: the rationale closed by its own answer,
-        so that `parse` reads it back.
+        """The target text of the student's `explain:` head.
+
+        It is the rationale closed by its own answer, so that `parse` reads it back.
         """
         ...
 
     def describe(self) -> dict:
-        """What a reader of the student folder must know to use it: kind, prompts, closing phrase;
-        JSON-serialisable.
+        """What a reader of the student folder must know to use it; JSON-serialisable.
+
+        The kind, the prompts and the closing phrase are part of it.
         """
         ...

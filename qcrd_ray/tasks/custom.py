@@ -1,4 +1,4 @@
-"""A task of the user's own, `task.kind: package.module:Class`: imported, and checked to be one."""
+"""A task of the user's own, `task.kind: package.module:Class`: import it and check its methods."""
 
 from __future__ import annotations
 

@@ -57,8 +57,9 @@ class MultipleChoice(PromptedTask):
         return "\n".join([question.question.strip(), "Answer Choices:", *choices])
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The choice's own text, whether ``answer`` is that text or its letter; nothing that merely
-        starts with one.
+        """The choice's own text, whether ``answer`` is that text or its letter.
+
+        An answer that merely starts with one of them is none.
         """
         letter = re.fullmatch(r"\s*\(?([a-z])[).]?\s*", answer, re.IGNORECASE)
         return self._exactly(answer, question) or (
@@ -66,8 +67,9 @@ class MultipleChoice(PromptedTask):
         )
 
     def parse(self, text: str, question: Question) -> Parsed:
-        """The announced choice, else the one that the conclusion names by its letter. Several at
-        once ("either (a) or (b)") are none.
+        """The announced choice, else the one that the conclusion names by its letter.
+
+        Several at once ("either (a) or (b)") are none.
         """
         kept = cut_run_on(text, question.question)
         if not kept:
@@ -86,9 +88,7 @@ class MultipleChoice(PromptedTask):
         return Parsed(rationale=clean(kept), reason="no choice in the completion")
 
     def _choice(self, text: str, question: Question) -> str | None:
-        """The choice that is text: exactly its text, else its letter, else words that start with
-        its text.
-        """
+        """The choice that ``text`` names: by its whole text, its letter, or its first words."""
         return (
             self._exactly(text, question)
             or self._by_letter(text, question)
@@ -104,13 +104,13 @@ class MultipleChoice(PromptedTask):
         )
 
     def _by_letter(self, text: str, question: Question) -> str | None:
-        """The choice whose letter comes first in what is said."""
+        """The choice whose letter comes first in ``text``."""
         match = _LETTER.match(text)
         letter = next(filter(None, match.groups()), None) if match else None
         return self._lettered(letter, question) if letter else None
 
     def _by_text(self, text: str, question: Question) -> str | None:
-        """The longest choice that what is text starts with, an article aside."""
+        """The longest choice that ``text`` starts with, an article aside."""
         start = re.sub(r"\A\W+", "", squeeze(text))
         starts = (start, re.sub(r"\A(?:an?|the) ", "", start))
         named = [
@@ -129,8 +129,9 @@ class MultipleChoice(PromptedTask):
         }
 
     def _several(self, text: str, question: Question) -> bool:
-        """Whether what is text is a list of different choices: "(b), (c), and (d)", "either (a) bus
-        or (e) theatre".
+        """Whether ``text`` is a list of different choices.
+
+        Such as "(b), (c), and (d)" or "either (a) bus or (e) theatre".
         """
         listed = re.match(
             r"\W*(?:either |both )?\([a-z]\)[^.()]{0,60}?(?:,|\bor\b|\band\b)\s*(?:or |and"

@@ -1,5 +1,6 @@
-"""Natural-language inference: does a premise entail a hypothesis, contradict it, or neither?
-(e-SNLI, ANLI)
+"""Natural-language inference (e-SNLI, ANLI).
+
+Does a premise entail a hypothesis, contradict it, or neither?
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ _WORDINGS = tuple(
 
 @dataclass(frozen=True)
 class NaturalLanguageInference(PromptedTask):
-    """The answer is entailment, neutral or contradiction, also where the text says yes, it is not
-    possible to tell, or no.
+    """The answer is entailment, neutral or contradiction.
+
+    It may also be worded as yes, "it is not possible to tell", or no.
     """
 
     INSTRUCTION: ClassVar[str] = (

@@ -1,5 +1,6 @@
-"""Numbers in text: found, read exactly (fractions, never floats, never ``eval``) and given one
-spelling.
+"""Numbers in text: found, read exactly, and given one spelling.
+
+They are read as fractions, never as floats, and never by ``eval``.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ _HALVES = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
 
 
 def plain(text: str) -> str:
-    """The text without LaTeX, calculator marks and fraction characters, so that its numbers can be
-    read.
+    """The text without LaTeX, calculator marks and fraction characters.
+
+    :func:`find_numbers` reads such a text.
     """
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
@@ -68,8 +70,9 @@ def plain(text: str) -> str:
 
 
 def find_numbers(text: str) -> list[tuple[int, int, Fraction]]:
-    """The numbers of a :func:`plain` text in their order, each with where it starts and ends:
-    1,234, $5.00, -3, 3/4, 1 1/2.
+    """The numbers of a :func:`plain` text in their order, each with where it starts and ends.
+
+    Such as 1,234, $5.00, -3, 3/4 and 1 1/2.
     """
     found = []
     for match in _NUMBER.finditer(text):

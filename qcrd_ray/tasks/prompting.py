@@ -59,8 +59,9 @@ class PromptedTask:
 
     @property
     def instruction(self) -> str:
-        """The recipe's instruction to the teacher ("" for none), or the kind's own, with {closing}
-        filled in.
+        """The recipe's instruction to the teacher, or the kind's own, with {closing} filled in.
+
+        "" stands for no instruction.
         """
         text = self.INSTRUCTION if self.recipe.instruction is None else self.recipe.instruction
         return text.replace("{closing}", self.recipe.closing.replace("{answer}", "<answer>"))
@@ -153,8 +154,9 @@ class PromptedTask:
         }
 
     def _turn(self, question: Question) -> str:
-        """A user's turn: the question below the instruction. Chat models forget a system message
-        sooner than the turn that they answer.
+        """A user's turn: the question below the instruction.
+
+        Chat models forget a system message sooner than the turn that they answer.
         """
         return "\n\n".join(
             part for part in (self.instruction, self.student_input(question)) if part

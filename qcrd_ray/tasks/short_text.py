@@ -1,4 +1,4 @@
-"""Questions answered in a few words of one's own: SQuAD, TriviaQA and their like."""
+"""Questions answered in a few free words: SQuAD, TriviaQA and their like."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ _IN_NUMBER = re.compile(r"(?<=\d)[.:/](?=\d)|(?<![\w.])-(?=\d)")  # 3.5, 10:30, 
 
 @dataclass(frozen=True)
 class ShortText(PromptedTask):
-    """A free short answer. Answers are equal when SQuAD's normalisation makes them so:
-    :func:`normalise`.
+    """A free short answer; answers are equal if :func:`normalise` makes them so.
 
     Several accepted answers stand in one text with "|" between, as a list column is read. The
     canonical spelling holds all of them, and every one of them is spelt so; a student is taught the
@@ -38,8 +37,9 @@ class ShortText(PromptedTask):
         return "a text with a letter or a digit in it"
 
     def canonical(self, answer: str, question: Question) -> str | None:
-        """The normalised answer; the spelling of all that the question accepts, where it is one of
-        them.
+        """The normalised answer.
+
+        Where it is one of those that the question accepts, it is the spelling of all of them.
         """
         spelt, accepted = _spellings(answer), _spellings(question.answer or "")
         return f" {SEVERAL} ".join(accepted if set(spelt) & set(accepted) else spelt) or None
@@ -59,11 +59,11 @@ class ShortText(PromptedTask):
 
 
 def normalise(text: str) -> str:
-    """Lower case, no punctuation, no articles, single blanks (SQuAD's); of Unicode, the compatible
-    form (NFKC) and every dash a blank.
+    """The text after SQuAD's normalisation: lower case, no punctuation, no articles, single blanks.
 
-    Points and signs inside numbers stay, so that 3.5 is not 35; articles stay where there is
-    nothing else. Done until nothing changes: what one mark leaves behind can be the next one's
+    Unicode is brought to its compatible form (NFKC), and every dash becomes a blank. Points and
+    signs inside numbers stay, so that 3.5 is not 35; articles stay where there is nothing else.
+    The steps are repeated until nothing changes: what one mark leaves behind can be the next one's
     number.
     """
     while (plain := _plain(text)) != text:

@@ -44,8 +44,9 @@ class Steps(NamedTuple):
 
 
 def check_steps(text: str) -> Steps:
-    """Check every step in ``text``: a chain of + - * x / ÷ and its result. Other forms do not
-    count.
+    """Check every step in ``text``: a chain of + - * x / ÷ and its result.
+
+    Other forms do not count.
     """
     steps = list(STEP.finditer(text))
     return Steps(sum(map(is_right, steps)), len(steps))
@@ -136,8 +137,9 @@ def evolved(text: str, given: Collection[Fraction], random: Random) -> str | Non
 
 
 def _followed(text: str) -> list[re.Match[str]]:
-    """The text's steps; [] if one of them is wrong or an equation has another form, since nothing
-    can be computed from it then.
+    """The text's steps; [] if one of them is wrong or an equation has another form.
+
+    Nothing can be computed from them then.
     """
     steps = list(STEP.finditer(text))
     named = sum(

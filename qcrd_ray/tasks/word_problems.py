@@ -178,8 +178,9 @@ def generate(
     steps: tuple[int, ...] = (1, 2, 3),
     distractors: float = DISTRACTOR_SHARE,
 ) -> list[Question]:
-    """``count`` different questions. The same arguments give the same list everywhere, and a longer
-    list starts with the shorter one.
+    """``count`` different questions.
+
+    The same arguments give the same list everywhere, and a longer list starts with the shorter one.
 
     Args:
         count: how many questions.
@@ -197,8 +198,9 @@ def generate(
 
 
 def skeleton(question: str) -> str:
-    """The question's text with its people and objects replaced by gaps, numbered in the order in
-    which they occur.
+    """The question's text with its people and objects replaced by gaps.
+
+    The gaps are numbered in the order in which they occur.
     """
     people: dict[str, str] = {}
     objects: dict[str, str] = {}
@@ -215,15 +217,17 @@ def skeleton(question: str) -> str:
 
 
 def pool(question: str) -> int:
-    """Which of the :data:`POOLS` disjoint pools a question belongs to; renaming people and objects
-    does not change it.
+    """Which of the :data:`POOLS` disjoint pools a question belongs to.
+
+    Renaming people and objects does not change it.
     """
     return hashlib.sha256(skeleton(question).encode()).digest()[0] % POOLS
 
 
 def pools(*, seed: int, kind: Kind) -> frozenset[int]:
-    """The pools that :func:`generate` draws from. Two calls with disjoint pools share no
-    question.
+    """The pools that :func:`generate` draws from.
+
+    Two calls with disjoint pools share no question.
     """
     return (
         frozenset(range(SEED_POOLS, POOLS))
@@ -316,8 +320,9 @@ def _story(rng: random.Random, ops: tuple[str, ...], *, distractor: bool) -> tup
 
 
 def _numbers(rng: random.Random, ops: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """The values a story passes through (one more than it has steps) and the number of each step,
-    all of them in 2..LARGEST.
+    """The values that a story passes through, and the number of each step.
+
+    There is one value more than there are steps. All of them are in 2..LARGEST.
     """
     while True:
         values, numbers = [rng.randint(2, 40)], []
@@ -335,8 +340,9 @@ def _numbers(rng: random.Random, ops: tuple[str, ...]) -> tuple[list[int], list[
 
 
 def _with_pronouns(rng: random.Random, sentences: list[str]) -> Iterator[str]:
-    """Now and then say he or she where a sentence goes on about the only person of the sentence
-    before.
+    """Replace some names by he or she.
+
+    It may be done where a sentence goes on about the only person of the sentence before.
     """
     before: list[str] = []
     for sentence in sentences:

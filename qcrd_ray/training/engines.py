@@ -92,7 +92,7 @@ class PlainEngine:
         (loss / self._accumulation).backward()
 
     def step(self) -> None:
-        """As DeepSpeed, do something on the last micro-batch of a step only."""
+        """As DeepSpeed, act on the last micro-batch of a step only."""
         self._micro_steps += 1
         if self._micro_steps % self._accumulation:
             return

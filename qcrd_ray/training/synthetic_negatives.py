@@ -1,4 +1,4 @@
-"""Synthetic negatives: the teacher's positives with other numbers, made anew in every round.
+"""Synthetic negatives: the teacher's positives with other numbers, generated anew in every round.
 
 They are for tasks whose answers are numbers.
 """

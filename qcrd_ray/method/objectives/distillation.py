@@ -27,12 +27,13 @@ class Finetune(Objective):
 
 
 class Distilling(Objective):
-    """``dss``, Distilling Step-by-Step (Hsieh et al. 2023, arXiv 2305.02301): L = alpha1 * L_pred +
-    alpha2 * L_expl.
+    """``dss``, Distilling Step-by-Step (Hsieh et al. 2023, arXiv 2305.02301).
+
+        L = alpha1 * L_pred + alpha2 * L_expl
 
     L_expl is the mean over questions of l(f(x), r) of the teacher's first sample; a question whose
-    first sample could not be read has L_pred alone. The paper's single weight lambda = 1 is alpha1
-    = alpha2.
+    first sample could not be read has L_pred alone. The paper's single weight lambda = 1 is
+    alpha1 = alpha2.
     """
 
     explains = True

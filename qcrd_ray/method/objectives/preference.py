@@ -151,9 +151,9 @@ class Dpo(Preference):
     DPO is Rafailov et al. 2023 (arXiv 2305.18290). The positive's own loss beside it is Pang et al.
     2024 (Iterative Reasoning Preference Optimization, arXiv 2404.19733), whose beta = 0.1 and
     weight 1 are the defaults; its reference moves with each iteration, ours stays the start. The
-    guard is Pal et al. 2024 (DPO-Positive, arXiv 2402.13228), whose lambda = 50 is
-    the default: DPO asks for a difference alone, and may lower both; the guard takes a positive
-    that falls below its start for a pair that is far from right. 0 is off.
+    guard is Pal et al. 2024 (DPO-Positive, arXiv 2402.13228), whose lambda = 50 is the default. DPO
+    rewards a difference alone, so it may lower both likelihoods; the guard treats a pair whose
+    positive falls below its start as far from right. A guard of 0 is off.
     """
 
     needs_reference = True

@@ -1,4 +1,4 @@
-"""A student that cannot be trained or served is refused before anything starts, with the mend."""
+"""A student that cannot be trained or served is refused before anything starts, with what to do."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_layers_without_keys_and_values_are_refused(tmp_path):
 
 
 def test_broken_weights_and_pickles(folder):
-    """A truncated file is the user's to mend; a pickled checkpoint can run code when it is read,
+    """A truncated file is the user's to fix; a pickled checkpoint can run code when it is read,
     and is not.
     """
     weights = folder / "model.safetensors"
