@@ -58,11 +58,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     writing.mkdir(parents=True)
     try:
         yield writing
-        shutil.rmtree(old, ignore_errors=True)
         if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
             path.rename(old)
         writing.rename(path)
     finally:
+        if old.exists() and not path.exists():  # stopped between the two renames
+            old.rename(path)
         shutil.rmtree(writing, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

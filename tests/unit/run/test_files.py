@@ -57,6 +57,25 @@ class TestAtomic:
         assert names(tmp_path) == ["model"]
         assert names(tmp_path / "model") == ["first"]
 
+    def test_a_folder_that_cannot_take_its_name_keeps_the_old_one(self, tmp_path):
+        with atomic_folder(tmp_path / "model") as writing:
+            (writing / "first").touch()
+        with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "model") as writing:
+            writing.rmdir()
+        assert names(tmp_path) == ["model"]
+        assert names(tmp_path / "model") == ["first"]
+
+    def test_a_folder_is_kept_that_a_process_killed_between_the_renames_left(self, tmp_path):
+        (tmp_path / ".model.old").mkdir()
+        (tmp_path / ".model.old" / "first").touch()
+        with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "model"):
+            1 / 0  # noqa: B018
+        assert names(tmp_path / "model") == ["first"]
+        with atomic_folder(tmp_path / "model") as writing:
+            (writing / "second").touch()
+        assert names(tmp_path) == ["model"]
+        assert names(tmp_path / "model") == ["second"]
+
     def test_what_a_killed_process_left_is_cleared(self, tmp_path):
         (tmp_path / ".model.writing").mkdir()
         (tmp_path / ".model.writing" / "half").touch()
