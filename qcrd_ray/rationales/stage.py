@@ -155,7 +155,7 @@ def _ask_missing(
     start = time.monotonic()
     show = _progress(recipe.name, counts, report, total=total, finished=finished)
     with (
-        data_context(cpus=sum(bundle["CPU"] for bundle in wanted)) as context,
+        data_context(cpus=sum(bundle.get("CPU", 0.0) for bundle in wanted)) as context,
         periodically(show, every_s=POLL_S),
     ):
         # its Parquet reader starts 32 actors to read the footer of one file

@@ -66,7 +66,7 @@ def _import(name: str, kind: str) -> ModuleType:
 def _check_method(task_class: type, method: str, expected: inspect.Signature, kind: str) -> None:
     arguments = ", ".join(list(expected.parameters)[1:])
     function = getattr(task_class, method, None)
-    if not callable(function):
+    if not callable(function) or getattr(function, "__isabstractmethod__", False):
         raise UserError(
             f"task.kind: {kind} is no task: it has no method {method}({arguments}); see"
             " qcrd_ray/tasks/base.py"

@@ -1,4 +1,4 @@
-"""How a question is put to the teacher and to the student: what all kinds of question share.
+"""Prompts for the teacher and the student: what all kinds of question share.
 
 The teacher is asked in the paper's form, to explain step by step and then to answer; worked
 examples come before the question. A chat model gets messages, any other model one plain text that
@@ -19,6 +19,7 @@ trained on.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,7 +37,7 @@ from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Message, Parsed
 
 
 @dataclass(frozen=True)
-class PromptedTask:
+class PromptedTask(ABC):
     """A :class:`~qcrd_ray.tasks.base.Task` without ``canonical``, which each kind adds.
 
     A kind overrides what else differs in it.
@@ -74,9 +75,9 @@ class PromptedTask:
             return f"the answer {question.answer[:80]!r} is not {self.describe_answer(question)}"
         return ""
 
+    @abstractmethod
     def canonical(self, answer: str, question: Question) -> str | None:
         """The one spelling of an answer, or None if it is none. Each kind defines it."""
-        raise NotImplementedError
 
     def describe_answer(self, question: Question) -> str:
         """What an answer of this kind is, for the reason of a rejection."""

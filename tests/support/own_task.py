@@ -20,6 +20,10 @@ class NoParse:
     def __init__(self, recipe): ...
 
 
+class NoCanonical(PromptedTask):  # noqa: F821
+    """Leaves out the one method that `PromptedTask` does not have."""
+
+
 class TakesNothing(YesNo):  # noqa: F821
     def __init__(self): ...
 

@@ -84,6 +84,7 @@ def test_options_reach_it_and_no_other():
         ("own_task:YesOrNo", r"own_task has no class YesOrNo; did you mean own_task:YesNo\?"),
         ("own_task:re", "own_task has no class re"),
         ("own_task:NoParse", r"own_task:NoParse is no task: it has no method check\(question\)"),
+        ("own_task:NoCanonical", r"no task: it has no method canonical\(answer, question\)"),
         (
             "own_task:TakesMore",
             r"label is called as label\(answer\), and takes \(self, answer, question\)",
