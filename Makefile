@@ -40,8 +40,8 @@ $(STAMP):
 demo: setup
 	@$(BIN)/qcrd run jobs/recipes/demo.yaml
 
-test: setup
-	@$(BIN)/python -m pytest -m "not long and not gpu and not cluster"
+test: test-unit
+	@$(BIN)/python -m pytest tests/integration tests/system -m "not long and not gpu"
 
 # One thread for each process: torch's threads would fight for the cores.
 test-unit: export OMP_NUM_THREADS := 1

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import requests
@@ -186,8 +187,14 @@ def cluster(tmp_path_factory):
         wait_for_jobs_api(f"http://127.0.0.1:{dashboard}", head, log)
         yield f"http://127.0.0.1:{dashboard}"
     finally:
+        # Nothing in it is wanted any more, so nobody waits for its orderly end (half a minute).
+        started = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
         os.killpg(head.pid, signal.SIGTERM)
-        head.wait(60)
+        _, alive = psutil.wait_procs(started, timeout=5)
+        for process in alive:
+            process.kill()
+        assert not psutil.wait_procs(alive, timeout=30)[1]
+        head.wait(10)
         subprocess.run(["rm", "-rf", str(scratch)], check=True)
 
 
