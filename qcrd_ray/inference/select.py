@@ -9,7 +9,7 @@ from typing import Literal
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference.base import Engine, EngineOptions
 from qcrd_ray.inference.transformers_engine import TransformersEngine
-from qcrd_ray.models.pretrained import pick_device, read_config, resolve
+from qcrd_ray.models.pretrained import custom_code_files, pick_device, read_config, resolve
 
 EngineName = Literal["transformers", "ctranslate2", "vllm"]
 # the encoder-decoders for which ctranslate2 is known to generate the same texts
@@ -36,10 +36,10 @@ def choose_engine(
     """
     config = read_config(folder, trust_remote_code=trust_remote_code)
     runs: dict[EngineName, bool] = {
-        # it converts a folder, and knows the library's own T5 only
+        # it converts a folder, and knows the library's own T5 alone, not one with code of its own
         "ctranslate2": config.model_type in CONVERTIBLE
         and Path(resolve(folder)).is_dir()
-        and not trust_remote_code,
+        and not custom_code_files(config),
         "transformers": True,
         "vllm": not config.is_encoder_decoder,
     }
