@@ -46,6 +46,9 @@ def quiet_libraries() -> Iterator[None]:
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "|".join(_RAYLET_NOISE))
     for name, text in _LOGGED_NOISE.items():
         logging.getLogger(name).addFilter(lambda record, text=text: text not in record.getMessage())
+    if sys.stderr is None:  # called with `2>&-`: nobody reads it
+        yield
+        return
     with _filtered_descriptor(2, re.compile(rb"|".join(_CORE_NOISE))):
         yield
 

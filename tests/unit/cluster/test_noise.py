@@ -62,6 +62,12 @@ with quiet_libraries():
     assert done.returncode != 0 and done.stderr.count("core: a check failed") == 5
 
 
+def test_it_runs_without_a_standard_error():
+    script = "from qcrd_ray.cluster.noise import quiet_libraries as q\nwith q(): print(1)"
+    call = ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, script]
+    assert subprocess.run(call, stdout=subprocess.PIPE, timeout=60, check=True).stdout == b"1\n"
+
+
 def test_rays_own_filter_drops_the_raylets_lines():
     """Ray reads the variable when it is imported: a rename of it would bring the lines back."""
     script = """

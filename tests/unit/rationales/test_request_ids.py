@@ -24,7 +24,6 @@ def id_of(question=QUESTION, prompt="Q: How many?", **changed) -> str:
 
 def test_it_is_the_same_in_every_process():
     """Python's own hash() differs from process to process: with it each run would pay again."""
-    assert id_of() == "e8a3d0a2cc0b0d8a6c4b6f1f0c0f7d0a" or len(id_of()) == 32
     assert id_of() == "486ed090ce2124ca4a5d23643ac914f8"
 
 
