@@ -1,6 +1,6 @@
 """Every use of Ray that is not part of its public interface, each with the reason.
 
-They were checked against the source of Ray :data:`READ_IN`.
+They were checked against the source of Ray :data:`CHECKED_RAY`.
 tests/unit/cluster/test_ray_internals.py fails when Ray's version changes, when one of them has
 gone, and when a public way exists instead.
 
@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-READ_IN = "2.60.0"
+CHECKED_RAY = "2.60.0"
 
 # Ray Data writes the ids of a block's rows to "<name>.pending.parquet" before the rows are safe;
 # `ray.data.checkpoint` has no public list of such blocks.

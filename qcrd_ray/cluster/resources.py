@@ -81,7 +81,7 @@ def check_feasible(demands: Sequence[Bundle], *, what: str) -> None:
 
     Args:
         demands: one bundle per process that runs at the same time.
-        what: who asks, for the error: "the teacher (teacher.max_replicas)".
+        what: what needs them, for the error: "the teacher (teacher.max_replicas)".
 
     Raises:
         MissingResource: names the resource, how much is asked and how much there is.
@@ -116,7 +116,7 @@ def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float
 
     Args:
         demands: one bundle per process that the stage will start.
-        what: who asks, for the error: "the teacher (teacher.max_replicas)".
+        what: what needs them, for the error: "the teacher (teacher.max_replicas)".
         timeout_s: how long to wait, in seconds.
 
     Raises:

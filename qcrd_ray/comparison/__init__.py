@@ -5,7 +5,7 @@ recipe and errors.
 """
 
 from qcrd_ray.comparison.files import kept_table
-from qcrd_ray.comparison.methods import METHODS, Method, read_methods
+from qcrd_ray.comparison.methods import read_methods
 from qcrd_ray.comparison.stage import compare
 
-__all__ = ["METHODS", "Method", "compare", "kept_table", "read_methods"]
+__all__ = ["compare", "kept_table", "read_methods"]

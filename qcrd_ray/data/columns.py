@@ -1,4 +1,4 @@
-"""Where a row holds the fields of a question: the language of `data.columns`.
+"""Where a row holds the fields of a question: the syntax of `data.columns`.
 
     question: Body                          a column
     choices: choices.text                   a path: keys of nested values, places in lists, or one

@@ -50,7 +50,7 @@ def check_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> str:
 
 
 def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
-    """(who asks, one resource bundle per process), as the stage itself asks Ray for them."""
+    """(name for errors, one resource bundle per process), as the stage itself requests them."""
     if stage == "generate":
         bundles = [*teacher.bundles(recipe.teacher), *rationales.bundles(recipe.generation)]
         return "the teacher and those who ask it (teacher.*, generation.actors)", bundles

@@ -8,25 +8,7 @@
 It may import inference, models, tasks, run, cluster, data, recipe and method, and no other stage.
 """
 
-from qcrd_ray.evaluation.predictions import (
-    PREDICTION_SCHEMA,
-    Paired,
-    Prediction,
-    mcnemar,
-    pair,
-    result_rows,
-)
+from qcrd_ray.evaluation.predictions import Paired, pair
 from qcrd_ray.evaluation.stage import evaluate
-from qcrd_ray.run.results import markdown_table, render_table
 
-__all__ = [
-    "PREDICTION_SCHEMA",
-    "Paired",
-    "Prediction",
-    "evaluate",
-    "markdown_table",
-    "mcnemar",
-    "pair",
-    "render_table",
-    "result_rows",
-]
+__all__ = ["Paired", "evaluate", "pair"]

@@ -1,4 +1,4 @@
-"""Predictions, one row for each measured answer: accuracies over them, and paired comparisons."""
+"""Predictions, a row for each measured answer, with accuracies and paired comparisons."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ It may import models, tasks, run, data, recipe and method; the stages that gener
 
 from qcrd_ray.inference.base import Engine, EngineOptions, Generated
 from qcrd_ray.inference.select import EngineName, choose_engine, load_engine
-from qcrd_ray.inference.transformers_engine import TransformersEngine, sample
+from qcrd_ray.inference.transformers_engine import TransformersEngine
 
 __all__ = [
     "Engine",
@@ -20,5 +20,4 @@ __all__ = [
     "TransformersEngine",
     "choose_engine",
     "load_engine",
-    "sample",
 ]

@@ -152,7 +152,7 @@ class Student:
             )
 
     def warm_up(self) -> None:
-        """Run each part once, so that no caller pays for it; what is broken raises here."""
+        """Run each part once, so that no caller waits for it; what is broken raises here."""
         question = Question(
             id="warm-up",
             question=self.folder.facts["example"]["question"],

@@ -1,4 +1,4 @@
-"""What an inference engine is, and what all engines share: options, results, tokenization."""
+"""The engine protocol, and what all engines share: options, results, tokenization."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def shard_batch(
     micro_batch_size: int | None = None,
     lengths: Sequence[int] | None = None,
 ) -> list[list[list[T]]]:
-    """Share a global batch out: ``result[worker][micro_batch]`` is a list of items.
+    """Share out a global batch: ``result[worker][micro_batch]`` is a list of items.
 
     Every worker gets the same number of micro-batches (some may be empty: ZeRO 3 needs the same
     calls everywhere), of at most ``micro_batch_size`` items (None: a worker's whole share at once).

@@ -1,4 +1,4 @@
-"""What training reads: one question, tokenized, with its rationales; and a batch of them.
+"""The training example: one question, tokenized, with its rationales; and a batch of them.
 
 Token ids are plain integers. A target ends with its EOS.
 """

@@ -1,4 +1,4 @@
-"""Which rationales of a question are trained on.
+"""Selection: which rationales of a question are trained on.
 
 The min and max of equations (6) and (7), and the schemes that the paper compares them with.
 """

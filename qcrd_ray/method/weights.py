@@ -1,4 +1,4 @@
-"""What a rationale weighs in the contrastive loss, equations (6) and (7).
+"""The weights of rationales in the contrastive loss, equations (6) and (7).
 
 The discriminator's score as the paper uses it, or an option for it.
 """

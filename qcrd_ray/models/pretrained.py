@@ -234,7 +234,7 @@ _failed_ids: ContextVar[dict[str, OSError] | None] = ContextVar("failed hub ids"
 
 @contextmanager
 def remember_failures() -> Iterator[None]:
-    """Ask for no hub id twice that could not be read within the block.
+    """Within the block, do not ask twice for a hub id that could not be read.
 
     A hub out of reach is tried for half a minute before it counts as failed.
     """

@@ -96,7 +96,7 @@ def generate(
 
 
 def bundles(generation: GenerationRecipe) -> list[Bundle]:
-    """What the stage takes of the cluster beside the teacher.
+    """The resources that the stage takes beside the teacher.
 
     These are the actors that ask, and one CPU near them for Ray Data's own small tasks.
     """

@@ -1,4 +1,4 @@
-"""What every section of the recipe is made of: the base class, bounded numbers, and resources."""
+"""The building blocks of the recipe's sections: base class, bounded numbers, resources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes as YAML files: read with overrides, checked with errors that say where, written again.
+"""Recipes as YAML files: read with overrides, checked with located errors, written again.
 
 All mistakes of a file are reported together, each with its line, its dotted key and what was
 expected. Environment variables are not filled in here, but when the paths of ``data`` and of a

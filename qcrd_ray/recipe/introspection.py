@@ -1,4 +1,4 @@
-"""What the sections' types say of themselves, for error messages, `qcrd init` and the reference."""
+"""Descriptions of the sections' types, for errors, `qcrd init` and the reference."""
 
 from __future__ import annotations
 

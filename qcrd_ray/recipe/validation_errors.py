@@ -1,4 +1,4 @@
-"""Errors in a recipe in the user's words: where, which key, what was expected, what was meant."""
+"""Validation errors of a recipe in the user's words: place, key, expectation, suggestion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured on the test splits.
+"""The accuracy section: what was measured on the test splits.
 
 Accuracies, models compared question by question, and how far the two heads agree.
 """

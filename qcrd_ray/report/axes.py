@@ -95,7 +95,9 @@ class Axis:
         return f"{100 * value:.1f} %" if self.share else number(value)
 
 
-def over(label: str, values: Iterable[float], *, share: bool = False, whole: bool = False) -> Axis:
+def axis_over(
+    label: str, values: Iterable[float], *, share: bool = False, whole: bool = False
+) -> Axis:
     """An axis whose ticks cover ``values``; of none, from 0 to 1."""
     values = list(values) or [0.0, 1.0]
     return Axis(
@@ -105,7 +107,7 @@ def over(label: str, values: Iterable[float], *, share: bool = False, whole: boo
     )
 
 
-def shares(label: str) -> Axis:
+def share_axis(label: str) -> Axis:
     """An axis from 0 to 100 %."""
     return Axis(label=label, ticks=ticks(0.0, 1.0), share=True)
 

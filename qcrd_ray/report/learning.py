@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qcrd_ray.method.examples import Source
-from qcrd_ray.report.axes import number, over, shares
+from qcrd_ray.report.axes import axis_over, number, share_axis
 from qcrd_ray.report.charts import Series
 from qcrd_ray.report.html import Markup, charts, missing, section, tag
 from qcrd_ray.report.rounds import Training, round_figure
@@ -72,7 +72,7 @@ def _losses(own: Training) -> Markup | None:
         " rationales become less likely."
     )
     return round_figure(
-        "Loss by round", series, over("loss, nats per token", [0.0, *values]), note=note
+        "Loss by round", series, axis_over("loss, nats per token", [0.0, *values]), note=note
     )
 
 
@@ -87,7 +87,7 @@ def _prediction(own: Training, others: Sequence[Training]) -> Markup | None:
     return round_figure(
         "Loss of the label head, beside the baselines",
         series,
-        over("loss, nats per token", [0.0, *values]),
+        axis_over("loss, nats per token", [0.0, *values]),
     )
 
 
@@ -100,7 +100,9 @@ def _active(own: Training) -> Markup | None:
         "A negative is active while the student finds it likelier than the margin delta allows; at"
         " 0 % the term teaches nothing any more."
     )
-    return round_figure("Share of negatives that are active", series, shares("share"), note=note)
+    return round_figure(
+        "Share of negatives that are active", series, share_axis("share"), note=note
+    )
 
 
 def _chosen(own: Training) -> Markup | None:
@@ -115,7 +117,7 @@ def _chosen(own: Training) -> Markup | None:
         "Of the negatives that the steps chose. In the last round there were to choose from:"
         f" {last}."
     )
-    return round_figure("Chosen negatives by source", series, shares("share"), note=note)
+    return round_figure("Chosen negatives by source", series, share_axis("share"), note=note)
 
 
 def _gains(own: Training) -> Markup | None:
@@ -129,7 +131,10 @@ def _gains(own: Training) -> Markup | None:
         " difference of a pair can grow while both fall."
     )
     return round_figure(
-        "Log-likelihood gained since the start", series, over("nats", [0.0, *values]), note=note
+        "Log-likelihood gained since the start",
+        series,
+        axis_over("nats", [0.0, *values]),
+        note=note,
     )
 
 
@@ -147,6 +152,6 @@ def _validation(own: Training, others: Sequence[Training], head: str) -> Markup 
     return round_figure(
         f"Right validation answers by {head}",
         series,
-        over("right answers", [0.0, *values], share=True),
+        axis_over("right answers", [0.0, *values], share=True),
         note=note,
     )

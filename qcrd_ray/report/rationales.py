@@ -17,7 +17,7 @@ from qcrd_ray.data.records import Outcome, Question, Role
 from qcrd_ray.method.ranking import Accuracy, accuracy
 from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.report.axes import over, percent
+from qcrd_ray.report.axes import axis_over, percent
 from qcrd_ray.report.charts import Interval, bar_chart, column_chart, interval_chart, legend_of_bars
 from qcrd_ray.report.html import Markup, charts, figure, join, missing, section, table
 from qcrd_ray.run.folder import RunFolder
@@ -256,7 +256,7 @@ def vote_columns(split: str, shares: Sequence[Bin]) -> Markup:
         columns,
         parts=parts,
         x="winner's share of the votes, up to %",
-        y=over("questions", highest, whole=True),
+        y=axis_over("questions", highest, whole=True),
     )
     numbers = table(
         ("share", *parts),

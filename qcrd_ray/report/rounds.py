@@ -1,4 +1,4 @@
-"""A training's rounds: what they wrote down, and how a number of theirs is drawn as a curve."""
+"""A training's rounds: their numbers, and how one of them is drawn as a curve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcrd_ray.data.records import ScoredRationale
-from qcrd_ray.report.axes import Axis, over
+from qcrd_ray.report.axes import Axis, axis_over
 from qcrd_ray.report.charts import Series, legend, line_chart
 from qcrd_ray.report.html import Markup, figure, table
 from qcrd_ray.run.folder import RunFolder
@@ -72,7 +72,7 @@ def round_figure(
     if not series:
         return None
     rounds = sorted({x for line in series for x, _ in line.points})
-    x = over("round", [1, *rounds], whole=True)
+    x = axis_over("round", [1, *rounds], whole=True)
     drawing = line_chart(
         title,
         f"{len(series)} lines over {len(rounds)} rounds.",

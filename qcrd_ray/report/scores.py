@@ -1,4 +1,4 @@
-"""The discriminator's scores by source and by round, and how well they tell right from wrong."""
+"""The discriminator's scores by source and round, and how well they tell right from wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import quantiles
 
 from qcrd_ray.data.records import ScoredAs, ScoredRationale
 from qcrd_ray.method.examples import Source
-from qcrd_ray.report.axes import over
+from qcrd_ray.report.axes import axis_over
 from qcrd_ray.report.charts import Box, Series, box_chart, legend
 from qcrd_ray.report.html import Markup, figure, missing, table
 from qcrd_ray.report.rounds import Training, round_figure
@@ -109,7 +109,7 @@ def _means(own: Training) -> Markup | None:
     return round_figure(
         "Mean quality score by source",
         series,
-        over("score s", values),
+        axis_over("score s", values),
         note="Of all rationales that the round's steps chose from.",
     )
 
@@ -147,7 +147,7 @@ def _boxes(own: Training) -> Markup | None:
         " scored them, student negatives by round. Box: the middle half and the median; whiskers:"
         " 5th to 95th percentile; of a sample of questions."
     )
-    y = over(
+    y = axis_over(
         "score s", [value for box in boxes for value in (box.percentiles[0], box.percentiles[-1])]
     )
     drawing = box_chart(
@@ -181,7 +181,7 @@ def _aucs(own: Training) -> Markup | None:
         "The chance that the first scores above the second. Within a source it shows whether"
         " the score is of quality, or only of who wrote."
     )
-    axis = over("AUC", [0.4, 0.6, *values])
+    axis = axis_over("AUC", [0.4, 0.6, *values])
     return round_figure(
         "How well scores tell right from wrong (AUC)",
         series,

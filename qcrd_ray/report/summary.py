@@ -1,4 +1,4 @@
-"""What a finished run prints.
+"""The summary that a finished run prints.
 
 Accuracies, one answered question, where the files lie, and how to serve the student.
 """

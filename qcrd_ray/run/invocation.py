@@ -1,4 +1,4 @@
-"""How this process was called, so that a command that it prints can be pasted."""
+"""The command line of this process, so that a command that it prints can be pasted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schemas of a run folder's manifests, and what they say about texts that were cut.
+"""The schemas of a run folder's manifests, and notes on texts that were cut.
 
 rationales/<split>/manifest.json   RationaleManifest: what became of the questions asked
 train/data/manifest.json           TrainingSetManifest: what the student can learn from

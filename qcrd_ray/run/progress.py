@@ -25,7 +25,7 @@ def no_progress(done: int, total: int, note: str = "") -> None:
 
 
 class Stages:
-    """Shows one stage after another, and remembers how long each took (``seconds``)."""
+    """Shows the progress of one stage after another, and keeps the ``seconds`` of each."""
 
     def __init__(self, *, every_s: float = 10.0):
         self.seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What made a file: the versions, the commit, the command and the time of a call."""
+"""The provenance of results: versions, commit, command and time of a call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Call(Code):
 
 
 def describe_call(seed: int) -> Call:
-    """This process. Its environment variables are left out: some are secrets."""
+    """Describe this process. Its environment variables are left out: some are secrets."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -44,7 +44,7 @@ def describe_call(seed: int) -> Call:
 
 
 def describe_code() -> Code:
-    """The versions and the commit that this process runs."""
+    """Describe the versions and the commit that this process runs."""
     return {
         "qcrd_ray": __version__,
         "commit": _commit(),

@@ -1,4 +1,4 @@
-"""What a run measured: the schema of its result files, and the accuracies as a table.
+"""The schemas of a run's result files, and its accuracies as a table.
 
 evaluation/results.json          Results: accuracies on the test splits
 train/<objective>/metrics.jsonl  one RoundMetrics per line

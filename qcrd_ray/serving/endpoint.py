@@ -153,7 +153,7 @@ def example(url: str, recipe: ServingRecipe) -> str:
 
 
 def _listen(recipe: ServingRecipe) -> int:
-    """Have Ray Serve listen where the recipe says, and return its port.
+    """Have Ray Serve listen at the recipe's address, and return its port.
 
     Ray Serve has one address for the whole cluster, which is set when it starts.
     """

@@ -73,10 +73,10 @@ def exposition(replicas: Mapping[str, Sequence[Metric]]) -> bytes:
             whole.samples += [
                 sample._replace(labels={**sample.labels, "replica": replica}) for sample in kept
             ]
-    return generate_latest(_Families(list(merged.values())))
+    return generate_latest(_Registry(list(merged.values())))
 
 
-class _Families:
+class _Registry:
     """The part of a registry that `generate_latest` reads."""
 
     def __init__(self, families: list[Metric]) -> None:
@@ -86,7 +86,7 @@ class _Families:
         return self._families
 
 
-class Counted:
+class RequestMetrics:
     """ASGI middleware: counts and times every request by its route and its status.
 
     The routes are those of ``routes``, spelt as they are there.

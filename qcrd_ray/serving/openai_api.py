@@ -26,7 +26,7 @@ from qcrd_ray.serving.openai_messages import (
     CHAT_EXAMPLE,
     TEXT_EXAMPLE,
     ChatRequest,
-    Common,
+    CommonRequest,
     CompletionRequest,
     Model,
     Models,
@@ -142,7 +142,7 @@ def head_of(model: str, name: str) -> Head:
 
 async def _respond(
     service: Service,
-    request: Common,
+    request: CommonRequest,
     texts: Sequence[str],
     *,
     max_tokens: int | None,

@@ -28,7 +28,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Common(BaseModel):
+class CommonRequest(BaseModel):
     """What both kinds of request share. `null` is the default everywhere, as with OpenAI."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -70,7 +70,7 @@ class Common(BaseModel):
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
 
-class CompletionRequest(Common):
+class CompletionRequest(CommonRequest):
     """The prompt is the question alone, without a prefix; several are several questions."""
 
     model_config = ConfigDict(
@@ -127,7 +127,7 @@ class ResponseFormat(BaseModel):
     type: Literal["text"]
 
 
-class ChatRequest(Common):
+class ChatRequest(CommonRequest):
     """The last message, which must be the user's, is the question alone."""
 
     model_config = ConfigDict(

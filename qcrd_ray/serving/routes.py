@@ -18,7 +18,7 @@ from qcrd_ray.serving.auth import BearerAuth
 from qcrd_ray.serving.health import BodyLimit
 from qcrd_ray.serving.http_errors import ErrorBody, RequestError
 from qcrd_ray.serving.messages import EXAMPLES, Body, PredictResponse
-from qcrd_ray.serving.metrics import Counted
+from qcrd_ray.serving.metrics import RequestMetrics
 from qcrd_ray.serving.service import Service
 
 OPEN_PATHS = ("/", "/healthz")  # answered without the key
@@ -67,7 +67,7 @@ def make_app(
     app.add_middleware(BodyLimit, max_bytes=service.recipe.max_body_bytes)
     if key:
         app.add_middleware(BearerAuth, key=key, open_paths=OPEN_PATHS)
-    app.add_middleware(Counted, metrics=service.metrics, routes=routes)
+    app.add_middleware(RequestMetrics, metrics=service.metrics, routes=routes)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What a task is: how a question is asked, how free text is read, and when answers are the same.
+"""The task protocol: how a question is asked, free text is read, and answers are compared.
 
 Everything that differs between kinds of question lies behind :class:`Task`; the stages know no kind
 by name. A task works on text alone: it imports neither torch nor Ray, never executes what a model

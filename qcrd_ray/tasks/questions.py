@@ -150,7 +150,7 @@ def _generated(split: Split, kind: str) -> list[Question]:
 
 
 def _take(rows: list[Question | Rejected], split: Split, source: str) -> list[Question | Rejected]:
-    """Shuffle the rows and take a range of them, as the split says."""
+    """Shuffle the rows and take a range of them, by the split's `shuffle` and `rows`."""
     if split.shuffle is not None:
         random.Random(split.shuffle).shuffle(rows)
     if split.rows is None:

@@ -236,11 +236,6 @@ def pools(*, seed: int, kind: Kind) -> frozenset[int]:
     )
 
 
-def operations(rationale: str) -> tuple[str, ...]:
-    """The operations of a gold rationale, in their order."""
-    return tuple(word for word in rationale.split() if word in STEPS)
-
-
 def is_held_out(ops: tuple[str, ...]) -> bool:
     """Whether a chain of operations applies a held-out pair one after the other."""
     return any(pair in HELD_OUT_PAIRS for pair in itertools.pairwise(ops))

@@ -97,7 +97,7 @@ def check(recipe: TeacherRecipe) -> str:
 
 
 def bundles(recipe: TeacherRecipe) -> list[Bundle]:
-    """What the teacher takes of the cluster, one bundle per process. Ray must be connected."""
+    """The resources that the teacher takes, one bundle per process. Ray must be connected."""
     if not isinstance(recipe, ServeTeacher):
         return []
     from qcrd_ray.teacher.serve import replica_bundles

@@ -29,7 +29,7 @@ class TeacherRefusal(Exception):
 
 
 class Stopped(Exception):
-    """The teacher takes no more questions in this run: its token limit is reached, say.
+    """The teacher takes no more questions in this run; its token limit is reached, for example.
 
     The remaining questions fail at once, and the next run asks them.
     """

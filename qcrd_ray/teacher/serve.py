@@ -195,7 +195,7 @@ def accelerator_of(recipe: ServeTeacher) -> str:
 
 
 def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
-    """What one replica takes: a bundle per device.
+    """The resources of one replica: a bundle per device.
 
     The first has the replica's own CPUs and resources too; the others are tied to the same group of
     nodes. Ray must be connected where the accelerator is `auto`.
@@ -279,5 +279,5 @@ def _without_zeros(bundle: Bundle) -> Bundle:
 
 
 def _tail(text: str, lines: int = 6) -> str:
-    """The last lines of a traceback, which say what went wrong."""
+    """The last lines of a traceback, which name the error."""
     return "\n".join(f"  {line}" for line in text.strip().splitlines()[-lines:])

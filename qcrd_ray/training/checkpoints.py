@@ -1,4 +1,4 @@
-"""What a training keeps of its weights: DeepSpeed's checkpoints, student snapshots, the best one.
+"""The weights that a training keeps: checkpoints, student snapshots, and the best student.
 
     checkpoints/round-<r>/  both engines' shards, written once a round; training resumes from them
     snapshots/<r>/          the student at the start of round r, a plain Hugging Face folder
@@ -42,7 +42,7 @@ class Best(TypedDict):
 
 
 class TrainingState(TypedDict):
-    """What a checkpoint says beside its shards."""
+    """The content of a checkpoint's state.json."""
 
     round: int  # to continue with
     best: Best | None

@@ -1,4 +1,4 @@
-"""What one training is: the recipe, the objective, and where its files are.
+"""A training job: the recipe, the objective, and where its files are.
 
 The driver makes it and sends it to every worker.
 """

@@ -1,4 +1,4 @@
-"""The files in which a training reports on itself, and how they are read.
+"""A training's metrics files, and how they are written and read.
 
     metrics.jsonl          a RoundMetrics a round (qcrd_ray.run.results)
     tensorboard/           the same numbers

@@ -96,7 +96,7 @@ class NegativesFolder:
 def sampling_metrics(
     negatives: Sequence[StudentNegative], *, snapshot: int, waited_s: float
 ) -> dict[str, Any]:
-    """What a round's row of metrics says of its student negatives."""
+    """The entries on student negatives in a round's row of metrics."""
     count = len(negatives)
     right = sum(bool(negative.right) for negative in negatives)
     unparsed = sum(negative.answer is None for negative in negatives)

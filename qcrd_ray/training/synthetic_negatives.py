@@ -46,7 +46,7 @@ def check_sources(recipe: Recipe) -> str:
 def check_rows(recipe: Recipe, task: Task, rows: Callable[[], Iterable[Row]]) -> None:
     """Check that each source can make a negative of some training question.
 
-    ``rows`` reads the questions from the first.
+    ``rows`` returns an iterator over all questions; each call starts at the first.
 
     Raises:
         UserError: it names the source.

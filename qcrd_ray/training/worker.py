@@ -1,4 +1,4 @@
-"""What every training worker runs: rounds, one after another, in the order of METHOD.md 2b.
+"""The training worker: rounds, one after another, in the order of METHOD.md 2b.
 
 negatives of snapshot r - lag -> D's steps -> the round's scores -> the student's steps
 -> snapshot r + 1 -> validation -> checkpoint

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, RationaleSet
 from qcrd_ray.errors import MissingResource, UserError
-from qcrd_ray.evaluation import PREDICTION_SCHEMA, evaluate
+from qcrd_ray.evaluation import evaluate
 from qcrd_ray.evaluation.pool import run_pool, split_jobs
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.inference import load_engine
 from qcrd_ray.inference.heads import answer_questions
 from qcrd_ray.recipe import EvaluateRecipe, RayRecipe

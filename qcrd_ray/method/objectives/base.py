@@ -1,4 +1,4 @@
-"""What a training step minimises, behind one small interface.
+"""The interface of an objective: what a training step minimises.
 
 An objective says which candidates a question brings, which are chosen, and what is summed. The
 student's step (``student.StudentStep``) and the stages around it know no objective by name.

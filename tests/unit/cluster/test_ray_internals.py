@@ -31,7 +31,7 @@ def source(module: str) -> str:
 
 
 def test_they_were_read_in_the_installed_version():
-    assert ray.__version__ == ray_internals.READ_IN
+    assert ray.__version__ == ray_internals.CHECKED_RAY
 
 
 def test_reading_a_run_folder_does_not_load_ray():

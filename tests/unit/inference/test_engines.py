@@ -15,8 +15,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.generation import TopPLogitsWarper
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.inference import TransformersEngine, choose_engine, load_engine, sample
+from qcrd_ray.inference import TransformersEngine, choose_engine, load_engine
 from qcrd_ray.inference import ctranslate2_engine as converted
+from qcrd_ray.inference.transformers_engine import sample
 from qcrd_ray.models.pretrained import load_model
 from qcrd_ray.tasks.word_problems import generate
 

@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcrd_ray.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, over, shares, ticks
+from qcrd_ray.report.axes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    axis_over,
+    share_axis,
+    ticks,
+)
 from qcrd_ray.report.charts import (
     Box,
     Interval,
@@ -60,13 +71,18 @@ def test_an_axis_of_few_or_equal_values_has_a_length(values):
     """Bug guarded: a division by zero where a training has one round, or a loss that does not
     move.
     """
-    axis = over("loss", values)
+    axis = axis_over("loss", values)
     assert axis.ticks[0] < axis.ticks[-1]
 
 
 def test_ticks_are_written_with_the_same_decimals():
-    assert [over("s", [0.982, 0.992]).written(tick) for tick in (0.99, 0.992)] == ["0.990", "0.992"]
-    assert shares("share").written(0.2) == "20 %" and shares("share").exact(0.283) == "28.3 %"
+    assert [axis_over("s", [0.982, 0.992]).written(tick) for tick in (0.99, 0.992)] == [
+        "0.990",
+        "0.992",
+    ]
+    assert (
+        share_axis("share").written(0.2) == "20 %" and share_axis("share").exact(0.283) == "28.3 %"
+    )
 
 
 @pytest.mark.parametrize("values", [[0.9875, 0.9895], [0, 1_200_000], [0.1, 0.9]])
@@ -74,12 +90,12 @@ def test_the_label_of_an_axis_does_not_touch_its_ticks(values):
     """Bug guarded: ticks of six letters, as of scores between 0.9875 and 0.9895, under the name of
     the axis.
     """
-    y = over("score s", values)
+    y = axis_over("score s", values)
     drawing = line_chart(
         "t",
         "d",
         [Series(name="a", points=list(enumerate(values)))],
-        x=over("round", [0, 1]),
+        x=axis_over("round", [0, 1]),
         y=y,
         reference=(values[0], "r"),
     )
@@ -104,9 +120,9 @@ def test_the_label_of_an_axis_does_not_touch_its_ticks(values):
     "points", [[], [(1, 0.5)], [(1, 0.5), (2, 0.5)], [(1, -3.0), (2, 4e5), (3, 0.0)]]
 )
 def test_lines_stay_inside_the_frame(points):
-    y = over("loss", [value for _, value in points])
+    y = axis_over("loss", [value for _, value in points])
     drawing = line_chart(
-        "t", "d", [Series(name="a", points=points)], x=over("round", [1, 3], whole=True), y=y
+        "t", "d", [Series(name="a", points=points)], x=axis_over("round", [1, 3], whole=True), y=y
     )
     marks = elements(drawing, "circle")
     assert len(marks) == len(points)
@@ -120,8 +136,8 @@ def test_a_higher_value_is_drawn_higher():
         "t",
         "d",
         [Series(name="a", points=[(1, 0.1), (2, 0.9)])],
-        x=over("round", [1, 2]),
-        y=shares("share"),
+        x=axis_over("round", [1, 2]),
+        y=share_axis("share"),
     )
     first, second = elements(drawing, "circle")
     assert float(second.get("cy")) < float(first.get("cy")) and float(second.get("cx")) > float(
@@ -133,7 +149,7 @@ def test_lines_differ_by_more_than_colour():
     """Bug guarded: six lines that a colour-blind reader cannot tell apart."""
     names = ["a", "b", "c", "d", "e", "f"]
     series = [Series(name=name, points=[(1, 0.0), (2, 1.0)]) for name in names]
-    drawing = line_chart("t", "d", series, x=over("round", [1, 2]), y=shares("share"))
+    drawing = line_chart("t", "d", series, x=axis_over("round", [1, 2]), y=share_axis("share"))
     dashes = [
         path.get("stroke-dasharray")
         for path in elements(drawing, "path")
@@ -150,8 +166,8 @@ def test_a_long_line_keeps_few_marks():
         "t",
         "d",
         [Series(name="a", points=points)],
-        x=over("round", [1, 500], whole=True),
-        y=shares("share"),
+        x=axis_over("round", [1, 500], whole=True),
+        y=share_axis("share"),
     )
     assert len(elements(drawing, "circle")) <= 30
 
@@ -169,7 +185,7 @@ def test_an_interval_is_drawn_from_low_to_high():
 
 
 def test_stacked_columns_stand_on_each_other():
-    y = over("votes", [0, 10])
+    y = axis_over("votes", [0, 10])
     drawing = column_chart(
         "t", "d", [("20", (6, 4)), ("40", (0, 0))], parts=("right", "wrong"), x="share", y=y
     )
@@ -209,11 +225,13 @@ def test_a_box_lies_between_its_whiskers():
 @pytest.mark.parametrize(
     "drawing",
     [
-        line_chart("a title", "what it is", [], x=over("round", []), y=over("loss", [])),
-        column_chart("a title", "what it is", [], parts=("right",), x="share", y=over("votes", [])),
+        line_chart("a title", "what it is", [], x=axis_over("round", []), y=axis_over("loss", [])),
+        column_chart(
+            "a title", "what it is", [], parts=("right",), x="share", y=axis_over("votes", [])
+        ),
         bar_chart("a title", "what it is", []),
         interval_chart("a title", "what it is", [], label="right"),
-        box_chart("a title", "what it is", [], x="source", y=over("s", [])),
+        box_chart("a title", "what it is", [], x="source", y=axis_over("s", [])),
     ],
 )
 def test_nothing_to_draw_is_a_chart_all_the_same_and_says_what_it_is(drawing):
