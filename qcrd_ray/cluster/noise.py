@@ -59,7 +59,11 @@ import os, re, sys
 noise = re.compile(os.fsencode(sys.argv[1]))
 for line in sys.stdin.buffer:
     if not noise.search(line):
-        os.write(1, line)
+        try:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+        except OSError:  # nobody can read it; whoever writes to the pipe must not notice
+            pass
 """
 
 
@@ -83,7 +87,13 @@ def _filtered_descriptor(descriptor: int, noise: re.Pattern[bytes]) -> Iterator[
     assert lines.stdin is not None
     os.dup2(lines.stdin.fileno(), descriptor)
     lines.stdin.close()
-    sys.stderr = os.fdopen(os.dup(original), "w", buffering=1, errors="backslashreplace")
+    sys.stderr = os.fdopen(
+        os.dup(original),
+        "w",
+        buffering=1,
+        encoding=python_stderr.encoding,
+        errors="backslashreplace",
+    )
     try:
         yield
     finally:
