@@ -93,6 +93,7 @@ def _filtered_descriptor(descriptor: int, noise: re.Pattern[bytes]) -> Iterator[
         buffering=1,
         encoding=python_stderr.encoding,
         errors="backslashreplace",
+        closefd=False,  # loggers that were set up meanwhile go on writing to it
     )
     try:
         yield
