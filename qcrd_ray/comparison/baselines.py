@@ -35,7 +35,7 @@ from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.results import ResultRow
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import read_questions
+from qcrd_ray.tasks.questions import load_questions
 
 
 def control_table(recipe: Recipe) -> pa.Table:
@@ -44,17 +44,8 @@ def control_table(recipe: Recipe) -> pa.Table:
     Raises:
         UserError: a question has no rationale or no answer.
     """
-    task = build_task(recipe.task)
-    data, limit = recipe.data, recipe.task.max_question_chars
     assert recipe.compare.control is not None, "read_methods refuses the method otherwise"
-    questions, _ = read_questions(
-        recipe.compare.control,
-        task=task,
-        columns={**data.columns},
-        values=data.values,
-        kind=recipe.task.kind,
-        max_chars=limit,
-    )
+    questions, _ = load_questions(recipe, recipe.compare.control)
     rows = []
     for question in questions:
         if not question.rationale or question.answer is None:

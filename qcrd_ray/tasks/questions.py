@@ -57,19 +57,26 @@ def load_split(recipe: Recipe, split: str) -> tuple[list[Question], list[Rejecte
     Raises:
         UserError: see :func:`read_questions`; it begins with the key of the split.
     """
-    task = build_task(recipe.task)
-    data = recipe.data
     try:
-        return read_questions(
-            getattr(data, split),
-            task=task,
-            columns=cast(Mapping[str, Column], data.columns),
-            values=data.values,
-            kind=recipe.task.kind,
-            max_chars=recipe.task.max_question_chars,
-        )
+        return load_questions(recipe, getattr(recipe.data, split))
     except UserError as error:
         raise UserError(f"data.{split}: {error}") from error
+
+
+def load_questions(recipe: Recipe, source: Split) -> tuple[list[Question], list[Rejected]]:
+    """Read any source as the recipe's task, with the columns and values of `data`.
+
+    Raises:
+        UserError: see :func:`read_questions`.
+    """
+    return read_questions(
+        source,
+        task=build_task(recipe.task),
+        columns=cast(Mapping[str, Column], recipe.data.columns),
+        values=recipe.data.values,
+        kind=recipe.task.kind,
+        max_chars=recipe.task.max_question_chars,
+    )
 
 
 def store_split(
