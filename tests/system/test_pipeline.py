@@ -237,24 +237,18 @@ def wait_for_job(url, job, end):
     raise AssertionError(f"the first job did not end: {status}")
 
 
+def submit(cluster):
+    """The README's command that runs the demo as a job."""
+    job = ["python", "jobs/run.py", "jobs/recipes/demo.yaml"]
+    return ["ray", "job", "submit", f"--address={cluster}", "--working-dir", ".", "--", *job]
+
+
 @pytest.mark.timeout(900)
 def test_the_demo_as_a_submitted_job(cluster, tmp_path):
     """The README's `ray job submit` line on a smaller demo: vLLM, two workers, one answer."""
     values = SMALL | {"run": tmp_path / "run", "serve.port": 0, "ray.address": "auto"}
-    call = [
-        "ray",
-        "job",
-        "submit",
-        f"--address={cluster}",
-        "--working-dir",
-        ".",
-        "--",
-        "python",
-        "jobs/run.py",
-        "jobs/recipes/demo.yaml",
-    ]
     done = subprocess.run(
-        [*call, *settings(values)],
+        [*submit(cluster), *settings(values)],
         capture_output=True,
         text=True,
         timeout=800,
@@ -271,20 +265,8 @@ def test_the_demo_as_a_submitted_job(cluster, tmp_path):
 @pytest.mark.timeout(300)
 def test_a_relative_run_folder_is_refused_in_a_submitted_job(cluster):
     """Bug guarded: results that are lost with Ray's temporary copy of the working directory."""
-    call = [
-        "ray",
-        "job",
-        "submit",
-        f"--address={cluster}",
-        "--working-dir",
-        ".",
-        "--",
-        "python",
-        "jobs/run.py",
-        "jobs/recipes/demo.yaml",
-    ]
     done = subprocess.run(
-        call, capture_output=True, text=True, timeout=100, env=environment(), cwd=ROOT
+        submit(cluster), capture_output=True, text=True, timeout=100, env=environment(), cwd=ROOT
     )
     assert done.returncode == 1
     assert "absolute path" in done.stdout + done.stderr and "Traceback" not in done.stdout
