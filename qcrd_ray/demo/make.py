@@ -20,7 +20,6 @@ import torch
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
@@ -28,38 +27,33 @@ from transformers import (
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.demo.tokenizer import build_tokenizer
+from qcrd_ray.demo.training_loop import IGNORED, Batches, Plan, train
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.tasks import build_task, word_problems
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
 
-Batches = Iterator[list[dict[str, torch.Tensor]]]
-IGNORED = -100  # the label that transformers' losses leave out
 MAX_TOKENS = 192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """One phase of training: how long, and on what."""
+class StoryPlan(Plan):
+    """One phase of training on stories: also which ones."""
 
-    steps: int
-    batch_size: int = 48
-    learning_rate: float = 4e-3
-    muon_learning_rate: float = 0.02
-    warmup: int = 30
     story_steps: tuple[int, ...] = (1, 2, 3)
     distractors: float = word_problems.DISTRACTOR_SHARE
-    dropout: float = 0.0
     # the student's label head learns from every n-th story: a label holds little, and its story
     # costs as much to read as a rationale's
     labels_every: int = 1
 
 
 PLANS = {
-    "teacher": (Plan(steps=700),),
+    "teacher": (StoryPlan(steps=700),),
     # short stories first: copying and the two heads are learnt on them at half the cost
     "student": (
-        Plan(steps=2_000, story_steps=(1, 2), distractors=0.0, labels_every=2),
-        Plan(steps=900, distractors=0.0, dropout=0.05, muon_learning_rate=0.01, learning_rate=2e-3),
+        StoryPlan(steps=2_000, story_steps=(1, 2), distractors=0.0, labels_every=2),
+        StoryPlan(
+            steps=900, distractors=0.0, dropout=0.05, muon_learning_rate=0.01, learning_rate=2e-3
+        ),
     ),
 }
 
@@ -73,7 +67,7 @@ def make(
     name: Literal["teacher", "student"],
     folder: Path,
     *,
-    plans: Sequence[Plan],
+    plans: Sequence[StoryPlan],
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> None:
@@ -86,8 +80,7 @@ def make(
     )
     model = build(tokenizer)
     for phase, plan in enumerate(plans):
-        _set_dropout(model, plan.dropout)
-        _train(model, batches(tokenizer, plan, seed + 1_000 * phase), plan, report)
+        train(model, batches(tokenizer, plan, seed + 1_000 * phase), plan, report)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -129,71 +122,7 @@ def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
 
 
-def _set_dropout(model: PreTrainedModel, share: float) -> None:
-    """Set every dropout of the model, and its configuration's."""
-    if hasattr(model.config, "dropout_rate"):
-        model.config.dropout_rate = share
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = share
-        elif isinstance(getattr(module, "dropout", None), float):  # on the attention's weights
-            module.dropout = share  # pyright: ignore[reportArgumentType]  # a module of transformers
-
-
-def _train(
-    model: PreTrainedModel, batches: Batches, plan: Plan, report: Callable[[str], None]
-) -> None:
-    """Train with a warmup and a linear decay to 0.
-
-    A batch is a list of parts, whose losses are added.
-    """
-    optimizers = _optimizers(model, plan)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: min(
-                (step + 1) / plan.warmup, (plan.steps - step) / max(1, plan.steps - plan.warmup)
-            ),
-        )
-        for optimizer in optimizers
-    ]
-    model.train()
-    for step, parts in enumerate(itertools.islice(batches, plan.steps), start=1):
-        losses = [model(**part).loss for part in parts]
-        torch.stack(losses).sum().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for moving in (*optimizers, *schedules):
-            moving.step()
-        model.zero_grad()
-        if step % 25 == 0 or step == plan.steps:
-            report(
-                f"step {step}/{plan.steps}  loss "
-                + " ".join(f"{loss.item():.4f}" for loss in losses)
-            )
-
-
-def _optimizers(model: PreTrainedModel, plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings and norms.
-
-    Muon needs a third of AdamW's steps here. T5 does not scale its attention logits by
-    ``d_kv ** -0.5`` but starts with queries that much smaller; they must move that much slower too,
-    or the softmax saturates and nothing is learnt.
-    """
-    tables = ("embed_tokens", "shared", "relative_attention_bias")
-    queries, matrices, rest = [], [], []
-    for name, weight in model.named_parameters():
-        is_matrix = weight.ndim == 2 and not any(table in name for table in tables)
-        (queries if name.endswith(".q.weight") else matrices if is_matrix else rest).append(weight)
-    groups = [{"params": matrices, "lr": plan.muon_learning_rate}]
-    if queries:
-        groups.append({"params": queries, "lr": plan.muon_learning_rate * model.config.d_kv**-0.5})
-    return [
-        torch.optim.Muon(groups, weight_decay=0.01),
-        torch.optim.AdamW(rest, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
-def _stories(plan: Plan, seed: int) -> Iterator[list[Question]]:
+def _stories(plan: StoryPlan, seed: int) -> Iterator[list[Question]]:
     """Endless batches of fresh stories of about the same length."""
     shuffle = random.Random(seed)
     for chunk in itertools.count():
@@ -213,7 +142,7 @@ def _stories(plan: Plan, seed: int) -> Iterator[list[Question]]:
         yield from batches
 
 
-def _teacher_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) -> Batches:
+def _teacher_batches(tokenizer: PreTrainedTokenizerFast, plan: StoryPlan, seed: int) -> Batches:
     """Prompts with their completions; only the completion is learnt."""
     task = demo_task()
     for stories in _stories(plan, seed):
@@ -230,7 +159,7 @@ def _teacher_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) 
         yield [{**batch, "labels": labels}]
 
 
-def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) -> Batches:
+def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: StoryPlan, seed: int) -> Batches:
     """The two heads of each story: `predict:` gives the label, `explain:` the closed rationale."""
     task = demo_task()
     for stories in _stories(plan, seed):
