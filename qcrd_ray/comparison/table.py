@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qcrd_ray.comparison.statistics import SEEDS_FOR_P
 from qcrd_ray.method.examples import Source
 from qcrd_ray.run.provenance import command_text
 from qcrd_ray.run.results import markdown_table
@@ -26,7 +27,8 @@ def markdown(results: dict[str, Any]) -> str:
         f" rationales, commit `{call['commit']}`. Each checkpoint was chosen on validation, the"
         " test splits were read once. Intervals (95 %) and `p` treat questions and seeds as random"
         " and a difference as paired; `Holm` is `p` corrected over all pairs of its table;"
-        " `bootstrap` is the p-value of resampling questions and seeds.\n"
+        " `bootstrap` is the p-value of resampling questions and seeds."
+        f"{_seeds_note(results['seeds'])}\n"
     )
     parts += _how_made(results)
     if notes := results.get("notes"):  # a table of an older version has none
@@ -66,6 +68,15 @@ def _how_made(results: Mapping[str, Any]) -> list[str]:
             f" {_grouped({name: each['objective']['labels'] for name, each in methods.items()})}.\n"
         )
     return parts
+
+
+def _seeds_note(seeds: int) -> str:
+    """What few seeds leave of the p-values."""
+    if seeds < SEEDS_FOR_P:
+        return f" Fewer than {SEEDS_FOR_P} seeds have no p-values: a test would not keep its level."
+    if seeds == SEEDS_FOR_P:
+        return f" With {seeds} seeds a p-value keeps its level only roughly: read it as a hint."
+    return ""
 
 
 def _heading(measured: Mapping[str, Any]) -> str:
@@ -200,7 +211,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
     if value < 0.0001:
         return "< 0.0001"  # and never 0
     return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"

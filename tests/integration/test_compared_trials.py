@@ -47,7 +47,7 @@ def test_cells_are_trained_once_and_the_table_is_whole(local_ray, tmp_path):
     null = next(
         pair for pair in label["pairs"] if (pair["first"], pair["second"]) == ("finetune", "again")
     )
-    assert null["holm"] > 0.05, "one method under two names"
+    assert null["p"] is None and null["holm"] is None, "two seeds are too few for a claim"
     assert all(mean["seeds"] == 2 and mean["questions"] == 8 for mean in label["means"].values())
     assert len({cost["questions_seen"] for cost in results["cost"].values()}) == 1, (
         "one budget for all"

@@ -261,12 +261,33 @@ def test_rationales_are_judged_by_what_they_say():
     assert rationale_quality([], split="test") == {}
 
 
-def test_the_table_shows_every_method_and_pair():
+def table_of(seeds, cost):
+    """The means of dss and qcrd, which is far better, over some seeds; and their table."""
     random = np.random.default_rng(1)
     scores = {
-        name: random.random((5, 400)) < share for name, share in [("dss", 0.4), ("qcrd", 0.6)]
+        name: random.random((seeds, 400)) < share for name, share in [("dss", 0.4), ("qcrd", 0.6)]
     }
     means, pairs = summarise(scores, resamples=1_000)
+    measured = {
+        "split": "test",
+        "head": "rationale",
+        "means": {name: mean._asdict() for name, mean in means.items()},
+        "pairs": [pair._asdict() for pair in pairs],
+    }
+    return means, markdown(
+        {
+            "call": {"commit": "abc"},
+            "seeds": seeds,
+            "rationales": 48,
+            "notes": ["qcrd: 4 of 20 inputs were cut", "1 of 8 questions"],
+            "measured": [measured],
+            "cost": cost,
+            "baselines": [],
+        }
+    )
+
+
+def test_the_table_shows_every_method_and_pair():
     cost = {
         "questions_seen": 100.0,
         "tokens": 5_000.0,
@@ -276,26 +297,8 @@ def test_the_table_shows_every_method_and_pair():
     }
     cost |= {"student": {}, "negatives": {}}
     shares = {"negative_nll": 0.5, "active_fraction": 1.0, "negative_from_evolved": 0.25}
-    text = markdown(
-        {
-            "call": {"commit": "abc"},
-            "seeds": 5,
-            "rationales": 48,
-            "notes": ["qcrd: 4 of 20 inputs were cut", "1 of 8 questions"],
-            "measured": [
-                {
-                    "split": "test",
-                    "head": "rationale",
-                    "means": {k: v._asdict() for k, v in means.items()},
-                    "pairs": [p._asdict() for p in pairs],
-                }
-            ],
-            "cost": {
-                "dss": cost,
-                "qcrd": cost | {"student": shares, "negatives": {"right_share": 0.375}},
-            },
-            "baselines": [],
-        }
+    means, text = table_of(
+        5, {"dss": cost, "qcrd": cost | {"student": shares, "negatives": {"right_share": 0.375}}}
     )
     assert text.index("\n- qcrd: 4 of 20 inputs were cut\n- 1 of 8 questions\n\n") < text.index(
         "\n## "
@@ -309,3 +312,23 @@ def test_the_table_shows_every_method_and_pair():
         "| qcrd |  | 0.50 | 1.00 |  |  |  | 0.25 | 0.38 |"
         in text.split("## Negatives in the last round")[1]
     ), "dss has none"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "note"),
+    [
+        (2, " Fewer than 3 seeds have no p-values"),
+        (3, " With 3 seeds a p-value keeps its level only roughly"),
+        (4, ""),
+    ],
+)
+def test_the_table_says_what_few_seeds_leave_of_a_p_value(seeds, note):
+    """Guards a p-value of two seeds in a table, and one of three that stands there like one of
+    ten.
+    """
+    _, text = table_of(seeds, {})
+    caption = text.splitlines()[2]
+    assert note in caption and (bool(note) == (" seeds have " in caption or " keeps " in caption))
+    (row,) = (line for line in text.splitlines() if line.startswith("| qcrd - dss | +"))
+    p_values = [cell.strip() for cell in row.split("|")[4:7]]
+    assert not any(p_values) if seeds < 3 else all(p_values), row
