@@ -11,9 +11,9 @@ The p-value of a bootstrap that resamples seeds and questions is given too. It c
 explains three times (Owen 2007, "The pigeonhole bootstrap"), which can make it 1.7 times too wide,
 and takes few seeds for many, which makes it a little too narrow.
 
-Fewer than :data:`SEEDS_FOR_P` seeds have no p-value: one says nothing of how far seeds lie apart, and
-two too little for a test to keep its level. Where seeds differ, p < 0.05 came out of 1,500 simulated
-nulls in 10 % with two seeds, 6 % with three and 5 % from four on. Pure numpy.
+Fewer than :data:`SEEDS_FOR_P` seeds have no p-value: one says nothing of how far seeds lie apart,
+and two too little for a test to keep its level. Where seeds differ, up to 10 % of simulated nulls
+came out below 0.05 with two seeds, 6 % with three and 5 % with four and more. Pure numpy.
 """
 
 from __future__ import annotations

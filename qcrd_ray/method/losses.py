@@ -63,22 +63,19 @@ def token_peaks(logits: Tensor, labels: Tensor) -> Tensor:
     return probabilities.masked_fill((labels == IGNORED)[..., None], 0.0).amax(dim=1)
 
 
-def mutual_information_term(label: Tensor, rationale: Tensor, *, double_softmax: bool) -> Tensor:
-    """Cross-entropy of the rationale's token distribution under the label's: ``[questions]``.
+def mutual_information_term(label: Tensor, rationale: Tensor) -> Tensor:
+    """The cross-entropy between the two heads' token peaks, as published: ``[questions]``, in nats.
 
-    From their :func:`token_peaks` (Chen et al. 2024, arXiv 2403.03348). Peaks are divided by their
-    sum to make distributions, and no gradient reaches the label's side. The paper's public code
-    hands the rationale's peaks to a function that takes a softmax once more; ``double_softmax``
-    does so too.
+    Both are :func:`token_peaks` ``[questions, vocabulary]``. As in the public code of Chen et al.
+    2024 (arXiv 2403.03348), the rationale's peaks e are taken for *logits* and the label's peaks p
+    for the target, detached and not divided by their sum:
+
+        - sum_t p_t * log softmax(e)_t
+
+    Peaks lie in [0, 1], so softmax(e) is nearly flat and the term weak. Their code takes the
+    highest probability over padding too; here padding has no part in a peak.
     """
-    wanted = label.detach() / label.detach().sum(dim=-1, keepdim=True).clamp(min=1e-9)
-    if double_softmax:
-        given = rationale.log_softmax(dim=-1)
-    else:
-        given = (
-            (rationale / rationale.sum(dim=-1, keepdim=True).clamp(min=1e-9)).clamp(min=1e-9).log()
-        )
-    return -(wanted * given).sum(dim=-1)
+    return F.cross_entropy(rationale, label.detach(), reduction="none")
 
 
 def log_odds(nll: Tensor) -> Tensor:

@@ -64,8 +64,6 @@ class ObjectiveRecipe(Section):
     """What L_pred is a mean over: the batch's label tokens, or its examples."""
     mi_weight: NotNegative = 0.1
     """For `mi`: weight of the cross-entropy between the heads."""
-    mi_double_softmax: bool = False
-    """For `mi`: take the softmax twice, as its public code does."""
     orpo_lambda: NotNegative = 0.1
     """For `orpo_distill`: weight of the odds-ratio term."""
     redi_alpha: NotNegative = 0.8

@@ -44,7 +44,6 @@ class ObjectiveConfig:
     weights: Weights = "score"
     prediction_mean: Literal["tokens", "examples"] = "tokens"
     mi_weight: float = 0.1
-    mi_double_softmax: bool = False
     orpo_lambda: float = 0.1
     redi_alpha: float = 0.8
     dpo_beta: float = 0.1

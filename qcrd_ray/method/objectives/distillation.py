@@ -101,9 +101,9 @@ class SingleTask(Distilling):
 class MutualInformation(Distilling):
     """``mi`` (Chen et al. 2024, arXiv 2403.03348): dss + mi_weight * a cross-entropy.
 
-    It is the cross-entropy between the token distributions of the two heads
-    (:func:`qcrd_ray.method.losses.mutual_information_term`). Questions with both a label and a
-    rationale have it, and the mean is over the questions that are explained.
+    It is the cross-entropy between the token peaks of the two heads, by the formula of the public
+    code (:func:`qcrd_ray.method.losses.mutual_information_term`). Questions with both a label and
+    a rationale have it, and the mean is over the questions that are explained.
     """
 
     needs_token_peaks = True
@@ -120,11 +120,7 @@ class MutualInformation(Distilling):
         assert chosen is not None and rationale is not None
         assert rationale.peaks is not None and label.peaks is not None
         paired = (batch.question_labels >= 0) & (chosen.positive[:, 0] >= 0)
-        terms = mutual_information_term(
-            label.peaks[batch.question_labels],
-            rationale.peaks[:, 0],
-            double_softmax=self.config.mi_double_softmax,
-        )
+        terms = mutual_information_term(label.peaks[batch.question_labels], rationale.peaks[:, 0])
         total = terms.where(paired, 0.0).sum()
         loss = loss + self.config.mi_weight * total / max(1, counts.contrast)
         return loss, sums | {"mutual_information": total, "pairs": paired.sum()}
