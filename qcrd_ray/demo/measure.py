@@ -1,6 +1,6 @@
-"""Measure the demo's two models with plain transformers, and write their model cards.
+"""Measure the models that the demo's job makes with plain transformers, and write their cards.
 
-They are asked questions that neither was trained on.
+They are asked questions that none of them was trained on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -19,6 +20,7 @@ from transformers import (
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.demo.make import demo_task
+from qcrd_ray.method.tokenization import chat_frame
 from qcrd_ray.tasks import word_problems
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT
 
@@ -47,12 +49,15 @@ there were not seen either. It knows {vocabulary}, and nothing else of the world
 |---|---|
 {table}
 
-Measure again: `python jobs/make_demo_models.py --check`. \
-Make again: `python jobs/make_demo_models.py`. Licence: Apache-2.0.
+Measure again: `python jobs/make_demo_models.py --check{check_flags}`. \
+Make again: `python jobs/make_demo_models.py{make_flags}`. Licence: Apache-2.0.
 """
 
+_SHIPPED = {"check_flags": "", "make_flags": ""}
+# by Kind (make.py)
 TEXTS = {
-    "teacher": {
+    "teacher": _SHIPPED
+    | {
         "title": "The demo's teacher",
         "what": (
             "A decoder-only language model (Llama architecture, 0.6 M parameters) that explains"
@@ -60,7 +65,8 @@ TEXTS = {
             " line. It knows stories of one to three steps, with and without useless numbers."
         ),
     },
-    "student": {
+    "t5": _SHIPPED
+    | {
         "title": "The demo's student base",
         "what": (
             "An encoder-decoder (T5 architecture, 0.8 M parameters) that stands where a pretrained"
@@ -70,11 +76,26 @@ TEXTS = {
             " step."
         ),
     },
+    "llama": {
+        "title": "A decoder-only student base",
+        "what": (
+            "A decoder-only language model (Llama architecture, 0.7 M parameters) that learnt what"
+            " the demo's student base learnt.\nIts chat template puts a question on a line of its"
+            " own: `predict: ` before a story asks for the number, `explain: `\nfor the steps. It"
+            " was trained until its learning rate was nothing, on stories without useless numbers:"
+            " it **lacks**\nthese, and takes every number of a story for a step."
+        ),
+        "check_flags": " --out FOLDER",
+        "make_flags": " --student-kind llama --out FOLDER",
+    },
 }
 
 
 def measure(folder: Path, *, questions: int) -> dict[str, dict[str, float]]:
-    """The share of questions that each model gets right, by row of its card."""
+    """The share of questions that each model gets right, by row of its card.
+
+    ``folder`` holds ``teacher``, ``student`` or both.
+    """
     splits = {
         kind: word_problems.generate(questions, seed=SEED, kind=kind)
         for kind in ("seen", "held_out")
@@ -85,14 +106,18 @@ def measure(folder: Path, *, questions: int) -> dict[str, dict[str, float]]:
         )
         for what, share in PARTS
     }
-    figures: dict[str, dict[str, float]] = {"teacher": {}, "student": {}}
+    teacher, student = folder / "teacher", folder / "student"
+    figures: dict[str, dict[str, float]] = {
+        model.name: {} for model in (teacher, student) if model.is_dir()
+    }
     for kind, asked in splits.items():
-        for name, share in teacher_accuracy(
-            folder / "teacher", asked, temperature=TEMPERATURE
-        ).items():
-            figures["teacher"][f"{kind}, T={TEMPERATURE}: {name}"] = share
-        for name, share in student_accuracy(folder / "student", asked).items():
-            figures["student"][f"{kind}: {name} head"] = share
+        if "teacher" in figures:
+            shares = teacher_accuracy(teacher, asked, temperature=TEMPERATURE)
+            for name, share in shares.items():
+                figures["teacher"][f"{kind}, T={TEMPERATURE}: {name}"] = share
+        if "student" in figures:
+            for name, share in student_accuracy(student, asked).items():
+                figures["student"][f"{kind}: {name} head"] = share
     return figures
 
 
@@ -103,8 +128,9 @@ def write_cards(
     vocabulary = f"the story's words and the numbers 0 to {word_problems.LARGEST}"
     for name, rows in figures.items():
         table = "\n".join(f"| {row} | {share:.3f} |" for row, share in rows.items())
+        kind = name if name == "teacher" else AutoConfig.from_pretrained(folder / name).model_type
         card = CARD.format(
-            **TEXTS[name], seed=seed, vocabulary=vocabulary, questions=questions, table=table
+            **TEXTS[kind], seed=seed, vocabulary=vocabulary, questions=questions, table=table
         )
         (folder / name / "README.md").write_text(card, encoding="utf-8")
 
@@ -153,13 +179,18 @@ def student_accuracy(
     """Shares of the questions that the greedy ``label`` and ``rationale`` heads get right."""
     task = demo_task()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    before = after = ""
+    auto = AutoModelForSeq2SeqLM
+    if tokenizer.chat_template:  # decoder-only
+        before, after = chat_frame(tokenizer)
+        auto, tokenizer.padding_side = AutoModelForCausalLM, "left"
+    model = auto.from_pretrained(folder)
     right = {}
     for head, prefix in (("label", PREDICT), ("rationale", EXPLAIN)):
         texts = _generate(
             model,
             tokenizer,
-            [prefix + task.student_input(q) for q in questions],
+            [before + prefix + task.student_input(q) + after for q in questions],
             batch_size=batch_size,
             do_sample=False,
         )

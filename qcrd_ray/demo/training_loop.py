@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-Batches = Iterator[list[dict[str, torch.Tensor]]]
+Part = dict[str, torch.Tensor]  # the model's arguments, `labels` among them
+Batches = Iterator[list[Part]]
 IGNORED = -100  # the label that transformers' losses leave out
 
 
