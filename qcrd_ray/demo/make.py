@@ -15,27 +15,18 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import PreTrainedTokenizerFast
 
 from qcrd_ray.data.records import Question
+from qcrd_ray.demo.small_models import CHAT_TEMPLATE, MAX_TOKENS, continued, llama, pairs, t5
 from qcrd_ray.demo.tokenizer import build_tokenizer
-from qcrd_ray.demo.training_loop import IGNORED, Batches, Part, Plan, train
-from qcrd_ray.method.collation import pad_rows
-from qcrd_ray.method.tokenization import pad_id, tokenize, tokenize_inputs
+from qcrd_ray.demo.training_loop import Batches, Plan, train
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.tasks import build_task, word_problems
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
-
-MAX_TOKENS = 192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +56,6 @@ PLANS: dict[Kind, tuple[StoryPlan, ...]] = {
         StoryPlan(steps=400, distractors=0.0, muon_learning_rate=0.01, learning_rate=2e-3),
     ),
 }
-# how a decoder-only base shows a question: on a line of its own
-CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
 
 
 def demo_task() -> Task:
@@ -88,49 +77,12 @@ def make(
     tokenizer = build_tokenizer(ends_input=kind == "t5", max_tokens=MAX_TOKENS)
     if kind == "llama":
         tokenizer.chat_template = CHAT_TEMPLATE
-    model = (_t5 if kind == "t5" else _llama)(tokenizer)
+    model = (t5 if kind == "t5" else llama)(tokenizer)
     batches = _teacher_batches if kind == "teacher" else _student_batches
     for phase, plan in enumerate(plans):
         train(model, batches(tokenizer, plan, seed + 1_000 * phase), plan, report)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _llama(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A decoder of 0.7 M parameters. vLLM's attention on CPUs needs heads of 32 or more."""
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=MAX_TOKENS,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        **_special_tokens(tokenizer),
-    )
-    # the quickest backward on a CPU
-    return LlamaForCausalLM._from_config(config, attn_implementation="eager")
-
-
-def _t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
-    """An encoder-decoder of 0.8 M parameters; without dropout, since every story is new."""
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=128,
-        d_kv=32,
-        d_ff=384,
-        num_layers=2,
-        num_heads=4,
-        dropout_rate=0.0,
-        decoder_start_token_id=tokenizer.pad_token_id,  # pyright: ignore[reportCallIssue]  # PretrainedConfig takes it
-        **_special_tokens(tokenizer),
-    )
-    return T5ForConditionalGeneration(config)
-
-
-def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
 
 
 def _stories(plan: StoryPlan, seed: int) -> Iterator[list[Question]]:
@@ -158,13 +110,12 @@ def _teacher_batches(tokenizer: PreTrainedTokenizerFast, plan: StoryPlan, seed: 
     task = demo_task()
     for stories in _stories(plan, seed):
         prompts = tokenizer([task.teacher_prompt(story) for story in stories]).input_ids
-        yield [_continued(tokenizer, prompts, [_explanation(task, story) for story in stories])]
+        yield [continued(tokenizer, prompts, [_explanation(task, story) for story in stories])]
 
 
 def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: StoryPlan, seed: int) -> Batches:
     """The two heads of each story: `predict:` gives the label, `explain:` the closed rationale."""
     task = demo_task()
-    pairs = _prompted if tokenizer.chat_template else _encoded
     for stories in _stories(plan, seed):
         labelled = stories[:: plan.labels_every]
         labels = [task.label(story.answer or "") for story in labelled]
@@ -180,29 +131,3 @@ def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: StoryPlan, seed: 
 def _explanation(task: Task, story: Question) -> str:
     assert story.rationale is not None and story.answer is not None, "generated stories have both"
     return task.explanation(story.rationale, story.answer)
-
-
-def _encoded(tokenizer: PreTrainedTokenizerFast, inputs: list[str], targets: list[str]) -> Part:
-    """Inputs and targets of an encoder-decoder."""
-    batch = tokenizer(inputs, padding=True, return_tensors="pt")
-    labels = tokenizer(targets, padding=True, return_tensors="pt")
-    return {**batch, "labels": labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORED)}
-
-
-def _prompted(tokenizer: PreTrainedTokenizerFast, inputs: list[str], targets: list[str]) -> Part:
-    """Inputs and targets of a decoder-only student, cut into tokens as its training does later."""
-    prompts = tokenize_inputs(tokenizer, inputs, max_tokens=MAX_TOKENS).rows
-    return _continued(tokenizer, prompts, targets)
-
-
-def _continued(
-    tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Sequence[int]], answers: list[str]
-) -> Part:
-    """Each prompt's tokens with its answer's and the end; only the answer is learnt."""
-    ends = tokenize(tokenizer, answers, max_tokens=MAX_TOKENS).rows
-    rows = [(*prompt, *end) for prompt, end in zip(prompts, ends, strict=True)]
-    ids, mask = pad_rows(rows, pad_id(tokenizer))
-    labels = ids.masked_fill(mask == 0, IGNORED)
-    for row, prompt in enumerate(prompts):
-        labels[row, : len(prompt)] = IGNORED
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
