@@ -126,6 +126,16 @@ def tokenize_pairs(
     return Tokenized([tuple(row) for row in rows], len(long))
 
 
+def unknown_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """How many tokens of ``text`` are the unknown token: words outside the vocabulary.
+
+    0 for a tokenizer that has none.
+    """
+    if tokenizer.unk_token_id is None:
+        return 0
+    return _plain_ids(tokenizer, [text])[0].count(cast("int", tokenizer.unk_token_id))
+
+
 def _closed_pairs(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],

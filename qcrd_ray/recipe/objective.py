@@ -144,6 +144,14 @@ class DiscriminatorRecipe(Section):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     """For `cross_entropy`: distance of the targets from 0 and 1; raise it if scores are extreme.
     """
+    positives: Literal["vote", "label"] = "vote"
+    """Which of the teacher's samples are right to it: those that are the student's positives (the
+    vote's, by the paper), or those that agree with the label where there is one.
+    """
+    augment: Literal["words", "numbers", "none"] = "words"
+    """What fills up the negatives of a question that has more positives: positives with masked and
+    replaced words (the paper), with a wrong number or operation, or nothing.
+    """
     replay: NotNegativeCount = 0
     """Older rounds whose student samples it is trained on once more."""
     pretrain_steps: Annotated[int, Field(ge=0)] = 500
@@ -159,9 +167,13 @@ class DiscriminatorRecipe(Section):
     clip: Positive = 1.0
     """Largest norm of the gradient."""
     mask_share: Share = 0.15
-    """Share of words masked in an augmented negative."""
+    """For `words`: share of words masked in an augmented negative."""
     replace_share: Share = 0.15
-    """Share of words replaced in it."""
+    """For `words`: share of words replaced in it."""
+    probe: NotNegativeCount = 100
+    """Validation questions that it is measured on when the student is validated, on fresh samples
+    of the student; 0: none.
+    """
 
     @model_validator(mode="after")
     def _targets(self):

@@ -72,6 +72,8 @@ class TrainingResult(TypedDict):
     questions_seen: int  # with repetitions
     data: dict[str, Any]  # the training set's manifest without its source
     negatives: dict[str, int]  # negatives of the last round by source: from_teacher, ...
+    # of the best round, on held-out questions; {}: without one, or not probed
+    discriminator: NotRequired[dict[str, float]]
     seconds: dict[str, float]  # by part, summed over the rounds
 
 

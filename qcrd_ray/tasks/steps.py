@@ -6,6 +6,9 @@ wrong rationales are as fluent as the right ones, in the same words:
 - :func:`corrupted`, after PORT (arXiv 2406.16061), which changes digits of a right rationale. Here
   a digit of one step's result is changed, and what follows is computed from it. One step is wrong,
   and so is the answer that it leads to.
+- :func:`misoperated` does another operation in one step ("3 + 4 = 7" becomes "3 * 4 = 12"). Every
+  step of it is right.
+- :func:`swapped` lets two of the question's numbers change places, as who mixes up what they count.
 - :func:`evolved`, after ECD (arXiv 2410.07513), where an instruction is changed and the answer to
   the old one is a fluent wrong answer to the new one. The changed question would be a new example
   that nobody has labelled, so we turn it round: digits of the question's own numbers are changed,
@@ -33,6 +36,7 @@ STEP = re.compile(
     rf"(?<![\w.,])(?P<left>{_TERM}(?:\s*{_OPERATION}\s*\$?{_TERM}){{1,8}})\s*=\s*(?P<sign>-?)\$?(?P<result>{NUMBER})(?![\w]|\.[0-9])"
 )
 _OPERAND = re.compile(rf"(?:({_OPERATION})\s*)?\$?({NUMBER})")
+_SIGNS = ("+", "-–−", "*x×", "/÷")  # of each operation, the first is what we write
 _TOLERANCE = Fraction(1, 100)  # people round to cents
 
 
@@ -110,17 +114,8 @@ def evolved(text: str, given: Collection[Fraction], random: Random) -> str | Non
 
     ``given`` are the question's numbers. None: as for :func:`corrupted`.
     """
-    used: list[Fraction] = []
-    results: set[Fraction] = set()
     steps = _followed(text)
-    for step in steps:
-        numbers = [value for _, value in operands(step)]
-        used += [
-            value
-            for value in dict.fromkeys(numbers)
-            if value in given and value not in results and value not in used
-        ]
-        results.add(value_of(step["result"]))
+    used = _used(steps, given)
     if not used:
         return None
     changes: dict[Fraction, Fraction] = {}
@@ -134,6 +129,54 @@ def evolved(text: str, given: Collection[Fraction], random: Random) -> str | Non
             return None
         changes[value] = changed
     return _rewritten(text, steps, changes, slip=None, random=random)
+
+
+def misoperated(text: str, random: Random) -> str | None:
+    """``text`` with another operation in one step, and what follows from it.
+
+    None: as for :func:`corrupted`.
+    """
+    steps = _followed(text)
+    if not steps:
+        return None
+    step = random.choice(steps)
+    places = [match.start(1) for match in _OPERAND.finditer(step["left"]) if match[1]]
+    place = step.start("left") + random.choice(places)
+    old = next(signs for signs in _SIGNS if text[place] in signs)
+    new = random.choice([signs[0] for signs in _SIGNS if signs != old])
+    text = text[:place] + new + text[place + 1 :]
+    changed = list(STEP.finditer(text))
+    if [each.span() for each in changed] != [each.span() for each in steps]:
+        return None
+    return _rewritten(text, changed, {}, slip=None, random=random)
+
+
+def swapped(text: str, given: Collection[Fraction], random: Random) -> str | None:
+    """``text`` as if two of the question's numbers, ``given``, had changed places.
+
+    None: as for :func:`corrupted`.
+    """
+    steps = _followed(text)
+    used = _used(steps, given)
+    if len(used) < 2:
+        return None
+    one, other = random.sample(used, 2)
+    return _rewritten(text, steps, {one: other, other: one}, slip=None, random=random)
+
+
+def _used(steps: Sequence[re.Match[str]], given: Collection[Fraction]) -> list[Fraction]:
+    """The numbers of ``given`` that the steps compute with, each once, in their order."""
+    used: list[Fraction] = []
+    results: set[Fraction] = set()
+    for step in steps:
+        numbers = [value for _, value in operands(step)]
+        used += [
+            value
+            for value in dict.fromkeys(numbers)
+            if value in given and value not in results and value not in used
+        ]
+        results.add(value_of(step["result"]))
+    return used
 
 
 def _followed(text: str) -> list[re.Match[str]]:

@@ -19,13 +19,15 @@ from qcrd_ray.method.discriminator import (
     collate_contrasts,
 )
 from qcrd_ray.method.examples import Rationale, Source
-from qcrd_ray.method.negatives import balancing_negatives
+from qcrd_ray.method.negatives import balancing_negatives, merge_rationales
 from qcrd_ray.method.ranking import auc, length_correlation, within_question_auc
 from qcrd_ray.method.tokenization import pad_id, tokenize_pairs
 from qcrd_ray.recipe import DiscriminatorRecipe, TrainRecipe
+from qcrd_ray.tasks.base import Task
 from qcrd_ray.training.dataset import RoundQuestion
 from qcrd_ray.training.engines import discriminator_config, start_engine
 from qcrd_ray.training.process_group import ProcessGroup
+from qcrd_ray.training.synthetic_negatives import balancing_numbers
 
 _SCORE_BATCH = 64
 
@@ -33,7 +35,8 @@ _SCORE_BATCH = 64
 class DiscriminatorLearner:
     """Trains D on rationales of both kinds, and scores them.
 
-    ``start`` is the encoder that it begins with. ``words`` are what word replacement draws from.
+    ``start`` is the encoder that it begins with. ``task`` reads the answers of rationales, and
+    ``words`` are what word replacement draws from.
     """
 
     def __init__(
@@ -42,13 +45,14 @@ class DiscriminatorLearner:
         config: DiscriminatorRecipe,
         train: TrainRecipe,
         *,
+        task: Task,
         tokenizer: PreTrainedTokenizerBase,
         words: Sequence[str],
         seed: int,
         trust_remote_code: bool,
         process_group: ProcessGroup,
     ):
-        self.config, self.tokenizer, self.words = config, tokenizer, words
+        self.config, self.task, self.tokenizer, self.words = config, task, tokenizer, words
         self.seed, self.process_group = seed, process_group
         # its linear layers start random
         torch.manual_seed(keyed_seed(seed, "discriminator"))
@@ -85,6 +89,8 @@ class DiscriminatorLearner:
         "pretraining", or the round. ``on_step`` is called with the number of steps done. Questions
         without a positive are left out: they say nothing about what is better.
         """
+        if self.config.positives == "label":
+            questions = [by_label(question, self.task) for question in questions]
         usable = [question for question in questions if question.example.positives]
         if not usable or not steps:
             return {}
@@ -103,6 +109,14 @@ class DiscriminatorLearner:
                 on_step(step + 1)
         return self.engine.module.metrics(self.process_group.sum(sums))
 
+    def score_texts(self, inputs: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """s of each of ``texts``, a rationale of the question at its place in ``inputs``.
+
+        In eval mode, on this worker.
+        """
+        pairs = tokenize_pairs(self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens)
+        return self.discriminator.score(pairs.rows, batch_size=_SCORE_BATCH)
+
     def score(self, questions: Mapping[int, RoundQuestion]) -> dict[int, RoundQuestion]:
         """The same questions with s on every rationale. All workers call it.
 
@@ -118,12 +132,7 @@ class DiscriminatorLearner:
         if mine:
             inputs = [questions[members[i][0]].row.input for i in mine]
             texts = [questions[members[i][0]].texts[members[i][1].tokens] for i in mine]
-            pairs = tokenize_pairs(
-                self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens
-            ).rows
-            scores[list(mine)] = torch.tensor(
-                self.discriminator.score(pairs, batch_size=_SCORE_BATCH)
-            )
+            scores[list(mine)] = torch.tensor(self.score_texts(inputs, texts))
         flat = iter(self.process_group.sum(scores).tolist())
 
         def scored(rationales: Sequence[Rationale]) -> tuple[Rationale, ...]:
@@ -176,27 +185,76 @@ class DiscriminatorLearner:
     ) -> tuple[list[str], list[str]]:
         """The texts of a question's positives and of its negatives.
 
-        Corrupted positives bring the negatives up to the positives in number.
+        Altered positives bring the negatives up to the positives in number.
         """
         positives = [question.texts[rationale.tokens] for rationale in question.example.positives]
         negatives = [question.texts[rationale.tokens] for rationale in question.example.negatives]
-        corrupted = balancing_negatives(
-            positives,
-            negatives,
-            vocabulary=self.words,
-            mask=self.mask,
-            mask_share=self.config.mask_share,
-            replace_share=self.config.replace_share,
-            seed=self.seed,
-            key=(phase, step, question.row.question.id),
-        )
-        return positives, [*negatives, *corrupted]
+        return positives, [
+            *negatives,
+            *self._altered(question, positives, negatives, step=step, phase=phase),
+        ]
+
+    def _altered(
+        self,
+        question: RoundQuestion,
+        positives: list[str],
+        negatives: list[str],
+        *,
+        step: int,
+        phase: str,
+    ) -> list[str]:
+        """What `discriminator.augment` adds to the negatives."""
+        key = (phase, step, question.row.question.id)
+        if self.config.augment == "numbers":
+            return balancing_numbers(
+                positives,
+                negatives,
+                task=self.task,
+                tokenizer=self.tokenizer,
+                row=question.row,
+                seed=self.seed,
+                key=key,
+            )
+        if self.config.augment == "words":
+            return balancing_negatives(
+                positives,
+                negatives,
+                vocabulary=self.words,
+                mask=self.mask,
+                mask_share=self.config.mask_share,
+                replace_share=self.config.replace_share,
+                seed=self.seed,
+                key=key,
+            )
+        return []
 
     def _pairs(self, question: RoundQuestion, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         inputs = [question.row.input] * len(texts)
         return tuple(
             tokenize_pairs(self.tokenizer, inputs, texts, max_tokens=self.config.max_tokens).rows
         )
+
+
+def by_label(question: RoundQuestion, task: Task) -> RoundQuestion:
+    """The question with its teacher's rationales on the sides that its label puts them on.
+
+    Unchanged where it has none. The student's samples and synthetic negatives stay where they are.
+    """
+    label = question.row.answer
+    if label is None:
+        return question
+    moved: tuple[list[Rationale], list[Rationale]] = ([], [])
+    sides = (question.example.positives, question.example.negatives)
+    for side, rationales in enumerate(sides):
+        for rationale in rationales:
+            to = side
+            if rationale.source == Source.TEACHER:
+                text = question.texts[rationale.tokens]
+                to = int(task.parse(text, question.row.question).answer != label)
+            moved[to].append(rationale)
+    positives, negatives = merge_rationales(*moved)
+    example = replace(question.example, positives=positives, negatives=negatives)
+    return replace(question, example=example)
 
 
 def mask_word(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -208,9 +266,10 @@ def mask_word(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def score_metrics(questions: Sequence[RoundQuestion]) -> dict[str, float]:
-    """AUCs of a round's scores, over all questions and within each question.
+    """In-sample AUCs of a round's scores, over all questions and within each question.
 
-    By source, because D can learn the source alone, or how hard the question is (METHOD.md
+    D has learnt from these questions; :mod:`qcrd_ray.training.discriminator_probe` has others. By
+    source, because D can learn the source alone, or how hard the question is (METHOD.md
     section 4).
     """
 

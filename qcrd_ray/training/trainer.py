@@ -162,7 +162,7 @@ def prepare_job(
                 " samples to replay; set it to 0"
             )
         check_sources(recipe)
-        check_rows(recipe, task, TrainingSet(home / "data" / "train.arrow").rows)
+        check_rows(recipe, task, tokenizer, TrainingSet(home / "data" / "train.arrow").rows)
     return TrainingJob(
         recipe=recipe,
         objective_name=objective,
@@ -197,6 +197,11 @@ def summarise(job: TrainingJob) -> TrainingResult:
             name: value
             for name, value in rows[-1].get("negatives", {}).items()
             if name.startswith("from_")
+        },
+        "discriminator": {
+            name: value
+            for name, value in rows[best_round].get("discriminator", {}).items()
+            if "fresh" in name
         },
         "seconds": seconds,
     }

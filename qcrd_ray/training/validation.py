@@ -48,7 +48,7 @@ class Validator:
 
     def measure(self, snapshot: Path) -> dict[str, float]:
         """Accuracy by head ("label", "rationale") and their "mean". All workers call it."""
-        engine = self._load(snapshot)
+        engine = self.engine(snapshot)
         share = self.questions[self.process_group.rank :: self.process_group.size]
         correct = self.process_group.sum(
             torch.tensor([float(self._correct(engine, head, share)) for head in self.heads])
@@ -58,7 +58,7 @@ class Validator:
         )
         return accuracies | {"mean": sum(accuracies.values()) / len(accuracies)}
 
-    def _load(self, snapshot: Path) -> Engine:
+    def engine(self, snapshot: Path) -> Engine:
         """The engine with the weights of ``snapshot``; it is built once."""
         if self._engine is None:
             self._engine = load_engine(

@@ -39,6 +39,7 @@ from qcrd_ray.training.dataset import (
     rounds_of,
 )
 from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
+from qcrd_ray.training.discriminator_probe import probe
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import MetricsWriter, Timer, keep_scores
 from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
@@ -49,7 +50,7 @@ from qcrd_ray.training.student_negatives import (
     round_snapshot,
     sampling_metrics,
 )
-from qcrd_ray.training.synthetic_negatives import PRETRAINING, synthesize_negatives
+from qcrd_ray.training.synthetic_negatives import PRETRAINING, synthesize_all
 from qcrd_ray.training.validation import Validator
 
 
@@ -135,6 +136,7 @@ class Worker:
             start,
             config,
             self.recipe.train,
+            task=self.task,
             tokenizer=read_tokenizer(start, trust_remote_code=trust),
             words=self.training_set.words,
             seed=self.recipe.seed,
@@ -211,6 +213,11 @@ class Worker:
             self._show(f"{name}, validating")
             with timer("validation"):
                 validation = self.validator.measure(snapshot)
+            if self.discriminator:
+                with timer("probe"):
+                    before["discriminator"] |= probe(
+                        self.discriminator, self.validator, snapshot, seed=self.recipe.seed
+                    )
             self._keep_best(round, validation, snapshot)
         row: RoundMetrics = {
             "round": round,
@@ -323,10 +330,7 @@ class Worker:
         rows = self.training_set.read(indices)
         synthetic = {}
         if self.job.objective.uses_negatives:
-            synthetic = {
-                index: synthesize_negatives(self.recipe, self.task, row, round=round)
-                for index, row in rows.items()
-            }
+            synthetic = synthesize_all(self.recipe, self.task, self.tokenizer, rows, round=round)
         return assemble(
             rows,
             negatives,

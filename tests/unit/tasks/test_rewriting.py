@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcrd_ray.tasks.numbers import find_numbers
-from qcrd_ray.tasks.steps import check_steps, corrupted, evolved
+from qcrd_ray.tasks.steps import check_steps, corrupted, evolved, misoperated, swapped
 from qcrd_ray.tasks.word_problems import generate
 
 QUESTIONS = generate(60, seed=5)
@@ -184,3 +184,44 @@ def test_nothing_to_change():
     assert corrupted("Let us see.", None, random.Random(0)) is None
     assert corrupted("It is a third.", Fraction(1, 3), random.Random(0)) is None
     assert evolved("Let us see.", {Fraction(3)}, random.Random(0)) is None
+
+
+def texts_of(alter) -> set[str | None]:
+    return {alter(random.Random(seed)) for seed in range(200)} - {None}
+
+
+def test_another_operation_and_what_follows_from_it():
+    """Every step stays right by itself; one that would end in a fraction or below 0 is not said."""
+    said = "3 + 4 = 7 pens. 7 * 2 = 14 pens. So the answer is 14."
+    assert texts_of(lambda draw: misoperated(said, draw)) == {
+        "3 * 4 = 12 pens. 12 * 2 = 24 pens. So the answer is 24.",
+        "3 + 4 = 7 pens. 7 + 2 = 9 pens. So the answer is 9.",
+        "3 + 4 = 7 pens. 7 - 2 = 5 pens. So the answer is 5.",
+    }
+    assert texts_of(lambda draw: misoperated("12 x 3 = 36.", draw)) == {
+        "12 + 3 = 15.",
+        "12 - 3 = 9.",
+        "12 / 3 = 4.",
+    }, "x is an operation too"
+    assert misoperated("3 + 4 = 8.", random.Random(0)) is None, "a wrong step is not followed"
+    assert misoperated("The answer is 8.", random.Random(0)) is None
+
+
+def test_two_numbers_of_the_question_change_places():
+    given = {Fraction(12), Fraction(3), Fraction(2)}
+    said = "12 - 3 = 9 pens. 9 * 2 = 18 pens. So the answer is 18."
+    assert texts_of(lambda draw: swapped(said, given, draw)) == {
+        "12 - 2 = 10 pens. 10 * 3 = 30 pens. So the answer is 30."
+    }, "the two others give numbers below 0"
+    assert swapped("12 - 3 = 9.", {Fraction(12)}, random.Random(0)) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(QUESTIONS), st.integers(0, 10**6))
+def test_every_step_of_the_two_is_right(question, seed):
+    numbers = {value for _, _, value in find_numbers(question.question)}
+    draw = random.Random(seed)
+    for told in (misoperated(closed(question), draw), swapped(closed(question), numbers, draw)):
+        if told is not None:
+            after = check_steps(told)
+            assert after.right == after.total == check_steps(closed(question)).total

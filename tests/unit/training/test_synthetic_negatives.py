@@ -4,19 +4,27 @@ is made, and the same for ever.
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from training_tiny import rationale_set, tiny_recipe, write_run
 
 from qcrd_ray.data.records import Question, StudentNegative
+from qcrd_ray.demo.tokenizer import build_tokenizer
 from qcrd_ray.doctor import recipe_checks
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.examples import Example, Rationale, Source
+from qcrd_ray.method.tokenization import unknown_tokens
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.steps import check_steps
+from qcrd_ray.tasks.steps import check_steps, corrupted
 from qcrd_ray.tasks.word_problems import generate
 from qcrd_ray.training.dataset import Row, TrainingSet, assemble, count_sources
 from qcrd_ray.training.start_models import train_tokenizer
-from qcrd_ray.training.synthetic_negatives import check_rows, synthesize_negatives
+from qcrd_ray.training.synthetic_negatives import (
+    balancing_numbers,
+    check_rows,
+    synthesize_negatives,
+)
 from qcrd_ray.training.trainer import prepare_job
 
 MADE = {"negatives.corrupted": 2, "negatives.evolved": 1}
@@ -47,12 +55,17 @@ def row(
 ROWS = [row(question) for question in generate(40, seed=1)]
 
 
-def test_what_is_made_is_wrong_new_and_as_many_as_asked():
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([text for each in ROWS for text in (*each.positives, each.input)], 320)
+
+
+def test_what_is_made_is_wrong_new_and_as_many_as_asked(tokenizer):
     recipe = tiny_recipe(**MADE)
     task = build_task(recipe.task)
     whole = 0
     for each in ROWS:
-        synthetic = synthesize_negatives(recipe, task, each, round=0)
+        synthetic = synthesize_negatives(recipe, task, tokenizer, each, round=0)
         texts = [text for text, _ in synthetic]
         assert len(set(texts)) == len(texts) and not set(texts) & {*each.positives, *each.negatives}
         for text, source in synthetic:
@@ -63,12 +76,12 @@ def test_what_is_made_is_wrong_new_and_as_many_as_asked():
     assert whole >= 0.9 * len(ROWS)
 
 
-def test_it_hangs_on_seed_question_and_round_alone():
+def test_it_hangs_on_seed_question_and_round_alone(tokenizer):
     """A resumed round must train on what it trained on; the next round on something else."""
     recipe = tiny_recipe(**MADE)
     task = build_task(recipe.task)
     first, again, later, other = (
-        [synthesize_negatives(settings, task, each, round=round) for each in ROWS]
+        [synthesize_negatives(settings, task, tokenizer, each, round=round) for each in ROWS]
         for settings, round in (
             (recipe, 0),
             (recipe, 0),
@@ -77,11 +90,13 @@ def test_it_hangs_on_seed_question_and_round_alone():
         )
     )
     assert first == again and first != later and first != other
-    fewer = synthesize_negatives(tiny_recipe(**{"negatives.evolved": 1}), task, ROWS[0], round=0)
+    fewer = synthesize_negatives(
+        tiny_recipe(**{"negatives.evolved": 1}), task, tokenizer, ROWS[0], round=0
+    )
     assert fewer == first[0][2:], "one source's draws are not the other's"
 
 
-def test_a_wrong_vote_is_not_corrected_by_accident():
+def test_a_wrong_vote_is_not_corrected_by_accident(tokenizer):
     """The positives say 7, the label 9: a corruption to 9 would teach that the label is wrong."""
     question = Question(id="q", question="Tom has 3 pens and 4 books. How many things?")
     recipe = tiny_recipe(**{"negatives.corrupted": 8})
@@ -89,19 +104,19 @@ def test_a_wrong_vote_is_not_corrected_by_accident():
         build_task(recipe.task),
         row(question, positives=("3 + 4 = 7 things. So the answer is 7.",), answer="9"),
     )
-    synthetic = [text for text, _ in synthesize_negatives(recipe, task, given, round=0)]
+    synthetic = [text for text, _ in synthesize_negatives(recipe, task, tokenizer, given, round=0)]
     assert len(synthetic) >= 6 and not any(text.endswith(("is 7.", "is 9.")) for text in synthetic)
 
 
-def test_without_positives_or_without_a_source_nothing_is_made():
+def test_without_positives_or_without_a_source_nothing_is_made(tokenizer):
     task = build_task(tiny_recipe().task)
     assert (
         synthesize_negatives(
-            tiny_recipe(**MADE), task, row(ROWS[0].question, positives=()), round=0
+            tiny_recipe(**MADE), task, tokenizer, row(ROWS[0].question, positives=()), round=0
         )
         == []
     )
-    assert synthesize_negatives(tiny_recipe(), task, ROWS[0], round=0) == []
+    assert synthesize_negatives(tiny_recipe(), task, tokenizer, ROWS[0], round=0) == []
 
 
 @pytest.mark.parametrize("kind", ["multiple_choice", "nli"])
@@ -119,7 +134,7 @@ def test_a_task_without_numbers_is_refused_before_anything_is_asked(kind):
     )
 
 
-def test_a_source_that_could_make_nothing_is_refused():
+def test_a_source_that_could_make_nothing_is_refused(tokenizer):
     """Else a variant would be the method that it varies, under another name."""
     recipe = tiny_recipe(**{"negatives.evolved": 1})
     bare = [
@@ -130,8 +145,8 @@ def test_a_source_that_could_make_nothing_is_refused():
         UserError,
         match=r"negatives.evolved: no positive of the training questions can be rewritten",
     ):
-        check_rows(recipe, build_task(recipe.task), lambda: iter(bare))
-    check_rows(recipe, build_task(recipe.task), lambda: iter([*bare, ROWS[0]]))
+        check_rows(recipe, build_task(recipe.task), tokenizer, lambda: iter(bare))
+    check_rows(recipe, build_task(recipe.task), tokenizer, lambda: iter([*bare, ROWS[0]]))
 
 
 def test_the_training_set_is_asked_once_it_is_prepared(tmp_path):
@@ -142,13 +157,85 @@ def test_the_training_set_is_asked_once_it_is_prepared(tmp_path):
     )
 
 
+def test_the_demo_s_vocabulary_is_not_left():
+    """Bug guarded: a fifth of the demo's corrupted positives held `<unk>` ("32 / 2 = 96"), and the
+    discriminator learnt to see that token instead of the error.
+    """
+    recipe = tiny_recipe(**{"negatives.corrupted": 4})
+    task, demo = build_task(recipe.task), build_tokenizer(ends_input=True, max_tokens=192)
+    assert unknown_tokens(demo, "32 / 2 = 96.") == 1 and unknown_tokens(demo, "32 / 2 = 16.") == 0
+    spilt = sum(
+        unknown_tokens(demo, corrupted(each.positives[0], None, Random(seed)) or "") > 0
+        for each in ROWS
+        for seed in range(4)
+    )
+    assert spilt > 0, "else this test could not fail"
+    made = [
+        text for each in ROWS for text, _ in synthesize_negatives(recipe, task, demo, each, round=0)
+    ]
+    assert len(made) >= 3.5 * len(ROWS) and not any(unknown_tokens(demo, text) for text in made)
+
+
+def test_a_positive_s_own_unknown_words_are_no_reason_to_leave_it_out():
+    recipe = tiny_recipe(**{"negatives.corrupted": 1})
+    task, demo = build_task(recipe.task), build_tokenizer(ends_input=True, max_tokens=192)
+    each = row(
+        Question(id="q", question="Zebedee has 3 pens and 4 books. How many things?", answer="7"),
+        positives=("Zebedee: 3 + 4 = 7 things. So the answer is 7.",),
+    )
+    ((text, _),) = synthesize_negatives(recipe, task, demo, each, round=0)
+    assert unknown_tokens(demo, text) == unknown_tokens(demo, each.positives[0]) > 0
+
+
+# ------------------------------------------------------------------------------
+# for the discriminator alone
+
+
+def balanced(each: Row, positives, negatives, **changes) -> list[str]:
+    task = build_task(tiny_recipe().task)
+    demo = build_tokenizer(ends_input=True, max_tokens=192)
+    settings = {"seed": 0, "key": ("round 0", 0, each.question.id)} | changes
+    return balancing_numbers(positives, negatives, task=task, tokenizer=demo, row=each, **settings)
+
+
+def test_hard_negatives_balance_the_sides_and_are_wrong_in_every_way():
+    """Each is in the vocabulary and ends in a wrong answer; wrong steps and operations occur."""
+    task, demo = (
+        build_task(tiny_recipe().task),
+        build_tokenizer(ends_input=True, max_tokens=192),
+    )
+    wrong_steps, signs, lengths = set(), set(), set()
+    for each in ROWS:
+        (positive,) = each.positives
+        made = balanced(each, [positive, f"There. {positive}"], [])
+        lengths.add(len(made))
+        for text in made:
+            assert task.parse(text, each.question).answer not in (each.answer, None)
+            assert not unknown_tokens(demo, text)
+            steps = check_steps(text)
+            wrong_steps.add(steps.total - steps.right)
+            signs.add([c for c in text if c in "+-*/"] == [c for c in positive if c in "+-*/"])
+    assert wrong_steps == {0, 1} and signs == {True, False} and lengths <= {1, 2}
+    (positive,) = ROWS[0].positives
+    assert balanced(ROWS[0], [positive], ["It is 1."]) == []
+    assert balanced(ROWS[0], [positive], []) == balanced(ROWS[0], [positive], [])
+    assert balanced(ROWS[0], [positive], []) != balanced(ROWS[0], [positive], [], seed=1)
+
+
+def test_numbers_for_a_task_without_any_are_refused():
+    recipe = tiny_recipe(
+        **{
+            "discriminator.augment": "numbers",
+            "task.kind": "nli",
+            "data.train": {"path": "q.jsonl"},
+        }
+    )
+    with pytest.raises(UserError, match=r"discriminator.augment: .* set it to words or none"):
+        recipe_checks.RECIPE_CHECKS["negatives"](recipe)
+
+
 # ------------------------------------------------------------------------------
 # in a round, beside the student's
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer([text for each in ROWS for text in (*each.positives, each.input)], 320)
 
 
 def ids(tokenizer, text: str) -> tuple[int, ...]:

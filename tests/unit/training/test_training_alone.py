@@ -4,7 +4,7 @@ metrics.
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, log
 
 import pytest
 from training_tiny import tiny_recipe, write_run
@@ -62,6 +62,61 @@ def test_dpo_learns_against_its_start(tmp_path):
     assert last["positive_nll"] < first["positive_nll"]
 
 
+ONE_STEP = {
+    "train.rounds": 3,
+    "train.round.size": 1,
+    "train.learning_rate": 1e-2,
+    "objective.selection": "sampling",
+}
+
+
+def test_dpo_after_fine_tuning_learns_against_its_end(tmp_path):
+    """With one step a round, the first pair is taken where the reference stands: no gain yet, and a
+    pair term of log 2. Against the start the student would have gained what it has been taught.
+    """
+    phased, plain = (
+        trained(tmp_path / str(rounds), "dpo", **ONE_STEP, **{"objective.sft_rounds": rounds})
+        for rounds in (2, 0)
+    )
+    for row in phased[:2]:
+        assert "reference" not in row["seconds"] and "sampled" not in row["negatives"]
+        assert "pair" not in row["student"] and "negative_nll" not in row["student"]
+        assert row["student"]["positive_gain"] == 0.0, "there is nothing to compare with"
+    first = phased[2]
+    assert first["negatives"]["sampled"] > 0 and first["negatives"]["snapshot"] == 1
+    assert first["student"]["positive_gain"] == pytest.approx(0.0, abs=1e-4)
+    assert first["student"]["negative_gain"] == pytest.approx(0.0, abs=1e-4)
+    assert first["student"]["pair"] == pytest.approx(log(2), abs=1e-5)
+    assert plain[2]["student"]["positive_gain"] > 0.1, "the start would show what SFT taught"
+    snapshots = tmp_path / "2" / "train" / "dpo" / "snapshots"
+    assert {entry.name for entry in snapshots.iterdir()} == {"00002", "00003"}
+
+
+def test_fine_tuning_is_the_same_whatever_comes_after(tmp_path):
+    """All pair methods begin as one training, and part in their first round of pairs."""
+    phases = {**ONE_STEP, "objective.sft_rounds": 2, "objective.dpo_nll": 0.0}
+    redi, orpo, dpo = (
+        [row["student"] for row in trained(tmp_path / name, name, **phases)]
+        for name in ("redi", "orpo_distill", "dpo")
+    )
+    for other in (orpo, dpo):
+        for ours, theirs in zip(redi, other, strict=True):
+            for key in ("prediction", "positive_nll"):
+                assert ours[key] == pytest.approx(theirs[key], abs=1e-6)
+    assert len({round(rows[2]["pair"], 3) for rows in (redi, orpo, dpo)}) == 3
+
+
+def test_qcrds_discriminator_learns_while_the_student_is_fine_tuned(tmp_path):
+    """Its positives keep their weights from the first round on; the student's own samples are made
+    from the first round that learns from them.
+    """
+    sft, pairs = trained(tmp_path, "qcrd", **{"objective.sft_rounds": 1})
+    assert sft["student"]["two_sided"] == 0 and "l_neg" not in sft["student"]
+    assert 0 < sft["student"]["l_pos"] < sft["student"]["positive_nll"]
+    assert sft["discriminator"]["loss"] and "sampled" not in sft["negatives"]
+    assert pairs["student"]["two_sided"] > 0 and pairs["negatives"]["sampled"] > 0
+
+
 def test_made_negatives_reach_the_loss_and_are_told_apart(tmp_path):
     """Every source in one training: counted, chosen from, scored; the discriminator sees them in
     its pretraining as well.
@@ -111,6 +166,32 @@ def test_older_samples_are_replayed_to_the_discriminator_alone(tmp_path):
     assert [row["negatives"]["sampled"] for row in replayed] == [
         row["negatives"]["sampled"] for row in plain
     ]
+
+
+def test_the_discriminator_is_probed_where_the_student_is_validated_and_changes_nothing(tmp_path):
+    """The probe draws samples: training goes on as it would have without it."""
+    probed, plain = (
+        trained(tmp_path / name, "qcrd", **more, **{"train.validate.every_rounds": 1})
+        for name, more in (
+            ("a", {"discriminator.augment": "numbers", "discriminator.positives": "label"}),
+            (
+                "b",
+                {
+                    "discriminator.augment": "numbers",
+                    "discriminator.positives": "label",
+                    "discriminator.probe": 0,
+                },
+            ),
+        )
+    )
+    for row, same in zip(probed, plain, strict=True):
+        fresh = {name for name in row["discriminator"] if "fresh" in name}
+        assert {"fresh_right_share", "fresh_score_spread"} <= fresh
+        assert "probe" in row["seconds"]
+        assert {n: v for n, v in row["discriminator"].items() if n not in fresh} == same[
+            "discriminator"
+        ]
+        assert row["student"] == same["student"] and row["validation"] == same["validation"]
 
 
 def test_what_cannot_be_replayed_or_smoothed_is_refused(tmp_path):
