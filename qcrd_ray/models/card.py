@@ -10,6 +10,7 @@ from typing import Any
 from qcrd_ray import __version__
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe, RecordedTeacher, Split, StudentRecipe
+from qcrd_ray.run.discriminator_quality import quality_sentence
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.results import Results, markdown_table
 
@@ -108,6 +109,9 @@ def render_card(
     notes = "".join(f"\nNote: {note}.\n" for note in results["notes"])
     module, custom, _ = recipe.task.kind.partition(":")
     code = task["custom_code"]
+    result = json.loads((folder.training(recipe.objective.name) / "result.json").read_text())
+    quality = quality_sentence(result.get("discriminator", {}))
+    quality = f" {quality}" if quality else ""
     return CARD.format(
         name=recipe.name,
         kind=recipe.task.kind,
@@ -139,7 +143,7 @@ def render_card(
             else ""
         ),
         discriminator=(
-            " `discriminator/` holds the model that scored rationales in training."
+            f" `discriminator/` holds the model that scored rationales in training.{quality}"
             if discriminator
             else ""
         ),
@@ -147,7 +151,7 @@ def render_card(
         notes=notes,
         data=_data(recipe, folder),
         settings="\n".join(
-            f"| {name} | {value} |" for name, value in _settings(recipe, folder).items()
+            f"| {name} | {value} |" for name, value in _settings(recipe, result).items()
         ),
         max_input_tokens=recipe.student.max_input_tokens,
         max_target_tokens=recipe.student.max_target_tokens,
@@ -195,7 +199,7 @@ def _source(split: Split, kind: str) -> str:
     )
 
 
-def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
+def _settings(recipe: Recipe, result: Mapping[str, Any]) -> dict[str, object]:
     train, objective, negatives = recipe.train, recipe.objective, recipe.negatives
     teacher = (
         "a recording"
@@ -234,7 +238,6 @@ def _settings(recipe: Recipe, folder: RunFolder) -> dict[str, object]:
             settings["negatives made of positives, a question"] = (
                 f"{negatives.corrupted} corrupted, {negatives.evolved} evolved"
             )
-    result = json.loads((folder.training(objective.name) / "result.json").read_text())
     settings["checkpoint"] = (
         f"round {result['best_round']} of {result['rounds']}, the best on validation by"
         f" {result['chosen_by']}"

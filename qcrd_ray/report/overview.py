@@ -9,6 +9,8 @@ from qcrd_ray.recipe import OpenAITeacher, Recipe, RecordedTeacher, Split
 from qcrd_ray.report.accuracy import Measured
 from qcrd_ray.report.axes import number
 from qcrd_ray.report.html import Markup, facts, join, missing, model_name, section, tag
+from qcrd_ray.report.rounds import Training
+from qcrd_ray.run.discriminator_quality import has_collapsed, quality_sentence
 
 _KINDS = {
     "word_problems": "arithmetic word problems that the task makes itself",
@@ -44,6 +46,16 @@ def tiles(measured: Measured | None) -> Markup:
         tag("p", f"Right answers on the split {split}:", class_="muted"),
         tag("ul", *items, class_="tiles"),
     )
+
+
+def discriminator_quality(training: Training | None) -> Markup | None:
+    """A sentence on what the finished training's discriminator is worth; None: not probed."""
+    result = training.result if training else None
+    fresh = result.get("discriminator", {}) if result else {}
+    sentence = quality_sentence(fresh)
+    if not sentence:
+        return None
+    return missing(sentence) if has_collapsed(fresh) else tag("p", sentence)
 
 
 def overview(recipe: Recipe) -> Markup:

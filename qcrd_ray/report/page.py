@@ -16,7 +16,7 @@ from qcrd_ray.report.effort import effort_section, provenance_section, stage_sec
 from qcrd_ray.report.examples import differences, examples_section, extremes
 from qcrd_ray.report.html import Markup, join, model_name, tag
 from qcrd_ray.report.learning import learning_section
-from qcrd_ray.report.overview import overview, tiles
+from qcrd_ray.report.overview import discriminator_quality, overview, tiles
 from qcrd_ray.report.rationales import read_rows, rows_section
 from qcrd_ray.report.rounds import Training, read_training
 from qcrd_ray.run.files import write_text
@@ -58,17 +58,25 @@ def render(folder: RunFolder) -> str:
     rows = [each for split in ("train", "test") if (each := read_rows(recipe, folder, split))]
     objectives = dict.fromkeys([recipe.objective.name, *recipe.evaluate.baselines])
     trainings = [each for name in objectives if (each := read_training(folder, name))]
+    own = next((each for each in trainings if each.objective == recipe.objective.name), None)
     measured = read_measured(folder)
     calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
     body = join(
-        tag("header", tag("h1", recipe.name), _subtitle(calls), tiles(measured), _contents()),
+        tag(
+            "header",
+            tag("h1", recipe.name),
+            _subtitle(calls),
+            tiles(measured),
+            discriminator_quality(own),
+            _contents(),
+        ),
         tag(
             "main",
             overview(recipe),
             rows_section(rows),
             learning_section(trainings, recipe.objective.name),
             measured_section(measured),
-            _examples(recipe, folder, trainings, measured),
+            _examples(recipe, folder, own, measured),
             effort_section(stage_seconds(folder), work(folder, trainings)),
             provenance_section(recipe, calls),
         ),
@@ -82,12 +90,9 @@ def render(folder: RunFolder) -> str:
 
 
 def _examples(
-    recipe: Recipe, folder: RunFolder, trainings: list[Training], measured: Measured | None
+    recipe: Recipe, folder: RunFolder, own: Training | None, measured: Measured | None
 ) -> Markup:
     """The section of examples, from the run's own training and its first baseline."""
-    own = next(
-        (training for training in trainings if training.objective == recipe.objective.name), None
-    )
     differing = None
     if measured and measured.baselines:
         first, second = (

@@ -23,7 +23,11 @@ _SOURCES = {
     ScoredAs.EVOLVED: "evolved positives",
 }
 _MEANS = ("score_positive", *(f"score_{source}_negative" for source in Source))
-_AUCS = {
+_FRESH_AUCS = {
+    "auc_fresh_within_question": "student: right over wrong, within each question",
+    "auc_fresh": "the same, over all questions",
+}
+_IN_SAMPLE_AUCS = {
     "auc_teacher": "teacher: positives over minority",
     "auc_teacher_within_question": "the same, within each question",
     "auc_student": "student: right over wrong",
@@ -97,7 +101,26 @@ def _box(values: list[float], scored_as: ScoredAs, round: int | None) -> ScoreBo
 
 def score_figures(training: Training) -> list[Markup | None]:
     """The figures of a training with a discriminator; None for each that it has no numbers for."""
-    return [_means(training), _boxes(training), _aucs(training)]
+    return [
+        _means(training),
+        _boxes(training),
+        _aucs(
+            training,
+            "Right from wrong on held-out questions (AUC)",
+            _FRESH_AUCS,
+            "Fresh samples of the round's student on validation questions, which neither it nor the"
+            " discriminator has learnt from; right or wrong by the gold answer. This is what the"
+            " score is worth.",
+        ),
+        _aucs(
+            training,
+            "Right from wrong in-sample (AUC)",
+            _IN_SAMPLE_AUCS,
+            "On the training questions, which the discriminator has just learnt from: too good for"
+            " any others. The chance that the first scores above the second. Within a source it"
+            " shows whether the score is of quality, or only of who wrote.",
+        ),
+    ]
 
 
 def _means(own: Training) -> Markup | None:
@@ -172,20 +195,10 @@ def _boxes(own: Training) -> Markup | None:
     )
 
 
-def _aucs(own: Training) -> Markup | None:
+def _aucs(own: Training, title: str, names: dict[str, str], note: str) -> Markup | None:
     series = [
-        Series(name=name, points=own.curve("discriminator", key)) for key, name in _AUCS.items()
+        Series(name=name, points=own.curve("discriminator", key)) for key, name in names.items()
     ]
     values = [y for line in series for _, y in line.points]
-    note = (
-        "The chance that the first scores above the second. Within a source it shows whether"
-        " the score is of quality, or only of who wrote."
-    )
     axis = axis_over("AUC", [0.4, 0.6, *values])
-    return round_figure(
-        "How well scores tell right from wrong (AUC)",
-        series,
-        axis,
-        note=note,
-        reference=(0.5, "chance"),
-    )
+    return round_figure(title, series, axis, note=note, reference=(0.5, "chance"))

@@ -14,6 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from qcrd_ray.data.records import Question
+from qcrd_ray.recipe.file import load_recipe
+from qcrd_ray.run.discriminator_quality import quality_sentence
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.invocation import command, typed
 from qcrd_ray.run.manifests import truncation_counts
@@ -47,6 +49,7 @@ def show(result: RunResult) -> None:
     folder, seconds = result.folder, result.seconds
     show_table(result.results)
     _print(data_lines(folder))
+    _print(discriminator_lines(folder))
     out.print()
     _print(answer_lines(result.question, result.answer))
     out.print()
@@ -81,6 +84,14 @@ def data_lines(folder: RunFolder) -> list[str]:
     )
     questions = f"{manifest['questions']:,} questions"
     return [f"  trained on {questions}, {rationales}; cut for their length: {cuts}"]
+
+
+def discriminator_lines(folder: RunFolder) -> list[str]:
+    """What its discriminator is worth on held-out questions; []: without one, or not probed."""
+    objective = load_recipe(folder.recipe).objective.name
+    result = json.loads((folder.training(objective) / "result.json").read_text())
+    sentence = quality_sentence(result.get("discriminator", {}))
+    return [f"  {sentence}"] if sentence else []
 
 
 def answer_lines(question: Question, answer: PredictResponse) -> list[str]:

@@ -109,6 +109,17 @@ def test_the_card_says_what_it_is_made_of(run):
     )
 
 
+def test_the_card_says_what_the_discriminator_is_worth(make_run):
+    recipe, folder = make_run()
+    plain = (export_student(recipe, folder, results=RESULTS) / "README.md").read_text()
+    assert "rationales in training.\n" in plain, "an older run was not probed"
+    result = folder.training("qcrd") / "result.json"
+    fresh = {"auc_fresh_within_question": 0.51, "fresh_questions": 63, "fresh_score_spread": 0.003}
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"discriminator": fresh}))
+    card = (export_student(recipe, folder, results=RESULTS) / "README.md").read_text()
+    assert "rationales in training. The discriminator has collapsed: on 63 held-out" in card
+
+
 def test_the_folder_alone_rebuilds_the_task(exported_student):
     opened = StudentFolder.open(exported_student)
     assert opened.task.recipe.kind == "word_problems"

@@ -13,8 +13,12 @@ from qcrd_ray.report import write_report
 from qcrd_ray.report.learning import learning_section
 from qcrd_ray.report.page import render
 from qcrd_ray.report.rounds import Training
+from qcrd_ray.report.scores import score_figures
+from qcrd_ray.report.summary import discriminator_lines
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import describe_call
+
+SPREAD = {"fresh_score_spread": 0.2}
 
 
 class Elements(HTMLParser):
@@ -87,6 +91,41 @@ def test_the_page_says_the_numbers(whole):
         "round 2 of 3",
     ):
         assert text in whole, text
+
+
+def probed(root, **fresh):
+    """The page and the summary's lines of a finished run whose discriminator was probed."""
+    folder = begin(root / "run")
+    add_training(folder)
+    result = folder.training("qcrd") / "result.json"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"discriminator": fresh}))
+    return render(folder), discriminator_lines(folder)
+
+
+def test_a_collapsed_discriminator_is_said_in_the_report_and_the_summary(tmp_path):
+    """Bug guarded: in-sample AUCs alone, beside a judge that ranks fresh samples like a coin."""
+    fresh = {"auc_fresh_within_question": 0.51, "fresh_questions": 63, "fresh_score_spread": 0.003}
+    page, (line,) = probed(tmp_path / "a", **fresh)
+    assert line.startswith("  The discriminator has collapsed: on 63 held-out questions")
+    assert "0.51" in line and "0.003" in line and line.strip() in page
+    page, (line,) = probed(tmp_path / "b", **fresh | {"auc_fresh_within_question": 0.81} | SPREAD)
+    assert "collapsed" not in line and "0.81" in line and line.strip() in page
+    page, lines = probed(tmp_path / "c")
+    assert lines == [] and "collapsed" not in page
+
+
+def test_in_sample_aucs_are_called_so(whole):
+    """And the held-out ones stand in a figure of their own, where there are any."""
+    assert "Right from wrong in-sample (AUC)" in whole
+    assert "held-out questions (AUC)" not in whole
+    rows = [
+        {"round": 0, "step": 3, "discriminator": {"auc_teacher": 0.9}},
+        {"round": 1, "step": 6, "discriminator": {"auc_fresh_within_question": 0.61}},
+    ]
+    training = Training(objective="qcrd", rounds=rows, result=None, scores={})
+    held_out, in_sample = (str(each) for each in score_figures(training)[2:])
+    assert "held-out questions (AUC)" in held_out and "0.61" in held_out
+    assert "in-sample (AUC)" in in_sample and "0.61" not in in_sample
 
 
 def test_an_empty_run_says_what_is_missing(tmp_path):
