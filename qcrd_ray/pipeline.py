@@ -77,7 +77,7 @@ def generate(recipe: Recipe, folder: RunFolder, stages: Stages) -> None:
 
 
 def train(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -> None:
-    """Train one student for each of the recipe's objectives, one after another."""
+    """Train one student for each of the recipe's objectives, then the judges of its own."""
     for objective in objectives(recipe):
         with stages.stage(objective) as report:
             training.train(
@@ -87,6 +87,10 @@ def train(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -
                 report=report,
                 on_rounds=partial(tracker.rounds, objective),
             )
+        folder.push()
+    if recipe.judge.samples:
+        with stages.stage("judge") as report:
+            training.train_judges(recipe, folder, objective=recipe.objective.name, report=report)
         folder.push()
 
 

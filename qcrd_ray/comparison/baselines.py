@@ -20,7 +20,6 @@ from qcrd_ray.data.records import (
     Role,
 )
 from qcrd_ray.errors import UserError
-from qcrd_ray.evaluation.pool import run_pool, split_jobs
 from qcrd_ray.evaluation.predictions import (
     PREDICTION_SCHEMA,
     Prediction,
@@ -29,6 +28,7 @@ from qcrd_ray.evaluation.predictions import (
     teacher_predictions,
 )
 from qcrd_ray.inference.heads import Head
+from qcrd_ray.inference.pool import run_pool, split_jobs
 from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table

@@ -21,15 +21,18 @@ from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.notes import budget_notes, code_notes, data_notes
 from qcrd_ray.comparison.statistics import summarise
 from qcrd_ray.comparison.trials import Trial, TrialRunner, make_trial
+from qcrd_ray.comparison.votes import GREEDY, check_pairs, judge_means, vote_results
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.evaluation.stage import read_test_questions
 from qcrd_ray.method.batching import keyed_seed
+from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.provenance import describe_call
 from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.training.judges import check_heads
 from qcrd_ray.training.trainer import prepare_job
 
 log = logging.getLogger(__name__)
@@ -72,8 +75,14 @@ def compare(
         split: questions_key(each)
         for split, each in {"validation": validation, **questions}.items()
     }
+    check_pairs(recipe, methods)
     trials = []
     for method in methods:
+        if (
+            method.recipe.judge.samples
+            and "rationale" in OBJECTIVES[method.recipe.objective.name].heads()
+        ):
+            check_heads(method.recipe, method.recipe.objective.name)
         home = root / f"{'control' if method.control else 'data'}-{data_key(method)}"
         table = tables["compare.control" if method.control else "train"]
         job = prepare_job(
@@ -194,7 +203,7 @@ def _results(
     """The numbers of each method, from the trials' files; ``facts`` are their trial.json."""
     scores = _scores(trials)
     measured = []
-    for split, head in sorted({(split, head) for split, head, _ in scores}):
+    for split, head in sorted({(split, head) for split, head, _ in scores if head in GREEDY}):
         present = {
             method.name: scores[split, head, method.name]
             for method in methods
@@ -215,6 +224,7 @@ def _results(
         "rationales": rationales,
         "methods": {method.name: _settings(method.recipe) for method in methods},
         "measured": measured,
+        "votes": vote_results(recipe, [method.name for method in methods], scores, trials),
         "cost": {
             method.name: _cost([fact for fact in facts if fact["method"] == method.name])
             for method in methods
@@ -225,7 +235,10 @@ def _results(
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """The parts of a method's recipe in which methods differ."""
     settings = recipe.model_dump(mode="json", by_alias=True)
-    return {part: settings[part] for part in ("objective", "negatives", "discriminator", "train")}
+    return {
+        part: settings[part]
+        for part in ("objective", "negatives", "discriminator", "train", "judge")
+    }
 
 
 def _scores(trials: Sequence[Trial]) -> dict[tuple[str, str, str], np.ndarray]:
@@ -266,6 +279,7 @@ def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for split in facts[0]["rationales"]
         },
         "discriminator": means([fact["discriminator"] for fact in facts]),
+        "judges": judge_means([fact.get("judges", {}) for fact in facts]),
         "student": means([fact["student"] for fact in facts]),
         "negatives": means(
             [

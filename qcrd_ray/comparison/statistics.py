@@ -77,9 +77,13 @@ class Spread(NamedTuple):
 
 
 def summarise(
-    scores: Mapping[str, np.ndarray], *, resamples: int, seed: int = 0
+    scores: Mapping[str, np.ndarray],
+    *,
+    resamples: int,
+    seed: int = 0,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> tuple[dict[str, Mean], list[Difference]]:
-    """Means of all methods and differences of all pairs.
+    """Means of all methods and differences of ``pairs`` (first, second); None: of all pairs.
 
     ``scores[name]`` is ``[seeds, questions]``, of one shape for all methods. p-values are
     two-sided. The bootstrap's is twice the smaller share of resampled differences on either side of
@@ -104,7 +108,8 @@ def summarise(
             (float(array.mean(axis=1).std(ddof=1)) if len(array) > 1 else 0.0),
         )
         means[name] = Mean(mean, sd, max(0.0, mean - half), min(1.0, mean + half), *array.shape)
-    differences = [_difference(scores, first, second) for first, second in combinations(scores, 2)]
+    pairs = list(combinations(scores, 2)) if pairs is None else pairs
+    differences = [_difference(scores, first, second) for first, second in pairs]
     (seeds, _) = shapes.pop()
     if seeds >= SEEDS_FOR_P:
         differences = _with_p(differences, scores, resamples=resamples, seed=seed)

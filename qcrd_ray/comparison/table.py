@@ -40,12 +40,18 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append(_means(measured))
         if measured["pairs"]:
             parts.append(_pairs(measured))
+    for votes in results.get("votes", []):
+        parts += _votes(votes)
     parts.append("## Baselines: the teacher, and the base before training\n")
     parts.append(markdown_table(results["baselines"]) + "\n")
     parts.append("## Cost, rationales, discriminator (means over seeds)\n")
     if any(cost["discriminator"] for cost in results["cost"].values()):
         parts.append(_AUCS)
     parts.append(_cost(results["cost"]))
+    if any(cost.get("judges") for cost in results["cost"].values()):
+        parts.append("## Judges (means over seeds)\n")
+        parts.append(_JUDGES)
+        parts.append(_judges(results["cost"]))
     if contrasting := {
         name: cost for name, cost in results["cost"].items() if "negative_nll" in cost["student"]
     }:
@@ -53,6 +59,14 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append(_negatives(contrasting))
     return "\n".join(parts)
 
+
+_JUDGES = (
+    "`AUC within question`: the chance that a right sample scores above a wrong one of the same"
+    " question, a mean over questions with both; 0.5 is a coin. `spread`: the standard deviation of"
+    " the scores. `calibration error`: how far the votes' confidences lie from the shares that are"
+    " right. `trained on`: the judges' own questions, each read by a judge that was trained on the"
+    " others.\n"
+)
 
 # --- Captions. Results of an older version can lack a key: what they do not say is left out ---
 
@@ -125,7 +139,7 @@ def _means(measured: dict[str, Any]) -> str:
     return _grid(("method", "accuracy, %", "sd over seeds", "95 %"), rows)
 
 
-def _pairs(measured: dict[str, Any]) -> str:
+def _pairs(measured: Mapping[str, Any]) -> str:
     rows = [
         (
             f"{pair['second']} - {pair['first']}",
@@ -141,6 +155,54 @@ def _pairs(measured: dict[str, Any]) -> str:
     return _grid(
         ("pair", "points", "95 %", "p", "Holm", "bootstrap", "questions better / worse"), rows
     )
+
+
+def _votes(votes: Mapping[str, Any]) -> list[str]:
+    """What votes of samples reach, at what cost, and the tests of the claims about them."""
+    size = next(iter(votes["means"].values()))
+    rows = [
+        (
+            *name.split("/", 1),
+            _percent(mean["mean"]),
+            f"{100 * mean['sd']:.1f}",
+            f"{_percent(mean['low'])} - {_percent(mean['high'])}",
+            f"{mean['tokens']:.0f}",
+            f"{mean['milliseconds']:.1f}",
+        )
+        for name, mean in votes["means"].items()
+    ]
+    head = ("method", "answers by", "accuracy, %", "sd over seeds", "95 %", "tokens", "ms")
+    parts = [
+        f"## {votes['split']}, votes of samples: {size['questions']:,} questions,"
+        f" {size['seeds']} seeds\n",
+        "`rationale` is the greedy answer. Tokens are generated ones of a question, over all its"
+        " samples; milliseconds are a question's share of its batch.\n",
+        _grid(head, rows, texts=2),
+    ]
+    if votes["pairs"]:
+        if votes["registered"]:
+            parts.append("Registered claims (`compare.pairs`), Holm's correction over these:\n")
+        parts.append(_pairs(votes))
+    return parts
+
+
+def _judges(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            method,
+            split,
+            judge,
+            *(
+                _number(quality.get(key))
+                for key in ("auc_within_question", "spread", "calibration_error")
+            ),
+        )
+        for method, cost in costs.items()
+        for split, judges in cost.get("judges", {}).items()
+        for judge, quality in judges.items()
+    ]
+    head = ("method", "questions", "judge", "AUC within question", "spread", "calibration error")
+    return _grid(head, rows, texts=3)
 
 
 def _cost(costs: dict[str, dict[str, Any]]) -> str:
@@ -202,8 +264,9 @@ def _negatives(costs: dict[str, dict[str, Any]]) -> str:
     return _grid(("method", *columns, "right among the student's"), rows)
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(head) - 1)]
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
+    """A table whose first ``texts`` columns are texts, and the others numbers."""
+    rule = ["---"] * texts + ["---:"] * (len(head) - texts)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)) + "\n"
 
 

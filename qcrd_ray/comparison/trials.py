@@ -23,13 +23,18 @@ from qcrd_ray.comparison.files import method_key
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.data.records import Question
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, student_predictions
+from qcrd_ray.evaluation.votes import vote_predictions
 from qcrd_ray.inference import load_engine
 from qcrd_ray.inference.heads import answer_questions
+from qcrd_ray.inference.transformers_engine import TransformersEngine
+from qcrd_ray.inference.voting import Judges, ballot_of, load_reader, sample
+from qcrd_ray.method.ranking import JudgeQuality
 from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.provenance import describe_code
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.steps import check_steps
 from qcrd_ray.training.job import TrainingJob
+from qcrd_ray.training.judges import fit_judges, judge_questions
 from qcrd_ray.training.metrics import read_metrics
 from qcrd_ray.training.trainer import summarise
 
@@ -53,6 +58,11 @@ class Trial:
     def folder(self) -> Path:
         """Where the trial's files lie."""
         return self.job.folder
+
+    @property
+    def votes(self) -> bool:
+        """Whether votes of the student's samples are measured, by the recipe's judges."""
+        return bool(self.job.recipe.judge.samples) and "rationale" in self.job.heads
 
     @property
     def result(self) -> Path:
@@ -118,25 +128,29 @@ class TrialRunner:
         began = time.monotonic()
         train_in_process(trial.job)
         trained = time.monotonic()
-        predictions = list(_predict(trial))
+        predictions, judges = _predict(trial)
         write_table(
             pa.Table.from_pylist([each.row() for each in predictions], schema=PREDICTION_SCHEMA),
             trial.predictions,
         )
         facts = _facts(trial, predictions) | {
+            "judges": judges,
             "code": self.code,
             "seconds": round(trained - began, 1),
             "measuring_seconds": round(time.monotonic() - trained, 1),
         }
-        for leftover in ("snapshots", "negatives", "best", "scores", "tensorboard"):
+        for leftover in ("snapshots", "negatives", "best", "judges", "scores", "tensorboard"):
             # a hundred students would fill a disk; a seed makes one again
             shutil.rmtree(trial.folder / leftover, ignore_errors=True)
         write_text(trial.result, json.dumps(facts, indent=2) + "\n")
         return trial
 
 
-def _predict(trial: Trial):
-    """Greedy answers of the best student by each head that it has learnt, on every split."""
+def _predict(trial: Trial) -> tuple[list[Prediction], dict[str, dict[str, JudgeQuality]]]:
+    """The best student's answers on every split, and the quality of its judges there.
+
+    The answers are greedy ones by each head that it has learnt and, with judges, those of votes.
+    """
     recipe, task = trial.job.recipe, build_task(trial.job.recipe.task)
     engine = load_engine(
         trial.folder / "best",
@@ -144,14 +158,49 @@ def _predict(trial: Trial):
         max_input_tokens=recipe.student.max_input_tokens,
         trust_remote_code=recipe.student.trust_remote_code,
     )
+    assert isinstance(engine, TransformersEngine)
+    predictions: list[Prediction] = []
     for split, questions in trial.questions.items():
         for head in trial.job.heads:
+            began = time.monotonic()
             answers = answer_questions(
                 engine, task, questions, head=head, max_tokens=recipe.student.max_target_tokens
             )
-            yield from student_predictions(
-                name=trial.method, head=head, split=split, questions=questions, answers=answers
+            predictions += student_predictions(
+                name=trial.method,
+                head=head,
+                split=split,
+                questions=questions,
+                answers=answers,
+                milliseconds=_milliseconds(began, questions),
             )
+    quality: dict[str, dict[str, JudgeQuality]] = {}
+    if trial.votes:
+        reader = load_reader(recipe, task, engine, base=trial.job.start)
+        ballot = ballot_of(recipe)
+        asked = judge_questions(recipe, trial.job.home, trial.job.validation)
+        samples = sample(engine, reader, asked, ballot=ballot)
+        quality["trained on"] = fit_judges(recipe, asked, samples, trial.folder / "judges")[
+            "judges"
+        ]
+        judges = Judges.load(trial.folder / "judges", recipe.judge)
+        for split, questions in trial.questions.items():
+            began = time.monotonic()
+            samples = sample(engine, reader, questions, ballot=ballot)
+            voted, quality[split] = vote_predictions(
+                judges,
+                questions,
+                samples,
+                name=trial.method,
+                split=split,
+                milliseconds=_milliseconds(began, questions),
+            )
+            predictions += voted
+    return predictions, quality
+
+
+def _milliseconds(began: float, questions: Sequence[Question]) -> float:
+    return 1_000 * (time.monotonic() - began) / len(questions)
 
 
 def _facts(trial: Trial, predictions: Sequence[Prediction]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from qcrd_ray.data.records import Outcome, Question
-from qcrd_ray.inference.heads import Head, HeadAnswer
+from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.method.ranking import accuracy
 from qcrd_ray.run.results import ResultRow
 from qcrd_ray.tasks.base import Task
@@ -19,7 +19,8 @@ PREDICTION_SCHEMA = pa.schema(
     [
         # who answered: "teacher, voted", "student base", "finetune", "student"
         ("name", pa.string()),
-        ("head", pa.string()),  # by what: "label", "rationale"; the teacher: "one sample", "vote"
+        # by what: "label", "rationale", a vote ("judged vote of 8"); teacher: "one sample", "vote"
+        ("head", pa.string()),
         ("split", pa.string()),
         ("question_id", pa.string()),
         ("gold", pa.string()),
@@ -28,7 +29,10 @@ PREDICTION_SCHEMA = pa.schema(
         ("answer", pa.string()),
         ("right", pa.bool_()),
         ("finish_reason", pa.string()),
-        ("tokens", pa.int32()),
+        ("tokens", pa.int32()),  # generated, over all samples of a vote
+        ("confidence", pa.float64()),  # of a vote; null for others
+        # the question's share of the time that its batch took; null: not measured
+        ("milliseconds", pa.float64()),
     ]
 )
 
@@ -46,6 +50,8 @@ class Prediction:
     answer: str | None = None
     finish_reason: str = ""
     tokens: int = 0
+    confidence: float | None = None
+    milliseconds: float | None = None
 
     @property
     def right(self) -> bool:
@@ -60,12 +66,16 @@ class Prediction:
 def student_predictions(
     *,
     name: str,
-    head: Head,
+    head: str,
     split: str,
     questions: Sequence[Question],
     answers: Sequence[HeadAnswer],
+    milliseconds: float | None = None,
 ) -> Iterator[Prediction]:
-    """A student's answers to questions that have canonical gold answers, in their order."""
+    """A student's answers to questions that have canonical gold answers, in their order.
+
+    ``milliseconds`` is what one of them took.
+    """
     for question, answer in zip(questions, answers, strict=True):
         assert question.answer is not None, f"{question.id} has no gold answer"
         yield Prediction(
@@ -78,6 +88,8 @@ def student_predictions(
             answer=answer.answer,
             finish_reason=answer.finish_reason,
             tokens=answer.tokens,
+            confidence=answer.confidence,
+            milliseconds=milliseconds,
         )
 
 
@@ -96,19 +108,22 @@ def result_rows(predictions: Iterable[Prediction]) -> list[ResultRow]:
     for (name, head, split), members in groups.items():
         measured = accuracy(sum(member.right for member in members), len(members))
         unanswered = sum(member.answer is None for member in members)
-        rows.append(
-            {
-                "name": name,
-                "head": head,
-                "split": split,
-                "correct": measured.correct,
-                "total": measured.total,
-                "accuracy": measured.accuracy,
-                "low": measured.low,
-                "high": measured.high,
-                "unanswered": unanswered,
-            }
-        )
+        times = [each.milliseconds for each in members if each.milliseconds is not None]
+        row: ResultRow = {
+            "name": name,
+            "head": head,
+            "split": split,
+            "correct": measured.correct,
+            "total": measured.total,
+            "accuracy": measured.accuracy,
+            "low": measured.low,
+            "high": measured.high,
+            "unanswered": unanswered,
+            "tokens": sum(member.tokens for member in members) / len(members),
+        }
+        if times:
+            row["milliseconds"] = sum(times) / len(times)
+        rows.append(row)
     return rows
 
 

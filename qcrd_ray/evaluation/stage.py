@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,6 @@ from qcrd_ray import __version__
 from qcrd_ray.data.overlap import overlap_note
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.evaluation.pool import EvaluationJob, JobAnswers, run_pool, split_jobs
 from qcrd_ray.evaluation.predictions import (
     PREDICTION_SCHEMA,
     Prediction,
@@ -23,8 +23,11 @@ from qcrd_ray.evaluation.predictions import (
     student_predictions,
     teacher_predictions,
 )
-from qcrd_ray.inference.heads import Head
+from qcrd_ray.evaluation.votes import vote_predictions
+from qcrd_ray.inference.pool import AnswerJob, JobAnswers, Wanted, run_pool, split_jobs
+from qcrd_ray.inference.voting import Judges
 from qcrd_ray.method.objectives import OBJECTIVES
+from qcrd_ray.method.ranking import JudgeQuality
 from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table, write_text
@@ -36,21 +39,30 @@ from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import store_split
 
 TEST_SPLITS = ("test", "held_out")
+# under these a judge is said to be none
+LEAST_SPREAD, LEAST_AUC = 0.02, 0.55
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One head of one model on one split.
+    """One head of one model on one split, or the votes of its samples.
 
-    ``file`` holds its predictions, and is named by a hash of all that they depend on.
+    ``file`` holds its predictions, and is named by a hash of all that they depend on. ``judges`` is
+    the folder of the judges that weigh the samples.
     """
 
     name: str
     model: Path
-    head: Head
+    wanted: Wanted
     split: str
     questions: tuple[Question, ...]
     file: Path
+    judges: Path | None = None
+
+    @property
+    def quality(self) -> Path:
+        """How well the judges judge the samples."""
+        return self.file.with_suffix(".json")
 
 
 def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress) -> Results:
@@ -65,7 +77,7 @@ def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress)
     models = _models(recipe, folder)
     questions, splits = read_test_questions(recipe, folder)
     measurements = _measurements(recipe, folder, models, questions)
-    _generate(recipe, measurements, report)
+    _generate(recipe, folder, measurements, report)
     teacher, notes = _teacher(recipe, folder)
     files = [measurement.file for measurement in measurements]
     table = pa.concat_tables(
@@ -75,26 +87,41 @@ def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress)
         ]
     )
     write_table(table, folder.evaluation / "predictions.parquet")
+    judges = _judges(measurements)
     results: Results = {
         "rows": result_rows(_predictions(table)),
         "splits": splits,
-        "notes": [*notes, *_data_notes(recipe, folder)],
+        "notes": [*notes, *_data_notes(recipe, folder), *judge_notes(judges)],
     }
+    if judges:
+        results["judges"] = judges
     write_text(folder.evaluation / "results.json", json.dumps(results, indent=2) + "\n")
-    for stale in set((folder.evaluation / "parts").glob("*.parquet")) - set(files):
+    kept = {*files, *(each.quality for each in measurements)}
+    for stale in set((folder.evaluation / "parts").glob("*.*")) - kept:
         stale.unlink()
     return results
 
 
-def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[Head, ...]]]:
-    """(name, folder, heads) of base, baselines and student; the heads are those it has learnt."""
+def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[Wanted, ...]]]:
+    """(name, folder, heads) of base, baselines and student; the heads are those it has learnt.
+
+    The student's samples are wanted too where the recipe has a judge.
+    """
     trained = [(name, name) for name in recipe.evaluate.baselines if name != recipe.objective.name]
     trained.append(("student", recipe.objective.name))
-    models: list[tuple[str, Path, tuple[Head, ...]]] = []
+    models: list[tuple[str, Path, tuple[Wanted, ...]]] = []
     if recipe.evaluate.base:
         models.append(("student base", folder.root / "train" / "start", ("label", "rationale")))
     for name, objective in trained:
-        models.append((name, folder.training(objective) / "best", OBJECTIVES[objective].heads()))
+        heads: tuple[Wanted, ...] = OBJECTIVES[objective].heads()
+        if name == "student" and recipe.judge.samples:
+            heads = (*heads, "samples")
+            if not (folder.training(objective) / "judges" / "quality.json").is_file():
+                raise UserError(
+                    f"evaluation: {folder.training(objective)} holds no judge: run `qcrd train`"
+                    " first, or set judge.samples to 0"
+                )
+        models.append((name, folder.training(objective) / "best", heads))
     for _, objective in trained:
         if not (folder.training(objective) / "result.json").is_file():
             raise UserError(
@@ -136,7 +163,7 @@ def read_test_questions(
 def _measurements(
     recipe: Recipe,
     folder: RunFolder,
-    models: Sequence[tuple[str, Path, tuple[Head, ...]]],
+    models: Sequence[tuple[str, Path, tuple[Wanted, ...]]],
     questions: dict[str, tuple[Question, ...]],
 ) -> list[Measurement]:
     limits = (recipe.student.max_input_tokens, recipe.student.max_target_tokens)
@@ -144,29 +171,34 @@ def _measurements(
     for name, model, heads in models:
         weights = fingerprint(model)
         for split, asked in questions.items():
-            for head in heads:
+            for wanted in heads:
+                votes = (recipe.judge, recipe.seed) if wanted == "samples" else None
                 content = repr(
-                    (__version__, name, weights, head, split, limits, recipe.task, asked)
+                    (__version__, name, weights, wanted, split, limits, recipe.task, asked, votes)
                 )
                 digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
                 measurements.append(
                     Measurement(
                         name=name,
                         model=model,
-                        head=head,
+                        wanted=wanted,
                         split=split,
                         questions=asked,
                         file=folder.evaluation / "parts" / f"{digest[:24]}.parquet",
+                        judges=model.parent / "judges" if wanted == "samples" else None,
                     )
                 )
     return measurements
 
 
-def _generate(recipe: Recipe, measurements: Sequence[Measurement], report: Report) -> None:
+def _generate(
+    recipe: Recipe, folder: RunFolder, measurements: Sequence[Measurement], report: Report
+) -> None:
     """Generate the missing predictions; write a file as soon as its last answer is there."""
     missing = {key: each for key, each in enumerate(measurements) if not each.file.exists()}
     size = recipe.evaluate.batch_size
-    jobs = [job for key, each in missing.items() for job in _jobs(key, each, size=size)]
+    start = folder.root / "train" / "start"
+    jobs = [job for key, each in missing.items() for job in _jobs(key, each, start, size=size)]
     total = sum(len(job.questions) for job in jobs)
     report(0, total, "starting" if jobs else "nothing has changed")
     finished: dict[int, list[JobAnswers]] = {key: [] for key in missing}
@@ -174,34 +206,71 @@ def _generate(recipe: Recipe, measurements: Sequence[Measurement], report: Repor
     for answered in run_pool(recipe, jobs):
         key = answered.job.key
         finished[key].append(answered)
-        done += len(answered.answers)
+        done += len(answered.job.questions)
         measurement = measurements[key]
-        report(done, total, f"{measurement.name}, {measurement.head}")
-        if sum(len(each.answers) for each in finished[key]) == len(measurement.questions):
-            _write_predictions(measurement, finished.pop(key))
+        report(done, total, f"{measurement.name}, {measurement.wanted}")
+        if sum(len(each.job.questions) for each in finished[key]) == len(measurement.questions):
+            _write_predictions(recipe, measurement, finished.pop(key))
 
 
-def _jobs(key: int, measurement: Measurement, *, size: int) -> list[EvaluationJob]:
+def _jobs(key: int, measurement: Measurement, start: Path, *, size: int) -> list[AnswerJob]:
     # a batch pads to its longest
     longest_first = sorted(measurement.questions, key=lambda question: -len(question.question))
-    return split_jobs(key, measurement.model, measurement.head, longest_first, size=size)
+    return split_jobs(
+        key, measurement.model, measurement.wanted, longest_first, size=size, base=start
+    )
 
 
-def _write_predictions(measurement: Measurement, answered: Sequence[JobAnswers]) -> None:
+def _write_predictions(
+    recipe: Recipe, measurement: Measurement, answered: Sequence[JobAnswers]
+) -> None:
     """Write the predictions, in the order of the measurement's questions."""
-    answers = {
+    found = {
         question.id: answer
         for each in answered
-        for question, answer in zip(each.job.questions, each.answers, strict=True)
+        for question, answer in zip(each.job.questions, each.answers or each.samples, strict=True)
     }
-    predictions = student_predictions(
-        name=measurement.name,
-        head=measurement.head,
-        split=measurement.split,
-        questions=measurement.questions,
-        answers=[answers[question.id] for question in measurement.questions],
-    )
+    answers: list[Any] = [found[question.id] for question in measurement.questions]
+    about = {
+        "name": measurement.name,
+        "split": measurement.split,
+        "milliseconds": 1_000 * sum(each.seconds for each in answered) / len(answers),
+    }
+    if measurement.judges is None:
+        predictions = student_predictions(
+            head=measurement.wanted, questions=measurement.questions, answers=answers, **about
+        )
+    else:
+        judges = Judges.load(measurement.judges, recipe.judge)
+        predictions, quality = vote_predictions(judges, measurement.questions, answers, **about)
+        write_text(measurement.quality, json.dumps(quality, indent=2) + "\n")
     write_table(_table(predictions), measurement.file)
+
+
+def _judges(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[str, JudgeQuality]]]:
+    """The quality of each judge by model, split and name."""
+    judges: dict[str, dict[str, dict[str, JudgeQuality]]] = {}
+    for each in measurements:
+        if each.judges is not None:
+            quality = json.loads(each.quality.read_text())
+            judges.setdefault(each.name, {})[each.split] = quality
+    return judges
+
+
+def judge_notes(judges: Mapping[str, Mapping[str, Mapping[str, JudgeQuality]]]) -> list[str]:
+    """A note for each judge that does not judge: it gives all the same, or ranks like a coin."""
+    notes = []
+    for model, splits in judges.items():
+        for split, by_name in splits.items():
+            for name, quality in by_name.items():
+                auc, spread = quality["auc_within_question"], quality["spread"]
+                if spread < LEAST_SPREAD or (auc is not None and auc < LEAST_AUC):
+                    ranks = "no question has both kinds" if auc is None else f"AUC {auc:.2f}"
+                    notes.append(
+                        f"the judge `{name}` of {model} does not tell right samples from wrong ones"
+                        f" on {split}: {ranks} within a question, scores spread by {spread:.3f}"
+                    )
+    return notes
 
 
 def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[str]]:

@@ -23,6 +23,7 @@ class HeadAnswer:
     """The text that a head generated, and what the task reads out of it.
 
     ``rationale`` is empty for the label head. ``answer`` is canonical; None: the text holds none.
+    ``confidence`` in [0, 1] is that of a vote, whose ``tokens`` are those of all its samples.
     """
 
     text: str
@@ -30,6 +31,7 @@ class HeadAnswer:
     answer: str | None = None
     finish_reason: str = "stop"
     tokens: int = 0
+    confidence: float | None = None
 
 
 def answer_questions(

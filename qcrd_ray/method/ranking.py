@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
-from statistics import NormalDist, correlation
-from typing import NamedTuple
+from statistics import NormalDist, correlation, pstdev
+from typing import NamedTuple, TypedDict
 
 
 class Accuracy(NamedTuple):
@@ -75,3 +75,60 @@ def length_correlation(scores: Sequence[float], lengths: Sequence[int]) -> float
     if len(scores) < 2 or min(scores) == max(scores) or min(lengths) == max(lengths):
         return None
     return correlation(scores, lengths)
+
+
+def expected_calibration_error(
+    confidences: Sequence[float], right: Sequence[bool], *, bins: int = 10
+) -> float | None:
+    """How far confidences lie from the shares that are right (Naeini et al. 2015), in [0, 1].
+
+    The mean over ``bins`` of equal width of |mean confidence - share right|, weighted by size.
+    None: there are none.
+    """
+    if not confidences:
+        return None
+    members: dict[int, list[int]] = {}
+    for i, confidence in enumerate(confidences):
+        members.setdefault(min(int(confidence * bins), bins - 1), []).append(i)
+    return sum(
+        abs(sum(confidences[i] - right[i] for i in each)) for each in members.values()
+    ) / len(confidences)
+
+
+class JudgeQuality(TypedDict):
+    """How well scores tell a question's right samples from its wrong ones.
+
+    ``auc_within_question`` is None where no question has both; ``spread`` is the standard deviation
+    of the scores; ``calibration_error`` is that of the winners' confidences.
+    """
+
+    auc_within_question: float | None
+    two_sided: int  # questions with both right and wrong samples
+    spread: float
+    calibration_error: float | None
+
+
+def judge_quality(
+    scores: Sequence[Sequence[float]],
+    right: Sequence[Sequence[bool]],
+    *,
+    confidences: Sequence[float],
+    wins: Sequence[bool],
+) -> JudgeQuality:
+    """The quality of ``scores`` of samples that are ``right`` or not, ``[questions][samples]``.
+
+    ``confidences`` and ``wins`` are those of each question's judged vote.
+    """
+    sides = [
+        [
+            [score for score, is_right in zip(*pair, strict=True) if is_right == side]
+            for pair in zip(scores, right, strict=True)
+        ]
+        for side in (True, False)
+    ]
+    return {
+        "auc_within_question": within_question_auc(*sides),
+        "two_sided": sum(bool(a and b) for a, b in zip(*sides, strict=True)),
+        "spread": pstdev([score for each in scores for score in each]),
+        "calibration_error": expected_calibration_error(confidences, wins),
+    }

@@ -14,7 +14,7 @@ shares, and they differ as soon as one sample holds no answer:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -48,3 +48,17 @@ def count_votes(answers: Iterable[str | None]) -> VoteCount:
     answers = list(answers)
     votes = Counter(answer for answer in answers if answer is not None)
     return VoteCount(votes=dict(votes), samples=len(answers))
+
+
+def weigh_votes(answers: Sequence[str | None], weights: Sequence[float]) -> dict[str, float]:
+    """The share of all samples' weights that each answer has, in the order of first appearance.
+
+    A sample without an answer (None) counts against all, as in :meth:`VoteCount.share_of_samples`.
+    The shares of samples of equal weight are those of :func:`count_votes`.
+    """
+    total = sum(weights)
+    shares: dict[str, float] = {}
+    for answer, weight in zip(answers, weights, strict=True):
+        if answer is not None:
+            shares[answer] = shares.get(answer, 0.0) + (weight / total if total else 0.0)
+    return shares

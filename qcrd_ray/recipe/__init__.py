@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from qcrd_ray.recipe.base import Section
 from qcrd_ray.recipe.data import DataRecipe, Split
 from qcrd_ray.recipe.evaluation import CompareRecipe, EvaluateRecipe
+from qcrd_ray.recipe.judge import JudgeRecipe
 from qcrd_ray.recipe.objective import (
     DiscriminatorRecipe,
     NegativesRecipe,
@@ -39,6 +40,7 @@ __all__ = [
     "EvaluateRecipe",
     "FewShotExample",
     "GenerationRecipe",
+    "JudgeRecipe",
     "LoraRecipe",
     "NegativesRecipe",
     "ObjectiveName",
@@ -82,6 +84,7 @@ class Recipe(Section):
     objective: ObjectiveRecipe = ObjectiveRecipe()
     negatives: NegativesRecipe = NegativesRecipe()
     train: TrainRecipe = TrainRecipe()
+    judge: JudgeRecipe = JudgeRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
     serve: ServingRecipe = ServingRecipe()
     tracking: TrackingRecipe = TrackingRecipe()
@@ -99,6 +102,11 @@ class Recipe(Section):
             raise ValueError(
                 "generation.questions_per_request: an openai teacher takes one question a request,"
                 " so leave it at 1"
+            )
+        if self.objective.sft_rounds >= self.train.rounds:
+            raise ValueError(
+                f"objective.sft_rounds: {self.objective.sft_rounds} leave none of the"
+                f" {self.train.rounds} train.rounds to learn from wrong rationales; give fewer"
             )
         if self.data.train.generate and self.task.kind != "word_problems":
             raise ValueError(

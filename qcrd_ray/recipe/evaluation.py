@@ -51,6 +51,10 @@ class CompareRecipe(Section):
     """What one trial takes of the cluster."""
     control: Split | None = None
     """The base model's own pretraining data with rationales, for the method `control`."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """The claims to test: pairs of `method/row`, the better one first. A row is `rationale`,
+    `label`, or a vote such as `judged vote of 8`; []: of each method, its votes against each other.
+    """
     resamples: Annotated[int, Field(ge=1_000)] = 10_000
     """Resamples of the bootstrap over questions and seeds."""
 

@@ -12,6 +12,8 @@ from typing import Any, NotRequired, TypedDict
 
 from rich.table import Table
 
+from qcrd_ray.method.ranking import JudgeQuality
+
 COLUMNS = ("split", "who", "answers by", "accuracy", "95 % interval", "right", "no answer")
 
 
@@ -19,7 +21,9 @@ class ResultRow(TypedDict):
     """The accuracy of one model's head on one split."""
 
     name: str  # "teacher, one sample", "teacher, voted", "student base", a baseline, "student"
-    head: str  # "label" or "rationale"; of the teacher "one sample" or "vote"
+    head: (
+        str  # "label", "rationale" or a vote ("judged vote of 8"); of the teacher "one sample" ...
+    )
     split: str
     correct: int
     total: int
@@ -27,6 +31,8 @@ class ResultRow(TypedDict):
     low: float  # ends of the 95 % interval by Wilson's score
     high: float
     unanswered: int  # no answer could be read; counted as wrong
+    tokens: NotRequired[float]  # generated for a question, on average, over all samples of a vote
+    milliseconds: NotRequired[float]  # a question, on average, in batches
 
 
 class SplitCounts(TypedDict):
@@ -41,6 +47,8 @@ class Results(TypedDict):
     """The content of evaluation/results.json."""
 
     rows: list[ResultRow]
+    # model -> split -> judge: how well it judges samples for these questions; {}: no judge
+    judges: NotRequired[dict[str, dict[str, dict[str, JudgeQuality]]]]
     splits: dict[str, SplitCounts]
     notes: list[str]  # what a reader must know beside the numbers
 
@@ -75,6 +83,20 @@ class TrainingResult(TypedDict):
     # of the best round, on held-out questions; {}: without one, or not probed
     discriminator: NotRequired[dict[str, float]]
     seconds: dict[str, float]  # by part, summed over the rounds
+
+
+class JudgeTraining(TypedDict):
+    """The content of a training's judges/quality.json.
+
+    ``judges``: of each judge, how well it judges questions that it was not trained on (the others
+    of a split into folds).
+    """
+
+    questions: int  # that they were trained on
+    samples: int  # of each question
+    judges: dict[str, JudgeQuality]
+    student: NotRequired[str]  # the fingerprint of the student that was sampled
+    seconds: NotRequired[float]
 
 
 def table_rows(rows: Sequence[ResultRow]) -> list[tuple[str, ...]]:

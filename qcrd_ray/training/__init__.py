@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.run.results import RoundMetrics, TrainingResult
+from qcrd_ray.run.results import JudgeTraining, RoundMetrics, TrainingResult
 
 if TYPE_CHECKING:
     from qcrd_ray.recipe import ObjectiveName, Recipe
@@ -37,3 +37,16 @@ def train(
     from qcrd_ray.training import trainer
 
     return trainer.train(recipe, folder, objective=objective, report=report, on_rounds=on_rounds)
+
+
+def train_judges(
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    objective: ObjectiveName,
+    report: Report = no_progress,
+) -> JudgeTraining:
+    """Train a finished student's judges: see :func:`qcrd_ray.training.judges.train_judges`."""
+    from qcrd_ray.training import judges
+
+    return judges.train_judges(recipe, folder, objective=objective, report=report)

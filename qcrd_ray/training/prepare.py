@@ -1,7 +1,8 @@
 """From voted rationales to the training set: one tokenized, memory-mapped Arrow file.
 
     data/train.arrow     a row per question (PREPARED_SCHEMA), in the order of question ids
-    data/dropped.jsonl   the questions that cannot be trained on, each with its reason
+    data/judge.parquet   questions that are kept from the student for the judge, if there are any
+    data/dropped.jsonl   the questions that are not trained on, each with its reason
     data/manifest.json   a TrainingSetManifest: counts, also of what was cut and left out
 
 All objectives read the same file: the baselines see the same questions.
@@ -19,11 +20,12 @@ from typing import Any, cast
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from qcrd_ray.data.records import Outcome, Question, Role
+from qcrd_ray.data.records import QUESTION_SCHEMA, Outcome, Question, Role
 from qcrd_ray.errors import UserError
+from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.tokenization import tokenize, tokenize_inputs
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_text
+from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.manifests import TrainingSetManifest
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT, Task
 
@@ -51,6 +53,10 @@ PREPARED_SCHEMA = pa.schema(
 )
 
 _ROWS_PER_BATCH = 1_000
+_PARTS = 10**6  # how finely a share of the questions is drawn
+
+JUDGE_QUESTIONS = "judge.parquet"
+FOR_JUDGE = "kept for the judge (judge.share)"
 
 
 def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
@@ -87,11 +93,16 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
     dropped: list[dict[str, str]] = []
+    apart: list[dict[str, Any]] = []
     writing = folder / ".train.arrow.writing"
     with pa.OSFile(str(writing), "wb") as sink, pa.ipc.new_stream(sink, PREPARED_SCHEMA) as writer:
         for batch in table.to_batches(max_chunksize=_ROWS_PER_BATCH):
             kept = []
             for row in batch.to_pylist():
+                if question := _for_judge(row, recipe):
+                    apart.append(question)
+                    dropped.append({"question_id": row["question_id"], "reason": FOR_JUDGE})
+                    continue
                 prepared, reason = _select(row, task, recipe)
                 if prepared is None:
                     dropped.append({"question_id": row["question_id"], "reason": reason})
@@ -102,6 +113,8 @@ def prepare(
     if not counts["questions"]:
         raise UserError(_nothing_left(recipe, table, dropped))
     writing.rename(folder / "train.arrow")
+    if apart:
+        write_table(pa.Table.from_pylist(apart, schema=QUESTION_SCHEMA), folder / JUDGE_QUESTIONS)
     write_text(
         folder / "dropped.jsonl",
         "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dropped),
@@ -115,6 +128,27 @@ def prepare(
     manifest = cast(TrainingSetManifest, facts)  # `counts` holds the other fields
     write_text(manifest_path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return manifest
+
+
+def _for_judge(row: dict[str, Any], recipe: Recipe) -> dict[str, Any] | None:
+    """The question of a row that `judge.share` keeps for the judge, if its answer is known.
+
+    The share depends on the question's id and the recipe's seed alone.
+    """
+    judge = recipe.judge
+    if not judge.samples or not judge.share or row["outcome"] == Outcome.REJECTED_INPUT:
+        return None
+    answer = row["gold"] if judge.labels == "gold" else row["vote"]
+    drawn = keyed_seed(recipe.seed, "judge", row["question_id"]) % _PARTS
+    if answer is None or drawn >= judge.share * _PARTS:
+        return None
+    return {
+        "id": row["question_id"],
+        "question": row["question"],
+        "choices": row["choices"],
+        "answer": answer,
+        "rationale": None,
+    }
 
 
 def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, Any] | None, str]:

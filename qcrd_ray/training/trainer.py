@@ -101,6 +101,9 @@ PREPARED_BY = (
     "objective.labels",
     "objective.positives",
     "negatives.teacher",
+    "judge.samples",
+    "judge.share",
+    "judge.labels",
     "seed",
 )
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, RationaleSet
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.evaluation import evaluate
-from qcrd_ray.evaluation.pool import run_pool, split_jobs
+from qcrd_ray.inference.pool import run_pool, split_jobs
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.inference import load_engine
 from qcrd_ray.inference.heads import answer_questions
@@ -158,7 +158,7 @@ def test_a_dead_actor_is_replaced(local_ray, make_run):
             (actor,) = [
                 each
                 for each in psutil.Process().children(recursive=True)
-                if "".join(each.cmdline()).startswith("ray::Evaluator")
+                if "".join(each.cmdline()).startswith("ray::Answerer")
             ]
             actor.kill()
             actor.wait(10)

@@ -71,6 +71,19 @@ def test_the_benchs_recipe_reads_with_all_its_methods():
         methods["qcrd_drop_right"].negatives.right == "drop"
         and methods["qcrd_no_discriminator_sampling"].objective.selection == "sampling"
     )
+    papers = {name: methods[f"{name}_paper"] for name in ("orpo_distill", "redi", "dpo")}
+    assert all(recipe.objective.name == name for name, recipe in papers.items())
+    assert {name: recipe.objective.sft_rounds for name, recipe in papers.items()} == {
+        "orpo_distill": 0,
+        "redi": 7,
+        "dpo": 4,
+    }
+    sources = {
+        name: (recipe.negatives.teacher, recipe.negatives.student, recipe.negatives.right)
+        for name, recipe in papers.items()
+    }
+    own = (False, True, "drop")
+    assert sources == {"orpo_distill": own, "redi": (True, False, "keep"), "dpo": own}
 
 
 def test_a_method_twice_has_other_seeds(recipe):

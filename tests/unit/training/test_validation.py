@@ -7,7 +7,7 @@ import torch
 from training_tiny import tiny_recipe
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.evaluation.pool import EvaluationJob, Evaluator
+from qcrd_ray.inference.pool import AnswerJob, Answerer
 from qcrd_ray.inference import Generated
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.process_group import ProcessGroup
@@ -33,7 +33,7 @@ class WordEngine:
 
 @pytest.fixture
 def word_engine(monkeypatch):
-    for stage in ("training.validation", "evaluation.pool"):
+    for stage in ("training.validation", "inference.pool"):
         monkeypatch.setattr(f"qcrd_ray.{stage}.load_engine", lambda *_, **__: WordEngine())
 
 
@@ -55,8 +55,8 @@ def test_validation_and_evaluation_agree_whatever_the_limit(word_engine, head, l
         process_group=ProcessGroup.single(torch.device("cpu")),
     )
     validated = validator.measure("snapshot")[head]
-    evaluated = Evaluator(recipe).answer(
-        EvaluationJob(key=0, model="snapshot", head=head, questions=(question,))
+    evaluated = Answerer(recipe).answer(
+        AnswerJob(key=0, model="snapshot", head=head, questions=(question,))
     )
     assert validated == float(evaluated.answers[0].answer == answer)
     if head == "label" and answer == "7":

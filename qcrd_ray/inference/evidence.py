@@ -1,0 +1,133 @@
+"""The evidence on a sampled rationale: a few numbers from which a judge tells right from wrong.
+
+    student  how likely the student finds its own text: the mean loss of its tokens, the two worst
+             ones, and the log of its length
+    base     the same, but the length, under the model that it was trained from
+    label    the loss of the sample's answer under the label head, summed over its tokens
+    steps    the share of the "a op b = c" in it that hold, and whether all do
+
+All but `steps` hold for any task. `steps` is a calculator: it knows what the answer should follow
+from, and nothing of what was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+from qcrd_ray.data.records import Question
+from qcrd_ray.inference.heads import HeadAnswer, head_prompt
+from qcrd_ray.inference.likelihood import Likelihood
+from qcrd_ray.recipe.judge import EvidenceName
+from qcrd_ray.tasks.base import Task
+from qcrd_ray.tasks.steps import check_steps
+
+FEATURES: dict[EvidenceName, tuple[str, ...]] = {
+    "student": ("student_mean", "student_worst", "student_second", "student_length"),
+    "base": ("base_mean", "base_worst", "base_second"),
+    "label": ("label",),
+    "steps": ("steps_right", "steps_all_right"),
+}
+Evidence = tuple[float, ...]
+
+
+def feature_names(inputs: Sequence[EvidenceName]) -> tuple[str, ...]:
+    """The names of the numbers that ``inputs`` give, in their order."""
+    return tuple(name for each in inputs for name in FEATURES[each])
+
+
+class EvidenceReader:
+    """Reads the evidence on samples of one student.
+
+    ``student`` is needed for the inputs `student` and `label`, ``base`` for `base`. A sample
+    without an answer has evidence too: it cannot vote, but others are compared with it.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        inputs: Sequence[EvidenceName],
+        *,
+        student: Likelihood | None = None,
+        base: Likelihood | None = None,
+    ) -> None:
+        self.task, self.inputs, self.student, self.base = task, tuple(inputs), student, base
+
+    def read(
+        self, questions: Sequence[Question], samples: Sequence[Sequence[HeadAnswer]]
+    ) -> list[list[Evidence]]:
+        """The numbers of :func:`feature_names` for each sample of each question."""
+        columns: list[list[list[tuple[float, ...]]]] = []
+        for name in self.inputs:
+            if name == "student":
+                assert self.student is not None
+                columns.append(
+                    [
+                        [(*_summary(losses), log(1 + len(losses))) for losses in each]
+                        for each in self._rationale_losses(self.student, questions, samples)
+                    ]
+                )
+            elif name == "base":
+                assert self.base is not None
+                columns.append(
+                    [
+                        [_summary(losses) for losses in each]
+                        for each in self._rationale_losses(self.base, questions, samples)
+                    ]
+                )
+            elif name == "label":
+                columns.append(self._label_losses(questions, samples))
+            else:
+                columns.append([[_steps(sample.text) for sample in each] for each in samples])
+        return [
+            [tuple(value for part in parts for value in part) for parts in zip(*each, strict=True)]
+            for each in zip(*columns, strict=True)
+        ]
+
+    def _rationale_losses(
+        self,
+        model: Likelihood,
+        questions: Sequence[Question],
+        samples: Sequence[Sequence[HeadAnswer]],
+    ) -> list[list[list[float]]]:
+        return model.token_losses(
+            [head_prompt(self.task, question, head="rationale") for question in questions],
+            [[sample.text for sample in each] for each in samples],
+        )
+
+    def _label_losses(
+        self, questions: Sequence[Question], samples: Sequence[Sequence[HeadAnswer]]
+    ) -> list[list[tuple[float, ...]]]:
+        """Summed over the answer's tokens; a sample without an answer has the question's mean."""
+        assert self.student is not None
+        answers = [
+            list(dict.fromkeys(sample.answer for sample in each if sample.answer is not None))
+            for each in samples
+        ]
+        losses = self.student.token_losses(
+            [head_prompt(self.task, question, head="label") for question in questions],
+            [[self.task.label(answer) for answer in each] for each in answers],
+        )
+        columns = []
+        for each, distinct, found in zip(samples, answers, losses, strict=True):
+            of_answer = {
+                answer: sum(values) for answer, values in zip(distinct, found, strict=True)
+            }
+            mean = sum(of_answer.values()) / len(of_answer) if of_answer else 0.0
+            columns.append([(of_answer.get(sample.answer or "", mean),) for sample in each])
+        return columns
+
+
+def _summary(losses: Sequence[float]) -> tuple[float, float, float]:
+    """The mean loss of a text's tokens, the worst and the second worst; an empty text has zeros."""
+    if not losses:
+        return 0.0, 0.0, 0.0
+    worst = sorted(losses, reverse=True)
+    return sum(losses) / len(losses), worst[0], worst[1] if len(worst) > 1 else 0.0
+
+
+def _steps(text: str) -> tuple[float, float]:
+    steps = check_steps(text)
+    if not steps.total:
+        return 0.5, 0.5  # nothing to check says nothing
+    return steps.right / steps.total, float(steps.right == steps.total)
