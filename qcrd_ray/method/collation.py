@@ -74,12 +74,13 @@ def collate(
         )
     if (
         objective.needs_reference
+        and not objective.sft
         and not allow_missing_references
         and any(rationale.reference is None for _, rationale in candidates)
     ):
         raise ValueError(
-            "a rationale has no reference: score all candidates under the start before the round's"
-            " first step"
+            "a rationale has no reference: score all candidates under the reference before the"
+            " round's first step"
         )
     padded, mask = pad_rows(inputs or [(pad,)], pad)
     return MicroBatch(

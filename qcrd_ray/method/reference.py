@@ -1,6 +1,7 @@
-"""The reference of a preference loss: each candidate's loss under the student at the start.
+"""The reference of a preference loss: each candidate's loss under the student before its pairs.
 
-It never changes, so a round's candidates are scored once, not step by step.
+That is the student at the start, or at the end of the rounds of supervised fine-tuning. It never
+changes, so a round's candidates are scored once, not step by step.
 """
 
 from __future__ import annotations

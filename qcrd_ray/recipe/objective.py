@@ -60,6 +60,10 @@ class ObjectiveRecipe(Section):
     """The teacher's right samples: those that agree with the vote (the paper), or with the label
     where there is one.
     """
+    sft_rounds: NotNegativeCount = 0
+    """Rounds at the start in which wrong rationales are not learnt from, and not sampled from the
+    student: supervised fine-tuning on right ones. For `qcrd`, `orpo_distill`, `redi` and `dpo`.
+    """
     prediction_mean: Literal["tokens", "examples"] = "tokens"
     """What L_pred is a mean over: the batch's label tokens, or its examples."""
     mi_weight: NotNegative = 0.1
@@ -73,7 +77,9 @@ class ObjectiveRecipe(Section):
     dpo_nll: NotNegative = 1.0
     """For `dpo`: weight of the positive's own loss."""
     dpo_guard: NotNegative = 50.0
-    """For `dpo`: penalty on a positive that is less likely than at the start (DPO-Positive)."""
+    """For `dpo`: penalty on a positive that is less likely than under the reference (DPO-Positive),
+    which is the student at the start, or after `sft_rounds`.
+    """
     negative_from: Literal["start", "difference"] = "start"
     """Where the loss of a negative begins: at its start (the paper), or at the first token that no
     positive shares.

@@ -10,7 +10,8 @@ again when a later call trains in the same folder.
 
 Snapshot 0 is the start, snapshot r + 1 the student after round r. The negatives of round r are
 sampled from snapshot r - lag, so a snapshot may go once the round that is ``lag`` later has its
-negatives: at most lag + 1 of them exist at a time.
+negatives: at most lag + 1 of them exist at a time. One more stays where the student is compared
+with what it was after ``objective.sft_rounds``.
 """
 
 from __future__ import annotations
@@ -119,12 +120,12 @@ def snapshots_kept(recipe: Recipe) -> int:
 class SnapshotStore:
     """Snapshot folders under one folder, of which the newest ``keep`` are kept.
 
-    A snapshot appears whole: the workers write it to :meth:`staging`, and :meth:`publish` renames
-    that.
+    Snapshot ``always`` is kept as well, as long as training lasts. A snapshot appears whole: the
+    workers write it to :meth:`staging`, and :meth:`publish` renames that.
     """
 
-    def __init__(self, folder: Path, *, keep: int):
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, *, keep: int, always: int | None = None):
+        self.folder, self.keep, self.always = folder, keep, always
 
     def path(self, snapshot: int) -> Path:
         """The folder of a snapshot."""
@@ -155,7 +156,11 @@ class SnapshotStore:
         Call it when the negatives of round newest - 1 have been read. Returns the deleted ones.
         """
         present = sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())
-        old = [snapshot for snapshot in present if snapshot <= newest - self.keep]
+        old = [
+            snapshot
+            for snapshot in present
+            if snapshot <= newest - self.keep and snapshot != self.always
+        ]
         for snapshot in old:
             shutil.rmtree(self.path(snapshot))
         return old

@@ -101,3 +101,24 @@ class TrainingJob:
     def objective(self) -> Objective:
         """The objective with the recipe's numbers."""
         return build_objective(objective_config(self.recipe.objective, self.objective_name))
+
+    @property
+    def sft_rounds(self) -> int:
+        """Rounds before the first that learns from negatives; 0 where none does."""
+        return self.recipe.objective.sft_rounds if self.objective.uses_negatives else 0
+
+    def objective_of(self, round: int) -> Objective:
+        """The objective of a round, which is without negatives in the first ``sft_rounds``."""
+        return self._sft_objective if round < self.sft_rounds else self.objective
+
+    @property
+    def reference_snapshot(self) -> int | None:
+        """The snapshot that the objective compares with; None: the start, or it does not compare.
+
+        Snapshot r is the student after r rounds, so it is the one after the last round of SFT.
+        """
+        return (self.sft_rounds or None) if self.objective.needs_reference else None
+
+    @cached_property
+    def _sft_objective(self) -> Objective:
+        return build_objective(self.objective.config, sft=True)

@@ -1,14 +1,15 @@
-"""The student's side of training: its steps over global batches, and its frozen start.
+"""The student's side of training: its steps over global batches, and its frozen reference.
 
 :class:`StudentLearner` is the student that learns: an engine, its learning rate schedule, and a
-step over a global batch. :class:`Reference` is the student that it started from, for objectives
-that compare the two.
+step over a global batch. :class:`Reference` is the student as it was before it learnt from pairs,
+for objectives that compare the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class StudentLearner:
         seed: int,
         process_group: ProcessGroup,
     ):
-        self.config, self.train, self.objective = config, train, objective
+        self.config, self.train = config, train
         self.tokenizer, self.pad = tokenizer, pad_id(tokenizer)
         self.seed, self.process_group = seed, process_group
         student = load_student(
@@ -74,6 +75,15 @@ class StudentLearner:
     def student(self) -> PreTrainedModel:
         """The student itself, without its engine."""
         return self.engine.module.student
+
+    @property
+    def objective(self) -> Objective:
+        """What its steps minimise; a round may set another one with the same heads."""
+        return self.engine.module.objective
+
+    @objective.setter
+    def objective(self, objective: Objective) -> None:
+        self.engine.module.objective = objective
 
     @property
     def learning_rate(self) -> float:
@@ -135,8 +145,9 @@ class StudentLearner:
 class Reference:
     """The student in ``start``, frozen, in the precision that training runs in.
 
-    So before the first step it computes what the student that learns computes. Every worker holds
-    it whole, without gradients or optimizer: as much memory again as the student's weights.
+    So before the next step it computes what the student that learns computes. Every worker holds
+    it whole, without gradients or optimizer: as much memory again as the student's weights. It is
+    read when it first scores, so ``start`` may be a snapshot that is still to come.
     """
 
     def __init__(
@@ -149,11 +160,17 @@ class Reference:
         pad: int,
         process_group: ProcessGroup,
     ):
-        student = load_student(start, dropout=0.0, trust_remote_code=config.trust_remote_code)
-        dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
-        module = StudentStep(student, objective).to(process_group.device, dtype)
-        self.start = module.requires_grad_(False)
+        self.folder, self.config, self.train = start, config, train
         self.objective, self.pad, self.process_group = objective, pad, process_group
+
+    @cached_property
+    def _step(self) -> StudentStep:
+        student = load_student(
+            self.folder, dropout=0.0, trust_remote_code=self.config.trust_remote_code
+        )
+        dtype = torch.bfloat16 if self.train.precision == "bf16" else torch.float32
+        step = StudentStep(student, self.objective).to(self.process_group.device, dtype)
+        return step.requires_grad_(False)
 
     def score(self, questions: Mapping[int, RoundQuestion]) -> dict[int, RoundQuestion]:
         """The same questions with a reference on every candidate. All workers call it.
@@ -166,7 +183,7 @@ class Reference:
         losses = torch.zeros(sum(sizes))
         share = range(self.process_group.rank, len(examples), self.process_group.size)
         share_losses = reference_losses(
-            self.start, [examples[i] for i in share], pad=self.pad, batch_size=_REFERENCE_BATCH
+            self._step, [examples[i] for i in share], pad=self.pad, batch_size=_REFERENCE_BATCH
         )
         for i, of_example in zip(share, share_losses, strict=True):
             losses[ends[i] - sizes[i] : ends[i]] = torch.tensor(of_example)

@@ -37,8 +37,11 @@ _POLL_S = 0.2
 
 
 def round_snapshot(recipe: Recipe, round: int) -> int | None:
-    """The snapshot that samples the negatives of a round; None: the round has none."""
-    if not recipe.negatives.student:
+    """The snapshot that samples the negatives of a round; None: the round has none.
+
+    The rounds of supervised fine-tuning have none (``objective.sft_rounds``).
+    """
+    if not recipe.negatives.student or round < recipe.objective.sft_rounds:
         return None
     return snapshot_for(round, lag=recipe.lag, before_lag=recipe.negatives.before_lag)
 
@@ -107,6 +110,40 @@ def sampling_metrics(
         "unparsed_share": unparsed / count if count else 0.0,
         "waited_s": round(waited_s, 3),
     }
+
+
+class RoundNegatives:
+    """The student negatives of each round, as the training workers read them.
+
+    ``folder`` is train/<objective>, ``data`` the prepared training set. ``alone``: no sampler works
+    beside training, so a round's negatives are sampled here when they are read.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, data: Path, *, alone: bool):
+        self.recipe = recipe
+        self.files = NegativesFolder(folder / "negatives", parts=recipe.negatives.samplers)
+        self._sampler = NegativeSampler(recipe=recipe, folder=folder, data=data) if alone else None
+
+    def read(self, round: int) -> tuple[list[StudentNegative], dict[str, Any]]:
+        """A round's negatives, waited for if they are late, and their metrics."""
+        settings, snapshot = self.recipe.negatives, round_snapshot(self.recipe, round)
+        if snapshot is None:
+            return [], {}
+        if self._sampler:
+            for part in range(settings.samplers):
+                self._sampler.write_part(round, part)
+        waited_s = self.files.wait(round, snapshot=snapshot, timeout_s=settings.wait_timeout_s)
+        negatives = self.files.read(round)
+        return negatives, sampling_metrics(negatives, snapshot=snapshot, waited_s=waited_s)
+
+    def replayed(self, round: int) -> list[StudentNegative]:
+        """The negatives of the `discriminator.replay` rounds before this one."""
+        return [
+            negative
+            for past in range(max(0, round - self.recipe.discriminator.replay), round)
+            if round_snapshot(self.recipe, past) is not None
+            for negative in self.files.read(past)
+        ]
 
 
 class NegativeSampler:

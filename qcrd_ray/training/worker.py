@@ -45,10 +45,8 @@ from qcrd_ray.training.metrics import MetricsWriter, Timer, keep_scores
 from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
 from qcrd_ray.training.student_learner import Reference, StudentLearner
 from qcrd_ray.training.student_negatives import (
-    NegativeSampler,
-    NegativesFolder,
+    RoundNegatives,
     round_snapshot,
-    sampling_metrics,
 )
 from qcrd_ray.training.synthetic_negatives import PRETRAINING, synthesize_all
 from qcrd_ray.training.validation import Validator
@@ -97,10 +95,16 @@ class Worker:
             seed=recipe.seed,
             process_group=process_group,
         )
+        self.snapshots = SnapshotStore(
+            job.folder / "snapshots",
+            keep=snapshots_kept(recipe) if job.samples_negatives else 1,
+            always=job.reference_snapshot,
+        )
         self.reference = None
         if job.objective.needs_reference:
+            before_pairs = job.reference_snapshot
             self.reference = Reference(
-                job.start,
+                self.snapshots.path(before_pairs) if before_pairs else job.start,
                 student,
                 recipe.train,
                 objective=job.objective,
@@ -108,13 +112,9 @@ class Worker:
                 process_group=process_group,
             )
         self.discriminator = self._build_discriminator() if job.uses_discriminator else None
-        self.snapshots = SnapshotStore(
-            job.folder / "snapshots", keep=snapshots_kept(recipe) if job.samples_negatives else 1
-        )
-        self.negatives = NegativesFolder(job.folder / "negatives", parts=recipe.negatives.samplers)
-        self.sampler = None
-        if process_group.alone:
-            self.sampler = NegativeSampler(recipe=recipe, folder=job.folder, data=job.data)
+        self.negatives = None
+        if job.samples_negatives:
+            self.negatives = RoundNegatives(recipe, job.folder, job.data, alone=process_group.alone)
         self.validator = Validator(
             student,
             read_validation(job.validation, self.task, limit=recipe.train.validate_.max_questions),
@@ -195,8 +195,9 @@ class Worker:
         """One round, from its negatives to its checkpoint."""
         timer = Timer()
         name = f"round {round + 1}/{self.rounds.count}"
+        self.student.objective = objective = self.job.objective_of(round)
         questions, before = self._round_questions(round, name, timer)
-        sums, tokens = torch.zeros(len(self.job.objective.sums)), torch.zeros((), dtype=torch.long)
+        sums, tokens = torch.zeros(len(objective.sums)), torch.zeros((), dtype=torch.long)
         with timer("student"):
             for step in self.rounds.steps(round):
                 batch = [questions[index].example for index in self.rounds.batch(step)]
@@ -205,7 +206,7 @@ class Worker:
                 tokens += step_tokens
                 self.steps_done = step + 1
                 self._show(name)
-        student = self.job.objective.metrics(self.process_group.sum(sums))
+        student = objective.metrics(self.process_group.sum(sums))
         with timer("snapshot"):
             snapshot = self._snapshot(round + 1)
         validation: dict[str, float] = {}
@@ -256,15 +257,14 @@ class Worker:
         """
         metrics: dict[str, dict[str, Any]] = {}
         with timer("negatives"):
-            negatives: list[StudentNegative] = []
-            if self.job.samples_negatives:
+            negatives, sampled = [], {}
+            if self.negatives and round_snapshot(self.recipe, round) is not None:
                 self._show(f"{name}, student negatives")
-                negatives, sampled = self._student_negatives(round)
-                metrics["negatives"] = sampled
+                negatives, sampled = self.negatives.read(round)
             indices = self.rounds.question_indices(round)
             questions = self._assemble(indices, negatives, round=round)
         if self.job.objective.uses_negatives:
-            metrics["negatives"] = metrics.get("negatives", {}) | count_sources(questions.values())
+            metrics["negatives"] = sampled | count_sources(questions.values())
         if self.discriminator:
             questions, metrics["discriminator"] = self._score(
                 self.discriminator, questions, negatives, round, name, timer
@@ -278,8 +278,8 @@ class Worker:
                 index: replace(question, example=weighted[index])
                 for index, question in questions.items()
             }
-        if self.reference:
-            self._show(f"{name}, scoring under the start")
+        if self.reference and not self.student.objective.sft:
+            self._show(f"{name}, scoring under the reference")
             with timer("reference"):
                 questions = self.reference.score(questions)
         return questions, metrics
@@ -300,7 +300,7 @@ class Worker:
         with timer("discriminator"):
             steps, phase = self.recipe.discriminator.steps_per_round, f"{name}, discriminator"
             seen = questions
-            if older := self._replayed_negatives(round):
+            if self.negatives and (older := self.negatives.replayed(round)):
                 seen = self._assemble(list(questions), [*negatives, *older], round=round)
             trained = discriminator.train(
                 list(seen.values()),
@@ -339,29 +339,6 @@ class Worker:
             tokenizer=self.tokenizer,
             max_tokens=self.recipe.student.max_target_tokens,
         )
-
-    def _student_negatives(self, round: int) -> tuple[list[StudentNegative], dict[str, Any]]:
-        """The round's student negatives, waited for if they are late, and their metrics."""
-        settings, snapshot = self.recipe.negatives, round_snapshot(self.recipe, round)
-        if snapshot is None:
-            return [], {}
-        if self.sampler:
-            for part in range(settings.samplers):
-                self.sampler.write_part(round, part)
-        waited_s = self.negatives.wait(round, snapshot=snapshot, timeout_s=settings.wait_timeout_s)
-        negatives = self.negatives.read(round)
-        return negatives, sampling_metrics(negatives, snapshot=snapshot, waited_s=waited_s)
-
-    def _replayed_negatives(self, round: int) -> list[StudentNegative]:
-        """The student negatives of the `discriminator.replay` rounds before this one."""
-        if not self.job.samples_negatives:
-            return []
-        return [
-            negative
-            for past in range(max(0, round - self.recipe.discriminator.replay), round)
-            if round_snapshot(self.recipe, past) is not None
-            for negative in self.negatives.read(past)
-        ]
 
     def _snapshot(self, snapshot: int) -> Path:
         self.student.save(self.snapshots.staging(snapshot))

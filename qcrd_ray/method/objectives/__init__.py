@@ -30,9 +30,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
-def build_objective(config: ObjectiveConfig) -> Objective:
-    """The objective that ``config.name`` names."""
-    return OBJECTIVES[config.name](config)
+def build_objective(config: ObjectiveConfig, *, sft: bool = False) -> Objective:
+    """The objective that ``config.name`` names; ``sft``: that of its rounds of fine-tuning."""
+    return OBJECTIVES[config.name](config, sft=sft)
 
 
 __all__ = [

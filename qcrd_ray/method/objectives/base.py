@@ -100,6 +100,8 @@ class Objective(ABC):
     reference.
     ``needs_token_peaks``: it reads the targets' token peaks.
     ``means``: its metrics, name -> (sum, count); :meth:`loss` returns all of these sums.
+    ``sft``: it is that of the rounds of supervised fine-tuning before its own: questions have
+    positives alone, and nothing is compared with a reference.
     """
 
     predicts: ClassVar[bool] = True
@@ -110,8 +112,8 @@ class Objective(ABC):
     needs_token_peaks: ClassVar[bool] = False
     means: ClassVar[dict[str, tuple[str, str]]] = {"prediction": ("prediction", "predictions")}
 
-    def __init__(self, config: ObjectiveConfig) -> None:
-        self.config = config
+    def __init__(self, config: ObjectiveConfig, *, sft: bool = False) -> None:
+        self.config, self.sft = config, sft
 
     def candidates(self, example: Example) -> tuple[tuple[Rationale, ...], tuple[Rationale, ...]]:
         """The (positives, negatives) of a question that enter its loss.
@@ -121,7 +123,9 @@ class Objective(ABC):
         return (), ()
 
     def negatives(self, example: Example) -> tuple[Rationale, ...]:
-        """Its negatives that have a token to penalise (``negative_from``)."""
+        """Its negatives that have a token to penalise (``negative_from``); none in ``sft``."""
+        if self.sft:
+            return ()
         if self.config.negative_from == "start":
             return example.negatives
         positives = {rationale.tokens for rationale in example.positives}

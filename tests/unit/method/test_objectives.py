@@ -40,9 +40,9 @@ A = ([2.0, 1.0], [0.9, 0.5], [1.0, 2.0], [0.1, 0.25])
 ONLY_POSITIVES = ([2.0, 1.0], [0.9, 0.5], [], [])
 
 
-def stepped(name, examples, tiny=tiny_t5, **settings):
+def stepped(name, examples, tiny=tiny_t5, *, sft=False, **settings):
     """(loss, metrics, gradient) of a step on a tiny student."""
-    objective = build_objective(ObjectiveConfig(name=name, **settings))
+    objective = build_objective(ObjectiveConfig(name=name, **settings), sft=sft)
     step = StudentStep(tiny(), objective)
     output = step(collate(examples, objective, pad=PAD), total_counts(objective, examples))
     output.loss.backward()
@@ -314,6 +314,37 @@ def test_orpo_distill_and_redi_closed_forms():
         loss.backward()
         assert losses.grad[0] > 0 > losses.grad[1] and losses.grad[2] == pytest.approx(0.5)
         assert sums["negatives"].item() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("qcrd", {"beta": 1.0}), ("orpo_distill", {}), ("redi", {}), ("dpo", {"dpo_nll": 0.0})],
+)
+def test_fine_tuning_learns_right_rationales_alone(tiny, name, settings):
+    """Both heads' losses on labels and positives, whatever the pairs are to be. Guards DPO without
+    a term of the positive's own, which would be fine-tuned on nothing, and its missing reference,
+    whose nan would poison the weights.
+    """
+    examples, model = varied_examples(), tiny()
+    examples = [
+        replace(e, positives=tuple(replace(r, reference=None) for r in e.positives))
+        for e in examples
+    ]
+    label = sum(
+        plain_nll(model, e.predict, e.label).item() * len(e.label) for e in examples if e.label
+    ) / sum(len(e.label or ()) for e in examples)
+    explained = [
+        (e.positives[0].weight if name == "qcrd" else 1.0)
+        * plain_nll(model, e.explain, e.positives[0].tokens).item()
+        for e in examples
+        if e.positives
+    ]
+    loss, metrics, gradient = stepped(
+        name, examples, tiny, sft=True, selection="sampling", **settings
+    )
+    assert loss == pytest.approx(0.5 * label + 0.5 * sum(explained) / len(explained), abs=1e-5)
+    assert torch.isfinite(gradient).all() and all(value == value for value in metrics.values())
+    assert "pair" not in metrics and "l_neg" not in metrics and "negative_nll" not in metrics
 
 
 def test_odds_are_finite_where_a_loss_is_none():

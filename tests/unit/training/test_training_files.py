@@ -45,6 +45,15 @@ def test_the_ring_holds_every_snapshot_that_is_still_to_be_sampled(tmp_path):
             assert sum(entry.name.isdigit() for entry in snapshots.folder.iterdir()) <= lag + 1
 
 
+def test_the_ring_holds_the_reference_to_the_end(tmp_path):
+    """Bug guarded: a resumed training could not read the student that its pairs refer to."""
+    snapshots = SnapshotStore(tmp_path, keep=2, always=2)
+    for snapshot in range(6):
+        publish(snapshots, snapshot)
+        snapshots.prune(snapshot)
+    assert [snapshot for snapshot in range(6) if snapshots.exists(snapshot)] == [2, 4, 5]
+
+
 def test_a_snapshot_is_seen_whole_or_not_at_all(tmp_path):
     """A sampler may read a snapshot that a redone round would write again: the first one stays."""
     snapshots = SnapshotStore(tmp_path, keep=2)
@@ -72,6 +81,8 @@ def test_which_snapshot_a_rounds_negatives_come_from():
     recipe = tiny_recipe(**{"negatives.lag": 2, "negatives.before_lag": "none"})
     assert [round_snapshot(recipe, round) for round in range(4)] == [None, None, 0, 1]
     assert round_snapshot(tiny_recipe(**{"negatives.student": False}), 7) is None
+    recipe = tiny_recipe(**{"train.rounds": 5, "objective.sft_rounds": 2})
+    assert [round_snapshot(recipe, round) for round in range(5)] == [None, None, 1, 2, 3]
 
 
 def test_late_negatives_are_waited_for_and_read_again(tmp_path):

@@ -1,0 +1,112 @@
+"""A training that resumes through DeepSpeed's checkpoints, in one process and without Ray.
+
+tests/integration/test_training.py kills real workers, without dropout and at a constant learning
+rate; these have what a resume can lose beside the weights.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from training_tiny import tiny_recipe, write_run
+
+from qcrd_ray.training import checkpoints
+from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
+from qcrd_ray.training.trainer import prepare_job
+from qcrd_ray.training.worker import Worker
+
+ROUNDS = 4
+# student negatives need samplers beside training, in processes of their own
+SETTINGS = {
+    "student.dropout": 0.1,
+    "discriminator.dropout": 0.1,
+    "negatives.student": False,
+    "objective.selection": "sampling",
+    "train.rounds": ROUNDS,
+    "train.round.size": 3,
+    "train.workers": 1,
+    "train.micro_batch_size": 2,
+    "train.schedule": "linear",
+    "train.warmup_steps": 5,
+    "train.validate.every_rounds": ROUNDS,
+}
+
+
+@pytest.fixture(scope="module")
+def process_group(tmp_path_factory):
+    """A real group of one worker, so that its engines are DeepSpeed's."""
+    pytest.importorskip("deepspeed")
+    store = tmp_path_factory.mktemp("group") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_ACCELERATOR", "cpu")
+        patch.setenv("LOCAL_RANK", "0")  # as Ray Train sets it
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+        disable_operator_builds()
+        yield ProcessGroup.current(torch.device("cpu"))
+        dist.destroy_process_group()
+
+
+class Killed(Exception):
+    """The worker died."""
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Ray Train's part in a checkpoint: it keeps the last one, and may kill the worker after it."""
+    kept = SimpleNamespace(checkpoint=None, killed_after=None)
+
+    def report(metrics, *, checkpoint, checkpoint_upload_mode):
+        kept.checkpoint = checkpoint
+        if metrics["round"] == kept.killed_after:
+            kept.killed_after = None
+            raise Killed
+
+    monkeypatch.setattr(checkpoints.ray.train, "report", report)
+    monkeypatch.setattr(checkpoints.ray.train, "get_checkpoint", lambda: kept.checkpoint)
+    return kept
+
+
+def trained(root, objective, process_group, kept, *, killed_after=None, **changes):
+    """The last snapshot's weights, of a training that is killed after a round and goes on."""
+    job = prepare_job(tiny_recipe(**{**SETTINGS, **changes}), write_run(root), objective)
+    job.folder.mkdir()
+    kept.checkpoint, kept.killed_after = None, killed_after
+    if killed_after is not None:
+        worker = Worker(job, process_group)
+        with pytest.raises(Killed):
+            worker.run(first=worker.resume())
+    worker = Worker(job, process_group)
+    first = worker.resume()
+    assert first == (killed_after or 0)
+    worker.run(first=first)
+    return load_file(job.folder / "snapshots" / f"{ROUNDS:05d}" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes"),
+    [
+        ("qcrd", {"train.zero_stage": 0}),
+        ("qcrd", {"train.zero_stage": 1, "objective.sft_rounds": 2}),
+        ("dpo", {"train.zero_stage": 1, "objective.sft_rounds": 1}),
+    ],
+)
+def test_a_resumed_training_learns_the_same(tmp_path, process_group, kept, objective, changes):
+    """Guards what a resume can lose: the optimizer's moments, the place in the warm-up and in the
+    linear decay, the draws of dropout, the phase of a round, and the reference of its pairs, which
+    is a snapshot that stays.
+    """
+    whole = trained(tmp_path / "whole", objective, process_group, kept, **changes)
+    for round in (1, 3):
+        resumed = trained(
+            tmp_path / f"killed-{round}",
+            objective,
+            process_group,
+            kept,
+            killed_after=round,
+            **changes,
+        )
+        assert all(torch.equal(resumed[name], whole[name]) for name in whole), round
