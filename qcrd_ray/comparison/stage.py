@@ -20,7 +20,7 @@ from qcrd_ray.comparison.files import data_key, folder_of, questions_key, write_
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.notes import budget_notes, code_notes, data_notes
 from qcrd_ray.comparison.statistics import summarise
-from qcrd_ray.comparison.trials import Trial, TrialRunner, make_trial
+from qcrd_ray.comparison.trials import SecondTraining, Trial, TrialRunner, make_trial
 from qcrd_ray.comparison.votes import GREEDY, check_pairs, judge_means, vote_results
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
@@ -31,7 +31,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.provenance import describe_call
-from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.tasks.questions import load_split, store_split
 from qcrd_ray.training.judges import check_heads
 from qcrd_ray.training.trainer import prepare_job
 
@@ -71,9 +71,17 @@ def compare(
         tables["compare.control"] = control_table(recipe)
     questions, _ = read_test_questions(recipe, folder)
     validation, _ = load_split(recipe, "validation")
+    unlabelled = (
+        tuple(store_split(recipe, folder, "unlabelled")[0]) if recipe.data.unlabelled else ()
+    )
     asked = {
         split: questions_key(each)
-        for split, each in {"validation": validation, **questions}.items()
+        for split, each in {
+            "validation": validation,
+            "unlabelled": unlabelled,
+            **questions,
+        }.items()
+        if each
     }
     check_pairs(recipe, methods)
     trials = []
@@ -88,8 +96,13 @@ def compare(
         job = prepare_job(
             method.recipe, folder, method.recipe.objective.name, home=home, table=table
         )
+        second = None
+        if method.recipe.self_training.vote != "none":
+            second = SecondTraining(run=folder, rationales=table, unlabelled=unlabelled)
         trials += [
-            make_trial(method, job, root, seed=seed, questions=questions, asked=asked)
+            make_trial(
+                method, job, root, seed=seed, questions=questions, asked=asked, second=second
+            )
             for seed in range(seeds)
         ]
     missing = [trial for trial in trials if not trial.finished]

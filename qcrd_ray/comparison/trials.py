@@ -20,23 +20,32 @@ from typing import Any
 import pyarrow as pa
 
 from qcrd_ray.comparison.files import method_key
+from qcrd_ray.comparison.measuring import MeasuredStudent, Quality
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.data.records import Question
-from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, student_predictions
-from qcrd_ray.evaluation.votes import vote_predictions
-from qcrd_ray.inference import load_engine
-from qcrd_ray.inference.heads import answer_questions
-from qcrd_ray.inference.transformers_engine import TransformersEngine
-from qcrd_ray.inference.voting import Judges, ballot_of, load_reader, sample
-from qcrd_ray.method.ranking import JudgeQuality
+from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction
 from qcrd_ray.run.files import write_table, write_text
+from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import describe_code
-from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.steps import check_steps
 from qcrd_ray.training.job import TrainingJob
-from qcrd_ray.training.judges import fit_judges, judge_questions
 from qcrd_ray.training.metrics import read_metrics
+from qcrd_ray.training.self_training import self_training_job
 from qcrd_ray.training.trainer import summarise
+
+# a hundred students would fill a disk; a seed makes one again
+LEFTOVERS = ("snapshots", "negatives", "best", "judges", "self_training", "scores", "tensorboard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondTraining:
+    """What self-training reads: the run, the teacher's ``rationales``, and the questions that the
+    student answers for itself.
+    """
+
+    run: RunFolder
+    rationales: pa.Table
+    unlabelled: tuple[Question, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +54,7 @@ class Trial:
 
     ``job`` trains ``method`` with seed number ``seed``; ``questions`` are those of each test split.
     ``made_from`` holds a key of what each split holds now: the rationales of train, the questions
-    of the others.
+    of the others. ``second`` is what self-training reads; None: there is none.
     """
 
     method: str
@@ -53,16 +62,12 @@ class Trial:
     job: TrainingJob
     questions: dict[str, tuple[Question, ...]]
     made_from: dict[str, str]
+    second: SecondTraining | None = None
 
     @property
     def folder(self) -> Path:
         """Where the trial's files lie."""
         return self.job.folder
-
-    @property
-    def votes(self) -> bool:
-        """Whether votes of the student's samples are measured, by the recipe's judges."""
-        return bool(self.job.recipe.judge.samples) and "rationale" in self.job.heads
 
     @property
     def result(self) -> Path:
@@ -91,12 +96,14 @@ def make_trial(
     seed: int,
     questions: dict[str, tuple[Question, ...]],
     asked: dict[str, str],
+    second: SecondTraining | None = None,
 ) -> Trial:
     """The trial of a method's ``job`` for seed number ``seed``.
 
     Args:
         questions: those of each test split, with answers.
         asked: the key of each split's questions, validation included.
+        second: what self-training reads.
     """
     recipe = job.recipe.model_copy(update={"seed": job.recipe.seed + seed + method.shift})
     folder = root / f"{method.name}-{method_key(method)}" / f"{seed:03d}"
@@ -107,6 +114,7 @@ def make_trial(
         job=replace(job, recipe=recipe, folder=folder),
         questions=questions,
         made_from=made_from,
+        second=second,
     )
 
 
@@ -128,7 +136,7 @@ class TrialRunner:
         began = time.monotonic()
         train_in_process(trial.job)
         trained = time.monotonic()
-        predictions, judges = _predict(trial)
+        predictions, judges = _measure(trial)
         write_table(
             pa.Table.from_pylist([each.row() for each in predictions], schema=PREDICTION_SCHEMA),
             trial.predictions,
@@ -139,68 +147,47 @@ class TrialRunner:
             "seconds": round(trained - began, 1),
             "measuring_seconds": round(time.monotonic() - trained, 1),
         }
-        for leftover in ("snapshots", "negatives", "best", "judges", "scores", "tensorboard"):
-            # a hundred students would fill a disk; a seed makes one again
+        for leftover in LEFTOVERS:
             shutil.rmtree(trial.folder / leftover, ignore_errors=True)
         write_text(trial.result, json.dumps(facts, indent=2) + "\n")
         return trial
 
 
-def _predict(trial: Trial) -> tuple[list[Prediction], dict[str, dict[str, JudgeQuality]]]:
-    """The best student's answers on every split, and the quality of its judges there.
+def _measure(trial: Trial) -> tuple[list[Prediction], Quality]:
+    """The student's answers on every split, and the quality of its judges there.
 
-    The answers are greedy ones by each head that it has learnt and, with judges, those of votes.
+    With self-training it is the student of the second training, which takes place here.
     """
-    recipe, task = trial.job.recipe, build_task(trial.job.recipe.task)
-    engine = load_engine(
-        trial.folder / "best",
-        batch_size=recipe.evaluate.batch_size,
-        max_input_tokens=recipe.student.max_input_tokens,
-        trust_remote_code=recipe.student.trust_remote_code,
-    )
-    assert isinstance(engine, TransformersEngine)
-    predictions: list[Prediction] = []
-    for split, questions in trial.questions.items():
-        for head in trial.job.heads:
-            began = time.monotonic()
-            answers = answer_questions(
-                engine, task, questions, head=head, max_tokens=recipe.student.max_target_tokens
-            )
-            predictions += student_predictions(
-                name=trial.method,
-                head=head,
-                split=split,
-                questions=questions,
-                answers=answers,
-                milliseconds=_milliseconds(began, questions),
-            )
-    quality: dict[str, dict[str, JudgeQuality]] = {}
-    if trial.votes:
-        reader = load_reader(recipe, task, engine, base=trial.job.start)
-        ballot = ballot_of(recipe)
-        asked = judge_questions(recipe, trial.job.home, trial.job.validation)
-        samples = sample(engine, reader, asked, ballot=ballot)
-        quality["trained on"] = fit_judges(recipe, asked, samples, trial.folder / "judges")[
-            "judges"
-        ]
-        judges = Judges.load(trial.folder / "judges", recipe.judge)
-        for split, questions in trial.questions.items():
-            began = time.monotonic()
-            samples = sample(engine, reader, questions, ballot=ballot)
-            voted, quality[split] = vote_predictions(
-                judges,
-                questions,
-                samples,
-                name=trial.method,
-                split=split,
-                milliseconds=_milliseconds(began, questions),
-            )
-            predictions += voted
+    student = MeasuredStudent(trial.method, trial.job, first=trial.job)
+    quality: Quality = {}
+    if trial.second is not None:
+        student = _self_trained(trial, trial.second, student)
+    predictions = list(student.greedy(trial.questions))
+    if student.votes:
+        judges, trained = student.train_judges(trial.folder / "judges")
+        voted, quality = student.voted(trial.questions, judges)
+        predictions += voted
+        quality = {"trained on": trained, **quality}
     return predictions, quality
 
 
-def _milliseconds(began: float, questions: Sequence[Question]) -> float:
-    return 1_000 * (time.monotonic() - began) / len(questions)
+def _self_trained(
+    trial: Trial, second: SecondTraining, student: MeasuredStudent
+) -> MeasuredStudent:
+    """The student of a second training, on its own samples of the unlabelled questions."""
+    from qcrd_ray.training.worker import train_in_process
+
+    judges, _ = student.train_judges(trial.folder / "judges")
+    job = self_training_job(
+        trial.job,
+        second.run,
+        rationales=second.rationales,
+        questions=second.unlabelled,
+        samples=student.samples(second.unlabelled),
+        judges=judges,
+    )
+    train_in_process(job)
+    return MeasuredStudent(trial.method, job, first=trial.job)
 
 
 def _facts(trial: Trial, predictions: Sequence[Prediction]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def vote_results(
 
     A row is named `method/row`. [] where no method votes.
     """
-    if not any(trial.votes for trial in trials):
+    if not any(vote_name("vote", recipe.judge.samples) == head for _, head, _ in scores):
         return []
     costs = _row_costs(trials)
     parts = []

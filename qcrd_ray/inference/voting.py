@@ -135,7 +135,7 @@ def judged_vote(samples: Samples, scores: Sequence[float], judge: Judge) -> Head
     the calibrated share.
     """
     chosen = _winner(samples, [score**POWER for score in scores], scores)
-    if chosen.confidence is None:
+    if chosen.answer is None or chosen.confidence is None:
         return chosen
     return replace(chosen, confidence=judge.confidence(chosen.confidence))
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from qcrd_ray.recipe.base import Section
 from qcrd_ray.recipe.data import DataRecipe, Split
 from qcrd_ray.recipe.evaluation import CompareRecipe, EvaluateRecipe
-from qcrd_ray.recipe.judge import JudgeRecipe
+from qcrd_ray.recipe.judge import JudgeRecipe, SelfTrainingRecipe
 from qcrd_ray.recipe.objective import (
     DiscriminatorRecipe,
     NegativesRecipe,
@@ -52,6 +52,7 @@ __all__ = [
     "SamplingRecipe",
     "ScratchRecipe",
     "Section",
+    "SelfTrainingRecipe",
     "ServeTeacher",
     "ServingRecipe",
     "Split",
@@ -85,6 +86,7 @@ class Recipe(Section):
     negatives: NegativesRecipe = NegativesRecipe()
     train: TrainRecipe = TrainRecipe()
     judge: JudgeRecipe = JudgeRecipe()
+    self_training: SelfTrainingRecipe = SelfTrainingRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
     serve: ServingRecipe = ServingRecipe()
     tracking: TrackingRecipe = TrackingRecipe()
@@ -112,6 +114,11 @@ class Recipe(Section):
             raise ValueError(
                 "data.train.generate: only the word_problems task makes its own questions, not"
                 f" {self.task.kind}"
+            )
+        if self.self_training.vote != "none" and not (self.judge.samples and self.data.unlabelled):
+            raise ValueError(
+                "self_training.vote: the student answers questions for itself, so give it some"
+                " (data.unlabelled) and a number of samples (judge.samples)"
             )
         return self
 

@@ -100,6 +100,8 @@ class DataRecipe(Section):
     """Questions that the final accuracy is measured on."""
     held_out: Split | None = None
     """A second, harder test split, reported beside `test`."""
+    unlabelled: Split | None = None
+    """Questions that the student answers for itself in `self_training`; answers are not read."""
     columns: dict[
         Literal["id", "question", "choices", "answer", "rationale"], str | tuple[str, ...]
     ] = Field(default={})

@@ -11,6 +11,24 @@ from qcrd_ray.recipe.base import Count, NotNegativeCount, Positive, Section
 EvidenceName = Literal["student", "base", "label", "steps"]
 
 
+class SelfTrainingRecipe(Section):
+    """A second training on the student's own samples, chosen by their vote (beyond the paper).
+
+    The trained student samples the questions of `data.unlabelled`. The samples that agree with the
+    vote become rationales as the teacher's do, and training goes on with both. What a vote costs at
+    inference is so paid once, and kept in the greedy answers.
+    """
+
+    vote: Literal["none", "plain", "judged"] = "none"
+    """What chooses among the samples: nothing (no self-training), how many agree, or the judge."""
+    least_confidence: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Questions whose vote is less certain are left out."""
+    rounds: Count | None = None
+    """Rounds of the second training; null: as many as `train.rounds`."""
+    start: Literal["student", "base"] = "student"
+    """What the second training starts from: the trained student, or the student's own start."""
+
+
 class JudgeRecipe(Section):
     """A vote of the student's own samples at inference, weighed by a judge (beyond the paper).
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, RationaleSet
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.evaluation import evaluate
-from qcrd_ray.inference.pool import run_pool, split_jobs
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.inference import load_engine
 from qcrd_ray.inference.heads import answer_questions
+from qcrd_ray.inference.pool import run_pool, split_jobs
 from qcrd_ray.recipe import EvaluateRecipe, RayRecipe
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import store_split

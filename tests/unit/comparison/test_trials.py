@@ -20,9 +20,9 @@ from qcrd_ray.comparison import baselines, compare, read_methods, stage, trials
 from qcrd_ray.comparison.notes import budget_notes
 from qcrd_ray.comparison.trials import Trial, TrialRunner
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA
-from qcrd_ray.inference.pool import JobAnswers
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, student_predictions
 from qcrd_ray.inference.heads import HeadAnswer
+from qcrd_ray.inference.pool import JobAnswers
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.run.files import write_table
 from qcrd_ray.run.provenance import describe_code
@@ -263,7 +263,7 @@ def test_a_trial_names_its_code(tmp_path, monkeypatch):
     job = SimpleNamespace(folder=tmp_path / "trial")
     trial = Trial(method="dss", seed=0, job=job, questions={}, made_from={"train": "a"})
     monkeypatch.setattr(worker, "train_in_process", lambda job: None)
-    monkeypatch.setattr(trials, "_predict", lambda trial: ([], {}))
+    monkeypatch.setattr(trials, "_measure", lambda trial: ([], {}))
     monkeypatch.setattr(trials, "_facts", lambda trial, predictions: {"made_from": trial.made_from})
     assert not trial.finished and TrialRunner(torch.get_num_threads()).run(trial).finished
     assert json.loads(trial.result.read_text())["code"] == describe_code()

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, Question, RationaleSet
-from qcrd_ray.inference.pool import split_jobs
 from qcrd_ray.evaluation.predictions import Prediction, result_rows, teacher_predictions
+from qcrd_ray.inference.pool import split_jobs
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.run.results import markdown_table, render_table
 from qcrd_ray.tasks import build_task

@@ -7,8 +7,8 @@ import torch
 from training_tiny import tiny_recipe
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.inference.pool import AnswerJob, Answerer
 from qcrd_ray.inference import Generated
+from qcrd_ray.inference.pool import Answerer, AnswerJob
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.process_group import ProcessGroup
 from qcrd_ray.training.validation import Validator
