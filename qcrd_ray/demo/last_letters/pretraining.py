@@ -2,7 +2,8 @@
 
 It stands where a pretrained T5 stands in the paper: it copies names, finds their last letters and
 joins them, in the wording of the recorded completions. It has never seen more than two words, so it
-lacks what the teacher's four can teach it.
+lacks what the teacher's four can teach it: it gets no question of three or four right. On one core
+it takes six minutes.
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ class SpellingPlan(Plan):
     """One phase of training on made-up names: also how many of them a question has."""
 
     words: tuple[int, ...] = (1, 2)
-    # the label head learns from this share of the questions
-    labelled: float = 1.0
 
 
 PLANS = {
@@ -120,11 +119,10 @@ def _batches(
             task.explanation(q.rationale or "", answer)
             for q, answer in zip(asked, answers, strict=True)
         ]
-        parts = [pairs(tokenizer, [EXPLAIN + task.student_input(q) for q in asked], explanations)]
-        if labelled := round(plan.labelled * len(asked)):
-            inputs = [PREDICT + task.student_input(q) for q in asked[:labelled]]
-            parts.append(pairs(tokenizer, inputs, answers[:labelled]))
-        yield parts
+        yield [
+            pairs(tokenizer, [PREDICT + task.student_input(q) for q in asked], answers),
+            pairs(tokenizer, [EXPLAIN + task.student_input(q) for q in asked], explanations),
+        ]
 
 
 def accuracy(folder: Path, questions: Sequence[Question], *, head: Head) -> float:
