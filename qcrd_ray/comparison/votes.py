@@ -19,36 +19,36 @@ from qcrd_ray.comparison.trials import Trial
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.evaluation.votes import vote_name
+from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
 
 GREEDY = ("label", "rationale")  # rows that every pair of methods is compared in
 
 
 def check_pairs(recipe: Recipe, methods: Sequence[Method]) -> None:
-    """Refuse claims about methods that are not compared, or rows that no method has."""
-    names = {method.name for method in methods}
+    """Refuse claims about methods that are not compared, or rows that a method does not have."""
+    recipes = {method.name: method.recipe for method in methods}
     for pair in recipe.compare.pairs:
         for each in pair:
             method, _, row = each.partition("/")
-            if method not in names or not row:
+            if method not in recipes or not row:
                 raise UserError(
                     f"compare.pairs: {each}: expected `method/row` with one of the compared"
-                    f" methods ({', '.join(sorted(names))}), e.g. dss/rationale"
+                    f" methods ({', '.join(recipes)}), e.g. dss/rationale"
                 )
-            known = known_rows(recipe)
-            if row not in known:
+            if row not in (rows := rows_of(recipes[method])):
                 raise UserError(
-                    f"compare.pairs: {each}: there is no row {row!r}; there are {', '.join(known)}"
+                    f"compare.pairs: {each}: {method} has no row {row!r}; it has {', '.join(rows)}"
                 )
 
 
-def known_rows(recipe: Recipe) -> list[str]:
-    """The rows that a method of the comparison can have."""
-    n = recipe.judge.samples
-    if not n:
-        return list(GREEDY)
+def rows_of(recipe: Recipe) -> list[str]:
+    """The rows that a method with this recipe has in the table."""
+    heads, n = OBJECTIVES[recipe.objective.name].heads(), recipe.judge.samples
+    if not n or "rationale" not in heads:
+        return list(heads)
     judged = [vote_name("judged vote", n, judge) for judge in recipe.judge.all_inputs]
-    return [*GREEDY, vote_name("vote", n), *judged, vote_name("best", n), vote_name("any", n)]
+    return [*heads, vote_name("vote", n), *judged, vote_name("best", n), vote_name("any", n)]
 
 
 def vote_results(
@@ -57,7 +57,7 @@ def vote_results(
     scores: dict[tuple[str, str, str], np.ndarray],
     trials: Sequence[Trial],
 ) -> list[dict[str, Any]]:
-    """By split: the means of every method's rationale head and votes, and the claims' tests.
+    """By split: the means of every method's heads and votes, and the tests of the claims.
 
     A row is named `method/row`. [] where no method votes.
     """
@@ -70,10 +70,9 @@ def vote_results(
             f"{method}/{head}": scores[split, head, method]
             for method in methods
             for head in dict.fromkeys(head for each, head, name in scores if name == method)
-            if head != "label" and (split, head, method) in scores
+            if (split, head, method) in scores
         }
         pairs = [(second, first) for first, second in recipe.compare.pairs] or _own_pairs(present)
-        pairs = [pair for pair in pairs if all(each in present for each in pair)]
         means, differences = summarise(
             present, resamples=recipe.compare.resamples, seed=recipe.seed, pairs=pairs
         )

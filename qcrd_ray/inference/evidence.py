@@ -1,11 +1,12 @@
 """The evidence on a sampled rationale: a few numbers from which a judge tells right from wrong.
 
     student  how likely the student finds its own text: the mean loss of its tokens, the two worst
-             ones, and the log of its length
+             ones, and its length
     base     the same, but the length, under the model that it was trained from
     label    the loss of the sample's answer under the label head, summed over its tokens
     steps    the share of the "a op b = c" in it that hold, and whether all do
 
+Losses and lengths enter as logarithms: between 0.01 and 0.1 nats lies as much as between 0.5 and 5.
 All but `steps` hold for any task. `steps` is a calculator: it knows what the answer should follow
 from, and nothing of what was asked.
 """
@@ -29,6 +30,7 @@ FEATURES: dict[EvidenceName, tuple[str, ...]] = {
     "steps": ("steps_right", "steps_all_right"),
 }
 Evidence = tuple[float, ...]
+_FLOOR = 0.01  # nats, under which losses do not differ
 
 
 def feature_names(inputs: Sequence[EvidenceName]) -> tuple[str, ...]:
@@ -114,16 +116,19 @@ class EvidenceReader:
                 answer: sum(values) for answer, values in zip(distinct, found, strict=True)
             }
             mean = sum(of_answer.values()) / len(of_answer) if of_answer else 0.0
-            columns.append([(of_answer.get(sample.answer or "", mean),) for sample in each])
+            columns.append([(_log(of_answer.get(sample.answer or "", mean)),) for sample in each])
         return columns
 
 
+def _log(loss: float) -> float:
+    return log(loss + _FLOOR)
+
+
 def _summary(losses: Sequence[float]) -> tuple[float, float, float]:
-    """The mean loss of a text's tokens, the worst and the second worst; an empty text has zeros."""
-    if not losses:
-        return 0.0, 0.0, 0.0
-    worst = sorted(losses, reverse=True)
-    return sum(losses) / len(losses), worst[0], worst[1] if len(worst) > 1 else 0.0
+    """Of a text's token losses the mean, the worst and the second worst; 0 where there is none."""
+    first, second, *_ = [*sorted(losses, reverse=True), 0.0, 0.0]
+    mean = sum(losses) / len(losses) if losses else 0.0
+    return _log(mean), _log(first), _log(second)
 
 
 def _steps(text: str) -> tuple[float, float]:

@@ -96,18 +96,19 @@ def test_the_evidence_has_a_number_for_each_name(folder):
     assert len(right) == len(names) == len(empty)
     number = dict(zip(names, right, strict=True))
     losses = likelihood.token_losses(["explain: " + question.question], [[samples[0].text]])[0][0]
-    assert number["student_mean"] == pytest.approx(sum(losses) / len(losses))
-    assert number["student_worst"] == pytest.approx(max(losses))
+    assert number["student_mean"] == pytest.approx(log(sum(losses) / len(losses) + 0.01))
+    assert number["student_worst"] == pytest.approx(log(max(losses) + 0.01))
     assert number["student_length"] == pytest.approx(log(1 + len(losses)))
     assert number["base_mean"] == pytest.approx(number["student_mean"]), "one model for both here"
     label = likelihood.token_losses(["predict: " + question.question], [["7"]])[0][0]
-    assert number["label"] == pytest.approx(sum(label))
+    assert number["label"] == pytest.approx(log(sum(label) + 0.01))
     assert (number["steps_right"], number["steps_all_right"]) == (1.0, 1.0)
     assert dict(zip(names, wrong, strict=True))["steps_all_right"] == 0.0
     unread = dict(zip(names, empty, strict=True))
-    assert (unread["student_mean"], unread["steps_right"]) == (0.0, 0.5)
-    mean = (number["label"] + dict(zip(names, wrong, strict=True))["label"]) / 2
-    assert unread["label"] == pytest.approx(mean), "no answer says nothing about the answer"
+    assert (unread["student_mean"], unread["steps_right"]) == (log(0.01), 0.5)
+    other = likelihood.token_losses(["predict: " + question.question], [["8"]])[0][0]
+    mean = (sum(label) + sum(other)) / 2
+    assert unread["label"] == pytest.approx(log(mean + 0.01)), "no answer: neither likely nor not"
 
 
 def test_a_student_is_sampled_with_its_evidence(folder):
