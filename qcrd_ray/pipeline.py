@@ -77,7 +77,10 @@ def generate(recipe: Recipe, folder: RunFolder, stages: Stages) -> None:
 
 
 def train(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -> None:
-    """Train one student for each of the recipe's objectives, then the judges of its own."""
+    """Train one student for each of the recipe's objectives, one after another.
+
+    The recipe's own gets its judges then and, if asked for, a second training on its own samples.
+    """
     for objective in objectives(recipe):
         with stages.stage(objective) as report:
             training.train(
@@ -88,10 +91,23 @@ def train(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -
                 on_rounds=partial(tracker.rounds, objective),
             )
         folder.push()
-    if recipe.judge.samples:
-        with stages.stage("judge") as report:
-            training.train_judges(recipe, folder, objective=recipe.objective.name, report=report)
-        folder.push()
+    if not recipe.judge.samples:
+        return
+    first = folder.training(recipe.objective.name)
+    with stages.stage("judge") as report:
+        training.train_judges(recipe, folder, home=first, report=report)
+    folder.push()
+    if recipe.self_training.vote == "none":
+        return
+    with stages.stage("self-training") as report:
+        training.self_train(
+            recipe,
+            folder,
+            report=report,
+            on_rounds=partial(tracker.rounds, f"{recipe.objective.name} self-training"),
+        )
+        training.train_judges(recipe, folder, home=folder.student_training(recipe), report=report)
+    folder.push()
 
 
 def evaluate(recipe: Recipe, folder: RunFolder, stages: Stages, tracker: Tracker) -> Results:

@@ -24,10 +24,12 @@ from qcrd_ray.run import tracking
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import installed_version
 from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.training.judges import check_heads
 from qcrd_ray.training.start_models import check_start
 from qcrd_ray.training.synthetic_negatives import check_sources
 
-SPLITS = ("train", "validation", "test", "held_out")
+SPLITS = ("train", "validation", "test", "held_out", "unlabelled")
+_UNANSWERED = ("train", "unlabelled")  # splits that nothing is measured on
 # what a small run writes, with room to spare; a large student's checkpoints need more
 FREE_BYTES = 2 << 30
 
@@ -82,7 +84,9 @@ def check_questions(recipe: Recipe) -> str:
         if getattr(recipe.data, name) is None:
             continue
         questions, rejected = load_split(recipe, name)
-        if name != "train" and not any(question.answer is not None for question in questions):
+        if name not in _UNANSWERED and not any(
+            question.answer is not None for question in questions
+        ):
             raise UserError(
                 f"data.{name}: no question has an answer, so nothing can be measured on it; map its"
                 " column with data.columns"
@@ -132,6 +136,14 @@ def check_run_folder(recipe: Recipe) -> str:
     return f"{where}, {free >> 30} GiB free"
 
 
+def check_judge(recipe: Recipe) -> str:
+    """The student learns the heads that its judges read."""
+    if not recipe.judge.samples:
+        return "none"
+    check_heads(recipe, recipe.objective.name)
+    return f"{recipe.judge.samples} samples, {', '.join(recipe.judge.all_inputs)}"
+
+
 def check_endpoint(recipe: Recipe) -> str:
     """The endpoint's address has a key where it needs one, and it may run the student's code."""
     serving.check(recipe.serve)
@@ -152,6 +164,7 @@ RECIPE_CHECKS: dict[str, Callable[[Recipe], str]] = {
     "teacher": check_teacher,
     "student": check_student,
     "negatives": check_sources,
+    "judge": check_judge,
     "endpoint": check_endpoint,
     "run folder": check_run_folder,
     "tracking": lambda recipe: tracking.check(recipe.tracking),

@@ -165,6 +165,16 @@ class RunFolder:
         """The folder of the training for one objective."""
         return self.root / "train" / objective
 
+    def self_training(self, objective: str) -> Path:
+        """The folder of the second training for one objective, on the student's own samples."""
+        return self.training(objective) / "self_training" / objective
+
+    def student_training(self, recipe: Recipe) -> Path:
+        """The folder of the training that the run's student comes from: the last one."""
+        objective = recipe.objective.name
+        again = recipe.self_training.vote != "none"
+        return self.self_training(objective) if again else self.training(objective)
+
     def read_rationales(self, split: str) -> pa.Table:
         """All rationale sets of a split (RATIONALE_SET_SCHEMA), sorted by question id.
 

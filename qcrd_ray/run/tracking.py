@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_FILE = "mlflow.json"
+_METRIC_NAME = re.compile(r"[^\w\-. :/]")  # what MLflow takes no name with
 _PER_BATCH = 100  # params in one request: MLflow's limit
 _PARAM_CHARS = 6_000  # of one value: MLflow's limit
 # MLflow retries a call for minutes, where here the next round tries again anyway; and it prints
@@ -105,7 +107,7 @@ class Tracker:
     def results(self, results: Results) -> None:
         """Send accuracies and the ends of their intervals as "test/student/rationale/accuracy"."""
         numbers: dict[str, float] = {
-            f"{row['split']}/{row['name'].replace(',', '')}/{row['head']}/{name}": row[name]
+            _METRIC_NAME.sub("", f"{row['split']}/{row['name']}/{row['head']}/{name}"): row[name]
             for row in results["rows"]
             for name in ("accuracy", "low", "high")
         }

@@ -13,6 +13,8 @@ from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.results import JudgeTraining, RoundMetrics, TrainingResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qcrd_ray.recipe import ObjectiveName, Recipe
     from qcrd_ray.run.folder import RunFolder
 
@@ -40,13 +42,22 @@ def train(
 
 
 def train_judges(
-    recipe: Recipe,
-    folder: RunFolder,
-    *,
-    objective: ObjectiveName,
-    report: Report = no_progress,
+    recipe: Recipe, folder: RunFolder, *, home: Path, report: Report = no_progress
 ) -> JudgeTraining:
     """Train a finished student's judges: see :func:`qcrd_ray.training.judges.train_judges`."""
     from qcrd_ray.training import judges
 
-    return judges.train_judges(recipe, folder, objective=objective, report=report)
+    return judges.train_judges(recipe, folder, home=home, report=report)
+
+
+def self_train(
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    report: Report = no_progress,
+    on_rounds: OnRounds = ignore,
+) -> TrainingResult:
+    """Train on the student's own samples: :func:`qcrd_ray.training.self_training.self_train`."""
+    from qcrd_ray.training import self_training
+
+    return self_training.self_train(recipe, folder, report=report, on_rounds=on_rounds)

@@ -37,19 +37,18 @@ def train_judges(
     recipe: Recipe,
     folder: RunFolder,
     *,
-    objective: ObjectiveName,
+    home: Path,
     report: Report = no_progress,
 ) -> JudgeTraining:
     """Sample the best student and train the recipe's judges on the samples. Ray must be connected.
 
-    Finished judges of the same student are kept.
+    ``home`` is the folder of its training. Finished judges of the same student are kept.
 
     Raises:
         UserError: nothing has been trained, or the student lacks a head that the judges need.
         MissingResource: the cluster is too small.
     """
-    check_heads(recipe, objective)
-    home = folder.training(objective)
+    check_heads(recipe, recipe.objective.name)
     student, file = home / "best", home / "judges" / QUALITY
     if not (home / "result.json").is_file():
         raise UserError(f"judge: {home} holds no finished training: run `qcrd train` first")
@@ -57,6 +56,27 @@ def train_judges(
     if file.exists() and (kept := json.loads(file.read_text()))["student"] == weights:
         return kept
     questions = judge_questions(recipe, folder.root / "train", folder.questions("validation"))
+    began = time.monotonic()
+    samples = sample_in_pool(
+        recipe, folder, student, questions, report=report, note="samples for the judge"
+    )
+    quality = fit_judges(recipe, questions, samples, home / "judges")
+    quality["student"] = weights
+    quality["seconds"] = round(time.monotonic() - began, 1)
+    write_text(file, json.dumps(quality, indent=2) + "\n")
+    return quality
+
+
+def sample_in_pool(
+    recipe: Recipe,
+    folder: RunFolder,
+    student: Path,
+    questions: Sequence[Question],
+    *,
+    report: Report,
+    note: str,
+) -> list[Samples]:
+    """A student's samples for ``questions``, in their order, by the pool of `evaluate.workers`."""
     jobs = split_jobs(
         0,
         student,
@@ -65,21 +85,14 @@ def train_judges(
         size=recipe.evaluate.batch_size,
         base=folder.root / "train" / "start",
     )
-    began = time.monotonic()
     samples: dict[str, Samples] = {}
     for done in run_pool(recipe, jobs):
         samples |= {
             question.id: each
             for question, each in zip(done.job.questions, done.samples, strict=True)
         }
-        report(len(samples), len(questions), "samples for the judge")
-    quality = fit_judges(
-        recipe, questions, [samples[question.id] for question in questions], home / "judges"
-    )
-    quality["student"] = weights
-    quality["seconds"] = round(time.monotonic() - began, 1)
-    write_text(file, json.dumps(quality, indent=2) + "\n")
-    return quality
+        report(len(samples), len(questions), note)
+    return [samples[question.id] for question in questions]
 
 
 def check_heads(recipe: Recipe, objective: ObjectiveName) -> None:

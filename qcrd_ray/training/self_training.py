@@ -7,6 +7,7 @@ plain one it is self-improvement by self-consistency (Huang et al. 2022, arXiv 2
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,8 +25,53 @@ from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.inference.voting import Judges, Samples, judged_vote, plain_vote
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.run.results import TrainingResult
+from qcrd_ray.tasks.questions import store_split
+from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.job import TrainingJob
-from qcrd_ray.training.trainer import prepare_job
+from qcrd_ray.training.judges import sample_in_pool
+from qcrd_ray.training.metrics import read_metrics
+from qcrd_ray.training.trainer import RESULT, prepare_job, run_job
+
+
+def self_train(
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    report: Report = no_progress,
+    on_rounds: OnRounds = ignore,
+) -> TrainingResult:
+    """The second training of a run whose student and judges are there. Ray must be connected.
+
+    A finished one returns at once; an interrupted one samples again the same, and goes on.
+
+    Raises:
+        UserError, MissingResource: as :func:`qcrd_ray.training.trainer.train`.
+    """
+    objective = recipe.objective.name
+    first, second = folder.training(objective), folder.self_training(objective)
+    if (second / RESULT).exists():
+        on_rounds(read_metrics(second))
+        return json.loads((second / RESULT).read_text())
+    questions, _ = store_split(recipe, folder, "unlabelled")
+    samples = sample_in_pool(
+        recipe,
+        folder,
+        first / "best",
+        questions,
+        report=report,
+        note="samples of unlabelled questions",
+    )
+    job = self_training_job(
+        prepare_job(recipe, folder, objective),
+        folder,
+        rationales=folder.read_rationales("train"),
+        questions=questions,
+        samples=samples,
+        judges=Judges.load(first / "judges", recipe.judge),
+    )
+    return run_job(job, report=report, on_rounds=on_rounds)
 
 
 def self_training_job(

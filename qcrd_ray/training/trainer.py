@@ -43,6 +43,7 @@ from qcrd_ray.training.synthetic_negatives import check_rows, check_sources
 
 log = logging.getLogger(__name__)
 
+RESULT = "result.json"
 _REPORT_EVERY_S = 0.5
 
 
@@ -73,11 +74,17 @@ def train(
         ray.train.WorkerGroupError: workers failed more often than train.max_failures.
     """
     home = folder.training(objective)
-    result = home / "result.json"
-    if result.exists():
+    if (home / RESULT).exists():
         on_rounds(read_metrics(home))
-        return json.loads(result.read_text())
-    job = prepare_job(recipe, folder, objective)
+        return json.loads((home / RESULT).read_text())
+    return run_job(prepare_job(recipe, folder, objective), report=report, on_rounds=on_rounds)
+
+
+def run_job(
+    job: TrainingJob, *, report: Report = no_progress, on_rounds: OnRounds = ignore
+) -> TrainingResult:
+    """Run a prepared training to its end; see :func:`train`."""
+    recipe, objective = job.recipe, job.objective_name
     wait_for_resources(
         bundles(recipe, [OBJECTIVES[objective]]),
         what=f"training (train.workers, negatives.samplers) of {objective}",
@@ -87,9 +94,9 @@ def train(
     with _running_samplers(job), _reported(job, total, report, on_rounds):
         _fit(job)
     summary = summarise(job)
-    write_text(result, json.dumps(summary, indent=2) + "\n")
+    write_text(job.folder / RESULT, json.dumps(summary, indent=2) + "\n")
     # optimizer shards serve resuming alone, and there is nothing left to resume
-    shutil.rmtree(home / CHECKPOINTS)
+    shutil.rmtree(job.folder / CHECKPOINTS)
     return summary
 
 
