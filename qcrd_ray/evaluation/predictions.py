@@ -160,6 +160,7 @@ def teacher_predictions(table: pa.Table, *, split: str, task: Task) -> Iterator[
             question_id=question.id,
             gold=gold,
             answer=row["vote"],
+            tokens=sum(each["tokens"] for each in row["completions"] or []),
         )
 
 

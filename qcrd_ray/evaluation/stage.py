@@ -32,6 +32,7 @@ from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.judged_votes import is_no_judge
 from qcrd_ray.run.manifests import Overlap, truncation_note
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.run.results import Results, SplitCounts
@@ -39,8 +40,6 @@ from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import store_split
 
 TEST_SPLITS = ("test", "held_out")
-# under these a judge is said to be none
-LEAST_SPREAD, LEAST_AUC = 0.02, 0.55
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +263,7 @@ def judge_notes(judges: Mapping[str, Mapping[str, Mapping[str, JudgeQuality]]]) 
         for split, by_name in splits.items():
             for name, quality in by_name.items():
                 auc, spread = quality["auc_within_question"], quality["spread"]
-                if spread < LEAST_SPREAD or (auc is not None and auc < LEAST_AUC):
+                if is_no_judge(quality):
                     ranks = "no question has both kinds" if auc is None else f"AUC {auc:.2f}"
                     notes.append(
                         f"the judge `{name}` of {model} does not tell right samples from wrong ones"

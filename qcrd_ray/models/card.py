@@ -12,7 +12,8 @@ from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe, RecordedTeacher, Split, StudentRecipe
 from qcrd_ray.run.discriminator_quality import quality_sentence
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import Results, markdown_table
+from qcrd_ray.run.judged_votes import EVIDENCE, is_no_judge, judge_sentence, judged_votes
+from qcrd_ray.run.results import COSTS, Results, ceiling_notes, cost_text, markdown_table
 
 USE = {
     "encoder-decoder": (
@@ -70,7 +71,7 @@ counts as wrong. The checkpoint was chosen on the validation split; the test spl
 nothing but this table.
 
 {table}
-{notes}
+{notes}{judge}
 ## Data
 
 {data}
@@ -106,7 +107,9 @@ def render_card(
     discriminator: bool,
 ) -> str:
     """The card in Markdown. ``results`` are the evaluation's, ``task`` the content of task.json."""
-    notes = "".join(f"\nNote: {note}.\n" for note in results["notes"])
+    notes = "".join(
+        f"\nNote: {note}.\n" for note in [*ceiling_notes(results["rows"]), *results["notes"]]
+    )
     module, custom, _ = recipe.task.kind.partition(":")
     code = task["custom_code"]
     result = json.loads((folder.training(recipe.objective.name) / "result.json").read_text())
@@ -149,12 +152,86 @@ def render_card(
         ),
         table=markdown_table(results["rows"]),
         notes=notes,
+        judge=_judge(recipe, results),
         data=_data(recipe, folder),
         settings="\n".join(
             f"| {name} | {value} |" for name, value in _settings(recipe, result).items()
         ),
         max_input_tokens=recipe.student.max_input_tokens,
         max_target_tokens=recipe.student.max_target_tokens,
+    )
+
+
+JUDGE = """
+## The judged vote
+
+The student can answer by a vote: {samples} rationales are sampled at temperature {temperature:g},
+and each votes for its answer with a weight from a judge, which reads {inputs}. The judge learnt
+from {source}. The vote's share of the weights is calibrated to a confidence.
+
+{table}
+
+Tokens are generated ones of a question, milliseconds its share of a batch on the machine that
+measured them; a vote also reads its samples a second time, which its milliseconds have in them.
+`AUC`: the chance that the judge scores a right sample above a wrong one of the same question, on
+questions that neither it nor the student has seen; 0.5 is a coin. `calibration error`: how far
+confidences lie from the shares that are right, on average.{verdicts}
+"""
+
+
+def _judge(recipe: Recipe, results: Results) -> str:
+    """The section on the judged vote; "" where none was measured."""
+    found = judged_votes(results)
+    if not found:
+        return ""
+    head = (
+        "questions",
+        "greedy, %",
+        f"{found[0].vote['head']}, %",
+        "tokens, greedy",
+        "tokens, vote",
+        "ms, greedy",
+        "ms, vote",
+        "AUC",
+        "calibration error",
+    )
+    rows = [
+        (
+            each.split,
+            *(f"{100 * row['accuracy']:.1f}" for row in (each.greedy, each.vote)),
+            *(
+                cost_text(row.get(key))
+                for key in COSTS.values()
+                for row in (each.greedy, each.vote)
+            ),
+            *(
+                "" if value is None else f"{value:.2f}"
+                for value in (
+                    each.quality["auc_within_question"],
+                    each.quality["calibration_error"],
+                )
+            ),
+        )
+        for each in found
+    ]
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    judge = recipe.judge
+    return JUDGE.format(
+        samples=judge.samples,
+        temperature=judge.temperature,
+        inputs=", ".join(EVIDENCE[each] for each in judge.inputs),
+        source=(
+            f"{100 * judge.share:g} % of the training questions, kept from the student"
+            if judge.share
+            else "the validation questions, which chose the checkpoint and taught the student"
+            " nothing"
+        ),
+        table="\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)),
+        verdicts="".join(
+            f"\n\n{judge_sentence(each.quality, split=each.split)}"
+            for each in found
+            if is_no_judge(each.quality)
+        ),
     )
 
 

@@ -5,12 +5,6 @@ Accuracies, models compared question by question, and how far the two heads agre
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-
-import pyarrow.parquet as pq
-
-from qcrd_ray.evaluation import Paired, pair
 from qcrd_ray.report.charts import Interval, interval_chart
 from qcrd_ray.report.html import (
     Markup,
@@ -25,13 +19,19 @@ from qcrd_ray.report.html import (
     table,
     tag,
 )
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import COLUMNS, ResultRow, Results, table_rows
+from qcrd_ray.report.measured import Agreement, Comparison, Measured, agreements, comparisons
+from qcrd_ray.run.results import (
+    WORDS,
+    ceiling_notes,
+    columns,
+    is_ceiling,
+    table_rows,
+)
 
-Key = tuple[str, str, str]  # name, head, split
 _MODELS = {
     "student": (
-        "the trained student; by label: it names the answer at once; by rationale: it reasons first"
+        "the trained student; by label: it names the answer at once; by rationale: it reasons"
+        " first; by a vote of n: n sampled rationales, plain or weighed by a judge"
     ),
     "finetune": "a baseline: the same start, trained on questions and labels alone",
     "single_task": "a baseline: the same start, trained to write one rationale and then the label",
@@ -39,163 +39,6 @@ _MODELS = {
     "mi": "a baseline: Distilling Step-by-Step with mutual information between the heads",
     "student base": "the student before this training",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenAnswer:
-    """One model's answer to one question. ``text`` is None for a vote."""
-
-    answer: str | None
-    gold: str
-    right: bool
-    text: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What an evaluation left in the run folder.
-
-    ``results`` is results.json. ``answers`` holds every prediction: (name, head, split) -> question
-    id -> answer.
-    """
-
-    results: Results
-    answers: dict[Key, dict[str, GivenAnswer]]
-
-    @property
-    def splits(self) -> list[str]:
-        """The test splits that were measured."""
-        return list(dict.fromkeys(row["split"] for row in self.results["rows"]))
-
-    @property
-    def baselines(self) -> list[str]:
-        """The objectives that were trained and measured beside the run's own."""
-        names = dict.fromkeys(row["name"] for row in self.results["rows"])
-        return [name for name in names if not name.startswith(("student", "teacher"))]
-
-    def heads(self, name: str) -> list[str]:
-        """The heads that a model was measured by."""
-        return list(
-            dict.fromkeys(row["head"] for row in self.results["rows"] if row["name"] == name)
-        )
-
-    def row(self, name: str, head: str, split: str) -> ResultRow | None:
-        """A row of the results, None where that was not measured."""
-        wanted = (name, head, split)
-        return next(
-            (
-                row
-                for row in self.results["rows"]
-                if (row["name"], row["head"], row["split"]) == wanted
-            ),
-            None,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Two models (name, head) on one split."""
-
-    split: str
-    first: tuple[str, str]
-    second: tuple[str, str]
-    counts: Paired
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
-    """How many questions both heads of a model answered alike, and which head was right."""
-
-    name: str
-    split: str
-    total: int
-    alike: int
-    alike_right: int
-    only_label_right: int
-    only_rationale_right: int
-
-
-def read_measured(folder: RunFolder) -> Measured | None:
-    """The evaluation, None where there has been none."""
-    results, predictions = (
-        folder.evaluation / "results.json",
-        folder.evaluation / "predictions.parquet",
-    )
-    if not (results.exists() and predictions.exists()):
-        return None
-    answers: dict[Key, dict[str, GivenAnswer]] = {}
-    columns = ["name", "head", "split", "question_id", "gold", "text", "answer", "right"]
-    for row in pq.read_table(predictions, columns=columns).to_pylist():
-        answer = GivenAnswer(
-            answer=row["answer"], gold=row["gold"], right=row["right"], text=row["text"]
-        )
-        answers.setdefault((row["name"], row["head"], row["split"]), {})[row["question_id"]] = (
-            answer
-        )
-    return Measured(results=json.loads(results.read_text()), answers=answers)
-
-
-def opponents(measured: Measured) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """The pairs (student's head, opponent's head) to compare, each as (name, head).
-
-    The opponents are the same head of every baseline and of the base (a baseline's only head where
-    it has one), and the student's other head.
-    """
-    pairs = []
-    for name in (*measured.baselines, "student base"):
-        theirs = measured.heads(name)
-        for head in measured.heads("student"):
-            if theirs:
-                pairs.append((("student", head), (name, head if head in theirs else theirs[0])))
-    if len(measured.heads("student")) > 1:
-        pairs.append((("student", "rationale"), ("student", "label")))
-    return pairs
-
-
-def comparisons(measured: Measured) -> list[Comparison]:
-    """All of :func:`opponents`, on every split that has both."""
-    found = []
-    for split in measured.splits:
-        for first, second in opponents(measured):
-            one, other = (
-                measured.answers.get((*first, split)),
-                measured.answers.get((*second, split)),
-            )
-            if one and other:
-                counts = pair(
-                    {id: a.right for id, a in one.items()}, {id: a.right for id, a in other.items()}
-                )
-                found.append(Comparison(split=split, first=first, second=second, counts=counts))
-    return found
-
-
-def agreements(measured: Measured) -> list[Agreement]:
-    """The agreement of each model that has both heads. Two missing answers do not agree."""
-    found = []
-    for name, head, split in measured.answers:
-        if head != "label" or (name, "rationale", split) not in measured.answers:
-            continue
-        label, rationale = (
-            measured.answers[name, "label", split],
-            measured.answers[name, "rationale", split],
-        )
-        pairs = [(answer, rationale[id]) for id, answer in label.items()]
-        alike = [(a, b) for a, b in pairs if a.answer is not None and a.answer == b.answer]
-        found.append(
-            Agreement(
-                name=name,
-                split=split,
-                total=len(pairs),
-                alike=len(alike),
-                alike_right=sum(a.right for a, _ in alike),
-                only_label_right=sum(a.right and not b.right for a, b in pairs),
-                only_rationale_right=sum(b.right and not a.right for a, b in pairs),
-            )
-        )
-    return found
-
-
-# --- How it is drawn ---
 
 
 def measured_section(measured: Measured | None) -> Markup:
@@ -224,8 +67,10 @@ def measured_section(measured: Measured | None) -> Markup:
             "What cannot be read as an answer counts as wrong. The test splits chose nothing:"
             " neither checkpoint nor setting.",
         ),
+        *(tag("p", f"{note}.") for note in ceiling_notes(measured.results["rows"])),
         *(missing(f"{note[:1].upper()}{note[1:]}.") for note in notes),
         charts(*(_intervals(measured, split) for split in measured.splits)),
+        _votes(measured) if measured.samples else None,
         _paired(compared) if compared else None,
         _agreement(heads) if heads else None,
     )
@@ -236,12 +81,13 @@ def _intervals(measured: Measured, split: str) -> Markup:
     drawn = [
         Interval(
             name=model_name(row["name"], row["head"]),
-            kind=_kind(row["name"]),
+            kind=_CEILING if is_ceiling(row["head"]) else _kind(row["name"]),
             value=row["accuracy"],
             low=row["low"],
             high=row["high"],
         )
         for row in rows
+        if not row["head"].startswith(f"{measured.judged_vote} (")  # another judge's
     ]
     title = f"Right answers on {split}, with 95\u00a0% intervals"
     drawing = interval_chart(
@@ -261,8 +107,34 @@ def _intervals(measured: Measured, split: str) -> Markup:
         title,
         drawing,
         note=f"{note}.",
-        numbers=table(COLUMNS[1:], [row[1:] for row in cells], words=2),
+        numbers=table(columns(rows)[1:], [row[1:] for row in cells], words=WORDS - 1),
     )
+
+
+def _votes(measured: Measured) -> Markup:
+    rows = [
+        row
+        for row in measured.results["rows"]
+        if row["name"] == "student" and row["head"] != "label"
+    ]
+    note = (
+        "Tokens are generated ones of a question, over all its samples; milliseconds (ms) are a"
+        " question's share of its batch. All votes are of the same samples, so their time is one:"
+        " sampling them, and reading what the judges see of them."
+    )
+    return join(
+        tag("h3", "Votes of the student's samples beside its greedy rationale, with their cost"),
+        tag("p", note),
+        table(
+            [name for name in columns(rows) if name != "who"],
+            [(split, *cells) for split, _, *cells in table_rows(rows)],
+            caption="Points and cost",
+            words=WORDS - 1,
+        ),
+    )
+
+
+_CEILING = 5
 
 
 def _kind(name: str) -> int:

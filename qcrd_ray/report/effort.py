@@ -14,6 +14,7 @@ from qcrd_ray.report.rounds import Training
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.progress import format_duration
 from qcrd_ray.run.provenance import Call, command_text
+from qcrd_ray.run.results import JudgeTraining
 from qcrd_ray.run.storage import is_uri, redacted, without_credentials
 
 _WORK = (
@@ -43,8 +44,13 @@ def stage_seconds(folder: RunFolder) -> dict[str, float]:
     return json.loads(folder.seconds.read_text()) if folder.seconds.exists() else {}
 
 
-def work(folder: RunFolder, trainings: list[Training]) -> list[StageEffort]:
-    """The work of asking by split, over all runs, and of each training by part, over its rounds."""
+def work(
+    folder: RunFolder, trainings: list[Training], judges: JudgeTraining | None = None
+) -> list[StageEffort]:
+    """The work of asking by split, over all runs, and of each training by part, over its rounds.
+
+    The last is that of the judges.
+    """
     found = []
     for manifest in sorted(folder.root.glob("rationales/*/manifest.json")):
         calls = json.loads(manifest.read_text())["calls"]
@@ -72,6 +78,9 @@ def work(folder: RunFolder, trainings: list[Training]) -> list[StageEffort]:
             )
             for part, value in parts.items()
         ]
+    if judges and "seconds" in judges:
+        part = "sampling the student, training"
+        found.append(StageEffort(stage="judge", part=part, seconds=judges["seconds"]))
     return found
 
 

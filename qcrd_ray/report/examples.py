@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from qcrd_ray.data.records import ScoredAs, ScoredRationale
 from qcrd_ray.method.batching import keyed_random
-from qcrd_ray.report.accuracy import GivenAnswer, Measured
 from qcrd_ray.report.html import Markup, join, missing, pair, section, tag, verdict
+from qcrd_ray.report.measured import GivenAnswer, Measured
 from qcrd_ray.report.rounds import Training
 from qcrd_ray.run.folder import RunFolder
 

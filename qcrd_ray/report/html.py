@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from qcrd_ray.run.results import head_name
+
 
 class Markup(str):
     """Text that is HTML already. Only this module and the package's own constants make it."""
@@ -145,7 +147,7 @@ def verdict(right: bool | None) -> Markup | None:
 
 def model_name(name: str, head: str) -> str:
     """("student", "rationale") -> "student, by rationale"; a teacher's name says it already."""
-    return name if name.startswith("teacher") else f"{name}, by {head}"
+    return name if name.startswith("teacher") else f"{name}, by {head_name(head)}"
 
 
 def p_text(p: float) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import OpenAITeacher, Recipe, RecordedTeacher, Split
-from qcrd_ray.report.accuracy import Measured
 from qcrd_ray.report.axes import number
 from qcrd_ray.report.html import Markup, facts, join, missing, model_name, section, tag
+from qcrd_ray.report.measured import GREEDY, Measured
 from qcrd_ray.report.rounds import Training
 from qcrd_ray.run.discriminator_quality import has_collapsed, quality_sentence
+from qcrd_ray.run.results import cost_text
 
 _KINDS = {
     "word_problems": "arithmetic word problems that the task makes itself",
@@ -27,7 +28,11 @@ def tiles(measured: Measured | None) -> Markup:
         return missing("Nothing has been measured on the test splits yet: `qcrd evaluate` does it.")
     split = "test" if "test" in measured.splits else measured.splits[0]
     names = ("student", *measured.baselines, "student base", "teacher, voted")
-    shown = [(name, head) for name in names for head in reversed(measured.heads(name))]
+    heads = {name: [head for head in measured.heads(name) if head in GREEDY] for name in names}
+    heads["teacher, voted"] = measured.heads("teacher, voted")
+    if measured.judged_vote:
+        heads["student"].append(measured.judged_vote)
+    shown = [(name, head) for name in names for head in reversed(heads[name])]
     rows = [row for name, head in shown if (row := measured.row(name, head, split))]
     items = [
         tag(
@@ -39,6 +44,9 @@ def tiles(measured: Measured | None) -> Markup:
                 f"{row['correct']} of {row['total']}; 95 % interval {100 * row['low']:.1f} to"
                 f" {100 * row['high']:.1f}",
             ),
+            tag("span", f"{tokens} tokens a question")
+            if (tokens := cost_text(row.get("tokens")))
+            else None,
         )
         for row in rows
     ]

@@ -11,11 +11,13 @@ from qcrd_ray import __version__
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.report.accuracy import Measured, measured_section, read_measured
+from qcrd_ray.report.accuracy import measured_section
 from qcrd_ray.report.effort import effort_section, provenance_section, stage_seconds, work
 from qcrd_ray.report.examples import differences, examples_section, extremes
 from qcrd_ray.report.html import Markup, join, model_name, tag
+from qcrd_ray.report.judge import judge_section, read_judges
 from qcrd_ray.report.learning import learning_section
+from qcrd_ray.report.measured import Measured, read_measured
 from qcrd_ray.report.overview import discriminator_quality, overview, tiles
 from qcrd_ray.report.rationales import read_rows, rows_section
 from qcrd_ray.report.rounds import Training, read_training
@@ -28,6 +30,7 @@ _CONTENTS = (
     ("rows", "Rows and votes"),
     ("learning", "Learning"),
     ("accuracy", "Accuracy"),
+    ("judge", "The judge"),
     ("examples", "Examples"),
     ("effort", "Time and tokens"),
     ("recipe", "Recipe and versions"),
@@ -60,6 +63,7 @@ def render(folder: RunFolder) -> str:
     trainings = [each for name in objectives if (each := read_training(folder, name))]
     own = next((each for each in trainings if each.objective == recipe.objective.name), None)
     measured = read_measured(folder)
+    judges = read_judges(folder, recipe.objective.name) if recipe.judge.samples else None
     calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
     body = join(
         tag(
@@ -68,7 +72,7 @@ def render(folder: RunFolder) -> str:
             _subtitle(calls),
             tiles(measured),
             discriminator_quality(own),
-            _contents(),
+            _contents(recipe),
         ),
         tag(
             "main",
@@ -76,8 +80,9 @@ def render(folder: RunFolder) -> str:
             rows_section(rows),
             learning_section(trainings, recipe.objective.name),
             measured_section(measured),
+            judge_section(recipe, judges, measured),
             _examples(recipe, folder, own, measured),
-            effort_section(stage_seconds(folder), work(folder, trainings)),
+            effort_section(stage_seconds(folder), work(folder, trainings, judges)),
             provenance_section(recipe, calls),
         ),
         tag(
@@ -125,10 +130,11 @@ def _subtitle(calls: list[Call]) -> Markup:
     )
 
 
-def _contents() -> Markup:
+def _contents(recipe: Recipe) -> Markup:
+    shown = [each for each in _CONTENTS if each[0] != "judge" or recipe.judge.samples]
     return tag(
         "nav",
-        tag("ul", *(tag("li", tag("a", name, href=f"#{id}")) for id, name in _CONTENTS)),
+        tag("ul", *(tag("li", tag("a", name, href=f"#{id}")) for id, name in shown)),
         aria_label="Contents",
     )
 

@@ -18,9 +18,15 @@ from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.run.discriminator_quality import quality_sentence
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.invocation import command, typed
+from qcrd_ray.run.judged_votes import (
+    is_no_judge,
+    judge_sentence,
+    judged_votes,
+    vote_sentence,
+)
 from qcrd_ray.run.manifests import truncation_counts
 from qcrd_ray.run.progress import format_duration
-from qcrd_ray.run.results import Results, render_table
+from qcrd_ray.run.results import Results, ceiling_notes, render_table
 from qcrd_ray.serving.messages import PredictResponse
 
 # a file or a pipe has no width of its own, and a table broken to 80 cannot be read
@@ -66,7 +72,8 @@ def show(result: RunResult) -> None:
 def show_table(results: Results) -> None:
     """Print the accuracies, with what must be known to read them."""
     out.print(render_table(results["rows"]))
-    _print(f"  {note}" for note in results["notes"])
+    _print(f"  {note}" for note in [*ceiling_notes(results["rows"]), *results["notes"]])
+    _print(vote_lines(results))
 
 
 def link(file: Path) -> str:
@@ -84,6 +91,19 @@ def data_lines(folder: RunFolder) -> list[str]:
     )
     questions = f"{manifest['questions']:,} questions"
     return [f"  trained on {questions}, {rationales}; cut for their length: {cuts}"]
+
+
+def vote_lines(results: Results) -> list[str]:
+    """The student's judged vote beside its greedy answer, and its judge; [] without one.
+
+    The notes of the results say of a judge that it does not judge.
+    """
+    found = judged_votes(results)
+    return [f"  {vote_sentence(each)}" for each in found] + [
+        f"  {judge_sentence(each.quality, split=each.split)}"
+        for each in found
+        if not is_no_judge(each.quality)
+    ]
 
 
 def discriminator_lines(folder: RunFolder) -> list[str]:

@@ -8,13 +8,20 @@ train/<objective>/result.json    TrainingResult: what the training ended with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from rich.table import Table
 
 from qcrd_ray.method.ranking import JudgeQuality
 
 COLUMNS = ("split", "who", "answers by", "accuracy", "95 % interval", "right", "no answer")
+WORDS = 3  # the first columns hold words, the others numbers
+# what an answer costs: the column and its key in a row
+COSTS: dict[str, Literal["tokens", "milliseconds"]] = {"tokens": "tokens", "ms": "milliseconds"}
+CEILING_NOTE = (
+    "`any of n` is a ceiling and no result: it takes a right sample where there is one, by looking"
+    " at the gold answer"
+)
 
 
 class ResultRow(TypedDict):
@@ -99,18 +106,43 @@ class JudgeTraining(TypedDict):
     seconds: NotRequired[float]
 
 
+def is_ceiling(head: str) -> bool:
+    """Whether a row's head is `any of n`, which looks at the gold answer (CEILING_NOTE)."""
+    return head.startswith("any of ")
+
+
+def head_name(head: str) -> str:
+    """A row's head as tables and charts write it: a ceiling is called one."""
+    return f"{head} (ceiling)" if is_ceiling(head) else head
+
+
+def ceiling_notes(rows: Sequence[ResultRow]) -> list[str]:
+    """CEILING_NOTE where a ceiling is among the rows."""
+    return [CEILING_NOTE] if any(is_ceiling(row["head"]) for row in rows) else []
+
+
+def columns(rows: Sequence[ResultRow]) -> tuple[str, ...]:
+    """The table's columns. What an answer costs stands there where it was measured."""
+    return (*COLUMNS, *_costs(rows))
+
+
 def table_rows(rows: Sequence[ResultRow]) -> list[tuple[str, ...]]:
-    """The cells of the table, split by split; accuracies and intervals in percent."""
+    """The cells of :func:`columns`, split by split; accuracies and intervals in percent.
+
+    Tokens and milliseconds are those of a question on average, "" where they were not measured.
+    """
     splits = list(dict.fromkeys(row["split"] for row in rows))
+    costs = _costs(rows)
     return [
         (
             row["split"],
             row["name"],
-            row["head"],
+            head_name(row["head"]),
             f"{100 * row['accuracy']:.1f}",
             f"{100 * row['low']:.1f} - {100 * row['high']:.1f}",
             f"{row['correct']}/{row['total']}",
             str(row["unanswered"]),
+            *(cost_text(row.get(COSTS[name])) for name in costs),
         )
         for split in splits
         for row in rows
@@ -118,11 +150,23 @@ def table_rows(rows: Sequence[ResultRow]) -> list[tuple[str, ...]]:
     ]
 
 
+def cost_text(cost: float | None) -> str:
+    """Tokens or milliseconds without meaningless digits; "" where none were counted."""
+    if not cost:
+        return ""
+    return f"{cost:,.0f}" if cost >= 10 else f"{cost:.1f}"
+
+
+def _costs(rows: Sequence[ResultRow]) -> list[str]:
+    """The columns of costs that any row has a number for; a recording counts no tokens."""
+    return [name for name, key in COSTS.items() if any(row.get(key) for row in rows)]
+
+
 def render_table(rows: Sequence[ResultRow]) -> Table:
     """The table for a rich console."""
     table = Table(title="accuracy, %")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in COLUMNS[:3] else "right")
+    for number, column in enumerate(columns(rows)):
+        table.add_column(column, justify="left" if number < WORDS else "right")
     last = None
     for cells in table_rows(rows):
         if last not in (None, cells[0]):
@@ -134,5 +178,6 @@ def render_table(rows: Sequence[ResultRow]) -> Table:
 
 def markdown_table(rows: Sequence[ResultRow]) -> str:
     """The table in Markdown."""
-    rule = ("---", "---", "---", "---:", "---:", "---:", "---:")
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *table_rows(rows)))
+    head = columns(rows)
+    rule = ["---"] * WORDS + ["---:"] * (len(head) - WORDS)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *table_rows(rows)))

@@ -120,3 +120,22 @@ def test_no_label_of_a_chart_is_cut_off(browser, page_file):
     )
     assert outside == []
     page.close()
+
+
+def test_no_name_of_a_row_is_written_over_its_numbers(browser, page_file):
+    """Bug guarded: "judged vote of 8 (no calculator)" is longer than the room beside its share."""
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto(page_file.as_uri())
+    names, over = page.evaluate(
+        """[...document.querySelectorAll('figure svg text.name')].reduce(([all, over], name) => {
+          const own = name.getBoundingClientRect();
+          const beside = [...name.parentElement.querySelectorAll('text')].filter(text => {
+            const other = text.getBoundingClientRect();
+            return text !== name && other.left < own.right && own.left < other.right
+              && other.top < own.bottom && own.top < other.bottom;
+          });
+          return [all + 1, beside.length ? [...over, name.textContent] : over];
+        }, [0, []])"""
+    )
+    assert names >= 8 and over == []
+    page.close()

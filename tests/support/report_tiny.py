@@ -123,14 +123,35 @@ def add_training(
             )
 
 
-def add_evaluation(folder: RunFolder, *, baseline: bool = True) -> None:
+JUDGE = {
+    "judge.samples": 4,
+    "judge.inputs": ["student", "label", "steps"],
+    "judge.others": {"calculator": ["steps"]},
+}
+QUALITY = {"two_sided": 6, "spread": 0.3, "auc_within_question": 0.87, "calibration_error": 0.05}
+
+
+def add_evaluation(folder: RunFolder, *, baseline: bool = True, judge: bool = False) -> None:
     """Ten test questions: the student's rationale head gets 0 to 6, its label head 0 to 2, the
-    baseline 5 to 8.
+    baseline 5 to 8. With a judge: the plain vote of four gets 0 to 5 and says 65 % of all ten, the
+    judged vote 0 to 7 and says 95 % of these and 15 % of the others; the calculator is a coin.
     """
     right = {
         ("student", "rationale"): range(7),
         ("student", "label"): range(3),
         ("finetune", "label"): range(5, 9),
+    }
+    if judge:
+        right |= {
+            ("student", "vote of 4"): range(6),
+            ("student", "judged vote of 4"): range(8),
+            ("student", "judged vote of 4 (calculator)"): range(6),
+            ("student", "best of 4"): range(7),
+            ("student", "any of 4"): range(9),
+        }
+    confidences = {
+        "vote of 4": [0.65] * 10,
+        "judged vote of 4": [0.95 if i < 8 else 0.15 for i in range(10)],
     }
     predictions = [
         Prediction(
@@ -141,6 +162,9 @@ def add_evaluation(folder: RunFolder, *, baseline: bool = True) -> None:
             gold="7",
             text=f"{EVIL} {i}",
             answer="7" if i in got else "9",
+            tokens=80 if "of 4" in head else 20,
+            confidence=confidences[head][i] if head in confidences else None,
+            milliseconds=8.0 if "of 4" in head else 0.5,
         )
         for (name, head), got in right.items()
         if baseline or name != "finetune"
@@ -157,6 +181,9 @@ def add_evaluation(folder: RunFolder, *, baseline: bool = True) -> None:
         "splits": {"test": {"measured": 10, "without_answer": 2, "rejected": 0}},
         "notes": ["the teacher is not measured: nobody asked it"],
     }
+    if judge:
+        coin = QUALITY | {"auc_within_question": 0.5}
+        results["judges"] = {"student": {"test": {"judge": QUALITY, "calculator": coin}}}
     (folder.evaluation / "results.json").write_text(json.dumps(results))
     asked = [
         {
@@ -171,13 +198,29 @@ def add_evaluation(folder: RunFolder, *, baseline: bool = True) -> None:
     write_table(pa.Table.from_pylist(asked, schema=QUESTION_SCHEMA), folder.questions("test"))
 
 
+def add_judges(folder: RunFolder) -> None:
+    """Judges of 300 questions, a little worse there than on the test questions."""
+    home = folder.training("qcrd") / "judges"
+    home.mkdir()
+    cross_fitted = QUALITY | {"auc_within_question": 0.86}
+    trained = {
+        "questions": 300,
+        "samples": 4,
+        "judges": {"judge": cross_fitted, "calculator": cross_fitted},
+        "student": "a fingerprint",
+        "seconds": 12.0,
+    }
+    (home / "quality.json").write_text(json.dumps(trained))
+
+
 def whole_run(root: Path) -> RunFolder:
     """All of it."""
-    folder = begin(root)
+    folder = begin(root, **JUDGE)
     add_rows(folder)
     add_training(folder)
     add_training(folder, "finetune")
-    add_evaluation(folder)
+    add_judges(folder)
+    add_evaluation(folder, judge=True)
     folder.seconds.write_text(json.dumps({"rationales": 30.0, "qcrd": 90.0}))
     return folder
 

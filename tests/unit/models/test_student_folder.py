@@ -19,6 +19,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.inference import load_engine
 from qcrd_ray.inference.answering import Student
 from qcrd_ray.inference.heads import answer_questions
+from qcrd_ray.models.card import render_card
 from qcrd_ray.models.pretrained import fingerprint, load_model
 from qcrd_ray.models.student_folder import StudentFolder, export_student
 from qcrd_ray.recipe import ServingRecipe
@@ -40,6 +41,7 @@ RESULTS = {
     ],
     "notes": ["a note on what is missing"],
 }
+VOTES = ("vote", "judged vote", "best", "any")
 
 
 @pytest.fixture
@@ -118,6 +120,42 @@ def test_the_card_says_what_the_discriminator_is_worth(make_run):
     result.write_text(json.dumps(json.loads(result.read_text()) | {"discriminator": fresh}))
     card = (export_student(recipe, folder, results=RESULTS) / "README.md").read_text()
     assert "rationales in training. The discriminator has collapsed: on 63 held-out" in card
+
+
+def test_the_card_says_what_the_judged_vote_costs_only_where_it_was_measured(make_run):
+    recipe, folder = make_run()
+    student = export_student(recipe, folder, results=RESULTS)
+    assert "judged vote" not in (student / "README.md").read_text()
+    greedy = RESULTS["rows"][0] | {"tokens": 20.0, "milliseconds": 0.5}
+    voted = greedy | {"accuracy": 0.9, "tokens": 160.0, "milliseconds": 6.0}
+    quality = {
+        "two_sided": 6,
+        "spread": 0.3,
+        "auc_within_question": 0.87,
+        "calibration_error": 0.04,
+    }
+    judge = recipe.judge.model_copy(update={"samples": 8, "inputs": ("label", "steps")})
+
+    def card(quality):
+        return render_card(
+            recipe.model_copy(update={"judge": judge}),
+            folder,
+            results={
+                "rows": [greedy, *(voted | {"head": f"{kind} of 8"} for kind in VOTES)],
+                "judges": {"student": {"test": {"judge": quality}}},
+                "splits": {},
+                "notes": [],
+            },
+            task=json.loads((student / "task.json").read_text()),
+            discriminator=False,
+        )
+
+    text = card(quality)
+    assert "| test | 80.0 | 90.0 | 20 | 160 | 0.5 | 6.0 | 0.87 | 0.04 |" in text
+    assert "how likely the label head finds its answer, whether its arithmetic steps hold" in text
+    assert "| any of 8 (ceiling) |" in text and "is a ceiling and no result" in text
+    assert "does not judge" not in text
+    assert "The judge does not judge on test" in card(quality | {"spread": 0.001})
 
 
 def test_the_folder_alone_rebuilds_the_task(exported_student):

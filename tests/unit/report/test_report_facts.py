@@ -8,9 +8,17 @@ from report_tiny import add_rows, add_training, begin, whole_run
 from qcrd_ray.data.records import Outcome, Role, ScoredAs
 from qcrd_ray.evaluation.predictions import mcnemar, pair
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.report.accuracy import Measured, agreements, comparisons, opponents, read_measured
 from qcrd_ray.report.effort import stage_seconds, work
 from qcrd_ray.report.examples import differences, extremes
+from qcrd_ray.report.judge import read_judges, reliability
+from qcrd_ray.report.measured import (
+    GivenAnswer,
+    Measured,
+    agreements,
+    comparisons,
+    opponents,
+    read_measured,
+)
 from qcrd_ray.report.rationales import bins, read_rows
 from qcrd_ray.report.rounds import read_training
 from qcrd_ray.report.scores import percentiles, score_boxes
@@ -165,6 +173,37 @@ def test_every_baseline_is_an_opponent_by_the_same_head_or_the_only_one_it_has()
     ]
 
 
+def test_the_judged_vote_is_compared_with_what_it_must_beat(folder):
+    """Its plain vote and the greedy rationale; never the ceiling, which is no result."""
+    measured = read_measured(folder)
+    assert (measured.samples, measured.judged_vote) == (4, "judged vote of 4")
+    votes = [each for each in opponents(measured) if each[0][1] == "judged vote of 4"]
+    assert [second for _, (_, second) in votes] == ["rationale", "vote of 4"]
+    found = {
+        each.second[1]: each.counts for each in comparisons(measured) if each.first[1][0] == "j"
+    }
+    assert found["rationale"][:4] == (7, 1, 0, 2) and found["vote of 4"][:4] == (6, 2, 0, 2)
+    assert not any("any of" in head for pair in opponents(measured) for _, head in pair)
+
+
+def test_votes_by_confidence(folder):
+    """Eight at 95 % are all right, two at 15 % both wrong; the plain vote says 65 % of all ten."""
+    answers = read_measured(folder).answers
+    low, high = reliability(answers["student", "judged vote of 4", "test"].values())
+    assert (low.low, low.high, low.right.correct, low.right.total) == (0.1, 0.2, 0, 2)
+    assert (high.low, high.high, high.right.correct, high.right.total) == (0.9, 1.0, 8, 8)
+    assert high.confidence == pytest.approx(0.95)
+    (plain,) = reliability(answers["student", "vote of 4", "test"].values())
+    assert plain.confidence == pytest.approx(0.65) and plain.right.accuracy == 0.6
+    assert reliability(answers["student", "rationale", "test"].values()) == [], "no vote"
+
+
+def test_a_certain_vote_is_in_the_last_bin():
+    """Bug guarded: 1.0 in a bin of its own beyond the axis."""
+    answer = GivenAnswer(answer="7", gold="7", right=True, text=None, confidence=1.0)
+    assert [(each.low, each.high) for each in reliability([answer])] == [(0.9, 1.0)]
+
+
 def test_agreement_of_the_heads(folder):
     (found,) = agreements(read_measured(folder))
     assert (
@@ -198,3 +237,5 @@ def test_time_and_tokens(folder):
     asking = done["rationales", "asking train"]
     assert (asking.seconds, asking.tokens_in, asking.tokens_out) == (4.0, 200, 120), "two calls"
     assert (done["qcrd", "student"].seconds, done["qcrd", "student"].tokens_in) == (6.0, 300)
+    judged = work(folder, [], read_judges(folder, "qcrd"))[-1]
+    assert (judged.stage, judged.seconds) == ("judge", 12.0)

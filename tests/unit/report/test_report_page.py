@@ -1,10 +1,20 @@
 """The page as a whole: nothing foreign becomes markup, and what is not there is said."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
-from report_tiny import EVIL, add_evaluation, add_rows, add_training, begin, whole_run
+from report_tiny import (
+    EVIL,
+    JUDGE,
+    add_evaluation,
+    add_judges,
+    add_rows,
+    add_training,
+    begin,
+    whole_run,
+)
 
 from qcrd_ray.data.records import ScoredAs, ScoredRationale
 from qcrd_ray.errors import UserError
@@ -14,7 +24,7 @@ from qcrd_ray.report.learning import learning_section
 from qcrd_ray.report.page import render
 from qcrd_ray.report.rounds import Training
 from qcrd_ray.report.scores import score_figures
-from qcrd_ray.report.summary import discriminator_lines
+from qcrd_ray.report.summary import discriminator_lines, vote_lines
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import describe_call
 
@@ -112,6 +122,67 @@ def test_a_collapsed_discriminator_is_said_in_the_report_and_the_summary(tmp_pat
     assert "collapsed" not in line and "0.81" in line and line.strip() in page
     page, lines = probed(tmp_path / "c")
     assert lines == [] and "collapsed" not in page
+
+
+def part(page, id):
+    """The text of a section of the page, without its elements."""
+    (found,) = re.findall(rf'<section aria-labelledby="{id}">(.*?)</section>', page, re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", found))
+
+
+def test_votes_stand_beside_greedy_with_their_cost_and_the_ceiling_is_called_one(whole):
+    """Bug guarded: an oracle's row that reads like a result."""
+    said = part(whole, "accuracy")
+    assert "test rationale 70.0 39.7 - 89.2 7/10 0 20 0.5" in said
+    assert "test judged vote of 4 80.0 49.0 - 94.3 8/10 0 80 8.0" in said
+    assert "any of 4 (ceiling)" in said and "is a ceiling and no result" in said
+    assert "any of 4 <" not in whole, "never without its mark"
+    header = re.sub(r"<[^>]*>", " ", whole.split("</header>")[0].split("<header")[1])
+    assert "student, by judged vote of 4" in header and "any of" not in header
+    assert "80 tokens a question" in header
+
+
+def test_the_judge_s_section_says_what_it_reads_and_what_it_is_worth(whole):
+    said = part(whole, "judge")
+    assert "an AUC of 0.87 (chance: 0.5), over 6 questions with both" in said
+    assert "its own, cross-fitted judge 0.860" in said and "test judge 0.870" in said
+    assert "test calculator 0.500 6 0.300 0.050 60.0" in said
+    assert "300 validation questions of 4 samples each" in said
+    assert "90 to 100 % 8 95.0 100.0" in said, "the numbers of the chart"
+    assert "does not judge" not in said
+
+
+def test_a_judge_that_does_not_judge_is_said_in_plain_words(tmp_path):
+    folder = whole_run(tmp_path / "run")
+    file = folder.evaluation / "results.json"
+    results = json.loads(file.read_text())
+    worthless = results["judges"]["student"]["test"]["judge"] | {"auc_within_question": 0.51}
+    results["judges"]["student"]["test"]["judge"] = worthless
+    file.write_text(json.dumps(results))
+    said = part(render(folder), "judge")
+    assert "The judge does not judge on test" in said and "an AUC of 0.51" in said
+
+
+def test_a_run_without_a_judge_has_no_section_and_one_under_way_says_so(tmp_path):
+    assert "judge" not in Elements(render(begin(tmp_path / "a"))).ids
+    assert "No judge has been trained yet" in part(render(begin(tmp_path / "b", **JUDGE)), "judge")
+    folder = begin(tmp_path / "c", **JUDGE)
+    add_training(folder)
+    add_judges(folder)
+    said = part(render(folder), "judge")
+    assert "its own, cross-fitted judge 0.860" in said and "believed" not in said
+
+
+def test_the_summary_puts_the_judged_vote_beside_greedy(tmp_path):
+    folder = whole_run(tmp_path / "run")
+    results = json.loads((folder.evaluation / "results.json").read_text())
+    vote, judge = vote_lines(results)
+    assert vote == (
+        "  test: the judged vote of 4 is right on 80.0 % at 80 tokens and 8.0 ms a question; the"
+        " greedy rationale on 70.0 % at 20 tokens and 0.5 ms a question"
+    )
+    assert "an AUC of 0.87" in judge
+    assert vote_lines({**results, "rows": results["rows"][:2]}) == []
 
 
 def test_in_sample_aucs_are_called_so(whole):
