@@ -7,6 +7,9 @@ task.json                                    how questions are written and answe
 README.md                                    the model card
 discriminator/                               the model that scored rationales, with its
                                              tokenizer; a finetuned student has none
+judge/                                       what weighs the votes of the student's samples, if the
+                                             run has trained one; with base/, the model that the
+                                             student was trained from, if it asks that one too
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from qcrd_ray.models.pretrained import (
     read_tokenizer,
 )
 from qcrd_ray.recipe import Recipe, TaskRecipe
+from qcrd_ray.recipe.judge import EvidenceName
 from qcrd_ray.run.files import atomic_folder, write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.results import Results
@@ -41,16 +45,59 @@ from qcrd_ray.tasks.base import Task
 
 TASK_FILE = "task.json"
 DISCRIMINATOR = "discriminator"
+JUDGE, BASE = "judge", "base"
 # a plain fast tokenizer also gives token_type_ids, which `generate` refuses
 MODEL_INPUTS = ["input_ids", "attention_mask"]
 PLACEHOLDER = "Write a question here."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeFolder:
+    """The judge of a student folder, and how the samples are drawn that it has learnt to judge.
+
+    Its confidence is calibrated for votes of so many ``samples`` at this ``temperature`` and
+    ``top_p``. ``inputs`` are those of the recipe's `judge.inputs`.
+    """
+
+    path: Path
+    inputs: tuple[EvidenceName, ...]
+    samples: int
+    temperature: float
+    top_p: float
+
+    @classmethod
+    def open(cls, path: Path, *, trust_remote_code: bool = False) -> JudgeFolder:
+        """Read and check ``path``, without its weights. Raises UserError."""
+        try:
+            settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            judge = cls(
+                path=path,
+                inputs=tuple(settings["inputs"]),
+                samples=settings["samples"],
+                temperature=settings["temperature"],
+                top_p=settings["top_p"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path / 'config.json'} is damaged ({error!r}); export the student again with"
+                " `qcrd evaluate`"
+            ) from error
+        if judge.base is not None:
+            check_student(judge.base, trust_remote_code=trust_remote_code)
+        return judge
+
+    @property
+    def base(self) -> Path | None:
+        """The model that the student was trained from, where the judge asks it."""
+        return self.path / BASE if "base" in self.inputs else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudentFolder:
     """A student folder read back.
 
-    ``facts`` is the content of task.json; ``discriminator`` is None where there is none.
+    ``facts`` is the content of task.json; ``discriminator`` and ``judge`` are None where there is
+    none.
     """
 
     path: Path
@@ -58,6 +105,7 @@ class StudentFolder:
     task_recipe: TaskRecipe
     facts: Mapping[str, Any]
     discriminator: Path | None
+    judge: JudgeFolder | None = None
     trust_remote_code: bool = False
 
     @classmethod
@@ -103,13 +151,18 @@ class StudentFolder:
                 " trust_remote_code=True; qcrd predict runs no such code"
             )
         check_student(path, trust_remote_code=trust_remote_code)
-        discriminator = path / DISCRIMINATOR
+        discriminator, judge = path / DISCRIMINATOR, path / JUDGE
         return cls(
             path=path,
             task=task,
             task_recipe=task_recipe,
             facts=facts,
             discriminator=discriminator if discriminator.is_dir() else None,
+            judge=(
+                JudgeFolder.open(judge, trust_remote_code=trust_remote_code)
+                if judge.is_dir()
+                else None
+            ),
             trust_remote_code=trust_remote_code,
         )
 
@@ -124,8 +177,9 @@ def export_student(recipe: Recipe, folder: RunFolder, *, results: Results) -> Pa
         results: of the evaluation, for the card.
 
     Raises:
-        UserError: nothing has been trained; student/ holds something that this run's training did
-            not write; or the model's own code is not in the trained folder.
+        UserError: nothing has been trained, or no judge where the recipe asks for one; student/
+            holds something that this run's training did not write; or the model's own code is not
+            in the trained folder.
     """
     best = folder.training(recipe.objective.name) / "best"
     if not (best / "config.json").is_file():
@@ -144,6 +198,8 @@ def export_student(recipe: Recipe, folder: RunFolder, *, results: Results) -> Pa
         _write_generation_config(
             writing, max_new_tokens=recipe.student.max_target_tokens, pad=tokenizer.pad_token_id
         )
+        if recipe.judge.samples:
+            _copy_judge(folder, best, writing / JUDGE)
         write_text(writing / TASK_FILE, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
         card = render_card(
             recipe,
@@ -172,6 +228,20 @@ def _check_place(student: Path, best: Path) -> None:
             f"{student} holds another student than the one in {best}: move it away or delete it,"
             " and export again"
         )
+
+
+def _copy_judge(folder: RunFolder, best: Path, target: Path) -> None:
+    """Copy the judge that was trained on samples of ``best``, and the base if it asks that one."""
+    judges = best.parent / "judges"
+    quality = judges / "quality.json"  # written last
+    if not quality.is_file() or json.loads(quality.read_text())["student"] != fingerprint(best):
+        raise UserError(
+            f"judge: {judges} holds no judge of this student: run `qcrd train` first, or set"
+            " judge.samples to 0"
+        )
+    shutil.copytree(judges / "judge", target)
+    if "base" in json.loads((target / "config.json").read_text())["inputs"]:
+        shutil.copytree(folder.root / "train" / "start", target / BASE)
 
 
 def _write_generation_config(folder: Path, *, max_new_tokens: int, pad: Any) -> None:
