@@ -8,7 +8,7 @@ from typing import Any
 from qcrd_ray.comparison.statistics import SEEDS_FOR_P
 from qcrd_ray.method.examples import Source
 from qcrd_ray.run.provenance import command_text
-from qcrd_ray.run.results import markdown_table
+from qcrd_ray.run.results import CEILING_NOTE, head_name, markdown_table
 
 _AUCS = (
     "AUCs are of the last round, on rationales of training questions that the discriminator has"
@@ -162,7 +162,8 @@ def _votes(votes: Mapping[str, Any]) -> list[str]:
     size = next(iter(votes["means"].values()))
     rows = [
         (
-            *name.split("/", 1),
+            method,
+            head_name(row),
             _percent(mean["mean"]),
             f"{100 * mean['sd']:.1f}",
             f"{_percent(mean['low'])} - {_percent(mean['high'])}",
@@ -170,13 +171,14 @@ def _votes(votes: Mapping[str, Any]) -> list[str]:
             f"{mean['milliseconds']:.1f}",
         )
         for name, mean in votes["means"].items()
+        for method, _, row in [name.partition("/")]
     ]
     head = ("method", "answers by", "accuracy, %", "sd over seeds", "95 %", "tokens", "ms")
     parts = [
         f"## {votes['split']}, votes of samples: {size['questions']:,} questions,"
         f" {size['seeds']} seeds\n",
         "`rationale` is the greedy answer. Tokens are generated ones of a question, over all its"
-        " samples; milliseconds are a question's share of its batch.\n",
+        f" samples; milliseconds are a question's share of its batch. {CEILING_NOTE}.\n",
         _grid(head, rows, texts=2),
     ]
     if votes["pairs"]:
