@@ -101,8 +101,9 @@ def train(recipe: RecipePath, set_: Overrides = None):
     folder = pipeline.prepare(loaded, stages, check=["train"])
     with folder.in_step(), tracked(loaded, folder) as tracker:
         pipeline.train(loaded, folder, stages, tracker)
-    for objective in pipeline.objectives(loaded):
-        print(folder.training(objective) / "best")
+    homes = [folder.training(objective) for objective in pipeline.objectives(loaded)]
+    for home in dict.fromkeys([*homes, folder.student_training(loaded)]):
+        print(home / "best")
 
 
 @app.command()
@@ -249,6 +250,12 @@ def predict(
     quality: Annotated[
         bool, typer.Option("--quality", help="also score the reasoning with the discriminator")
     ] = False,
+    samples: Annotated[
+        int | None, typer.Option(min=2, help="also let so many sampled rationales vote")
+    ] = None,
+    vote: Annotated[
+        Literal["plain", "judged"] | None, typer.Option(help="judged: by default, with a judge")
+    ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(metavar="FIELD=NAME", help="which column holds id, question or choices"),
@@ -272,6 +279,8 @@ def predict(
     options = predicting.PredictOptions(
         rationale=rationale,
         quality=quality,
+        samples=samples,
+        vote=vote,
         columns=predicting.read_columns(column or []),
         engine=engine,
         batch_size=batch_size,

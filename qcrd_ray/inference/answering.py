@@ -15,12 +15,16 @@ from transformers import AutoTokenizer
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference import EngineName, load_engine
-from qcrd_ray.inference.base import UNLIMITED
+from qcrd_ray.inference.base import UNLIMITED, EngineOptions
 from qcrd_ray.inference.heads import Head, HeadAnswer, head_prompt, read_answer
+from qcrd_ray.inference.sample_judge import SampleJudge
+from qcrd_ray.inference.vote_result import VoteKind, VoteResult, judged_result, plain_result
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.tokenization import tokenize_inputs, tokenize_pairs
 from qcrd_ray.models.pretrained import pick_device, read_tokenizer
 from qcrd_ray.models.student_folder import StudentFolder
+
+VOTE_TEMPERATURE = 0.7  # of a vote without a judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +58,18 @@ class ScoreRequest:
     text: str
 
 
-class Student:
-    """The engine and the discriminator of a student folder.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRequest:
+    """The samples of the rationale head for one question, to be scored beside each other."""
 
-    Threads may share it; the engine and the discriminator each serve one call at a time.
+    question: Question
+    samples: tuple[HeadAnswer, ...]
+
+
+class Student:
+    """The engine, the discriminator and the judge of a student folder.
+
+    Threads may share it; each of the three serves one call at a time.
     """
 
     def __init__(
@@ -68,8 +80,14 @@ class Student:
         device: str = "auto",
         batch_size: int = 32,
         max_tokens: int | None = None,
+        judged: bool = True,
     ) -> None:
-        """``max_tokens``: the longest text to generate; None: the student's training limit."""
+        """Load the folder.
+
+        Args:
+            max_tokens: the longest text to generate; None: the student's training limit.
+            judged: load the judge too, where there is one.
+        """
         self.folder, self.task = folder, folder.task
         self.max_tokens = max_tokens or folder.facts["max_target_tokens"]
         self.max_input_tokens = folder.facts["max_input_tokens"]
@@ -86,9 +104,20 @@ class Student:
             self.scorer = RationaleScorer(
                 folder.discriminator, device=device, trust_remote_code=folder.trust_remote_code
             )
+        self.judge = None
+        if folder.judge and judged:
+            options = EngineOptions(
+                device=pick_device(device),
+                batch_size=batch_size,
+                max_input_tokens=self.max_input_tokens,
+                trust_remote_code=folder.trust_remote_code,
+            )
+            self.judge = SampleJudge.load(folder, self.engine, options)
         # not the engine's, which may be at work in another thread
         self._tokenizer = read_tokenizer(folder.path, trust_remote_code=folder.trust_remote_code)
         self._engine_lock, self._scorer_lock = threading.Lock(), threading.Lock()
+        shared = self.judge is not None and self.judge.uses_engine
+        self._judge_lock = self._engine_lock if shared else threading.Lock()
 
     def refusal(self, question: Question) -> str:
         """Why this question cannot be answered, in words for its sender; "" where it can."""
@@ -151,6 +180,52 @@ class Student:
                 [request.text for request in requests],
             )
 
+    def vote_kind(self, asked: VoteKind | None) -> VoteKind:
+        """``asked``; None: judged where there is a judge."""
+        return asked or ("judged" if self.judge else "plain")
+
+    def vote_sampling(
+        self,
+        n: int,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = 0,
+    ) -> Sampling:
+        """How a vote's samples are drawn: by default as the folder's judge has learnt to judge
+        them, without one at :data:`VOTE_TEMPERATURE` and from the whole distribution.
+        """
+        judge = self.folder.judge
+        usual = (judge.temperature, judge.top_p) if judge else (VOTE_TEMPERATURE, 1.0)
+        return Sampling(
+            max_tokens=self.max_tokens,
+            n=n,
+            temperature=usual[0] if temperature is None else temperature,
+            top_p=usual[1] if top_p is None else top_p,
+            seed=seed,
+        )
+
+    def judge_samples(self, requests: Sequence[JudgeRequest]) -> list[list[float]]:
+        """The judge's score of each sample of each request. The folder must hold a judge.
+
+        The samples of all requests are read in one pass.
+        """
+        assert self.judge is not None
+        with self._judge_lock:
+            return self.judge.score(
+                [request.question for request in requests],
+                [request.samples for request in requests],
+            )
+
+    def vote(
+        self, samples: Sequence[HeadAnswer], scores: Sequence[float] | None = None
+    ) -> VoteResult:
+        """The vote of one question's samples: judged by their ``scores``, plain without them."""
+        if scores is None:
+            return plain_result(samples)
+        assert self.judge is not None
+        return judged_result(samples, scores, self.judge.judge)
+
     def warm_up(self) -> None:
         """Run each part once, so that no caller waits for it; what is broken raises here."""
         question = Question(
@@ -165,6 +240,12 @@ class Student:
         )
         if self.scorer:
             self.score([ScoreRequest(question=question, text=rationale.text)])
+        if self.judge:
+            request = AnswerRequest(
+                question=question, head="rationale", sampling=self.vote_sampling(2)
+            )
+            (samples,) = self.generate([request])
+            self.judge_samples([JudgeRequest(question=question, samples=tuple(samples))])
 
 
 class RationaleScorer:

@@ -55,7 +55,7 @@ class CTranslate2Engine:
             # the share of the machine that this process was given
             intra_threads=torch.get_num_threads(),
         )
-        self.__dict__.pop("_sampler", None)
+        self.__dict__.pop("sampler", None)
 
     def generate(
         self,
@@ -69,7 +69,7 @@ class CTranslate2Engine:
     ) -> list[list[Generated]]:
         """See :class:`qcrd_ray.inference.Engine`. Samples are :class:`TransformersEngine`'s."""
         if temperature > 0:
-            return self._sampler.generate(
+            return self.sampler.generate(
                 prompts, n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
             )
         assert n >= 1 and max_tokens >= 1, (n, max_tokens)
@@ -101,7 +101,8 @@ class CTranslate2Engine:
         ]
 
     @cached_property
-    def _sampler(self) -> TransformersEngine:
+    def sampler(self) -> TransformersEngine:
+        """The same weights on transformers, loaded when they are first asked for."""
         if fingerprint(self.folder) != self.fingerprint:
             raise UserError(
                 f"{self.folder} has changed since it was loaded: samples and greedy texts would"

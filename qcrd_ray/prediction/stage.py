@@ -23,6 +23,7 @@ from qcrd_ray.data.json_lines import find_file
 from qcrd_ray.data.sources import present_columns
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference import choose_engine
+from qcrd_ray.inference.vote_result import VoteKind
 from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.prediction.output import FilePart, Output, RowCounts, read_part, split_file
@@ -88,6 +89,8 @@ def prepare(
                 " rationales"
             )
         discriminator = fingerprint(folder.discriminator)
+    kind = _vote_kind(folder, options)
+    judge = folder.judge if kind == "judged" else None
     target.check_free()
     parts, content = split_file(questions, rows=rows_per_part)
     columns = present_columns(
@@ -108,12 +111,29 @@ def prepare(
             "columns": options.columns,
             "rationale": options.rationale,
             "quality": options.quality,
+            "samples": options.samples,
+            "vote": kind,
+            "judge": judge and [fingerprint(path) for path in (judge.path, judge.base) if path],
             "rows per part": rows_per_part,
         }
     )
     return PredictJob(
         student=folder, file=questions, parts=tuple(parts), output=target, options=options
     )
+
+
+def _vote_kind(folder: StudentFolder, options: PredictOptions) -> VoteKind | None:
+    """The vote that ``options`` ask for; None: they ask for none. Raises UserError."""
+    if not options.samples:
+        if options.vote:
+            raise UserError("--vote: samples vote; say how many by --samples")
+        return None
+    if options.vote == "judged" and folder.judge is None:
+        raise UserError(
+            f"--vote judged: {folder.path} holds no judge (its run had no judge.samples), so its"
+            " samples can have a plain vote only"
+        )
+    return options.vote or ("judged" if folder.judge else "plain")
 
 
 def predict(

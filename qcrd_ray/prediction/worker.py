@@ -10,8 +10,15 @@ from typing import Any, Literal
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference import EngineName
-from qcrd_ray.inference.answering import AnswerRequest, Sampling, ScoreRequest, Student
+from qcrd_ray.inference.answering import (
+    AnswerRequest,
+    JudgeRequest,
+    Sampling,
+    ScoreRequest,
+    Student,
+)
 from qcrd_ray.inference.heads import Head, HeadAnswer
+from qcrd_ray.inference.vote_result import VoteKind
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.prediction.output import FilePart, Output, read_part
 from qcrd_ray.run.files import write_text
@@ -23,11 +30,14 @@ class PredictOptions:
     """What is written about each question, and how it is generated.
 
     ``columns`` maps our names (id, question, choices, ...) to the file's. ``batch_size`` counts
-    texts that are generated together.
+    texts that are generated together. ``samples`` of the rationale head vote, None: there is no
+    vote; ``vote`` None is a judged vote where the folder holds a judge, else a plain one.
     """
 
     rationale: bool = False
     quality: bool = False
+    samples: int | None = None
+    vote: VoteKind | None = None
     columns: dict[str, str] = field(default_factory=dict)
     engine: EngineName | Literal["auto"] = "auto"
     batch_size: int = 64
@@ -47,7 +57,10 @@ class Predictor:
         torch.set_num_threads(threads)
         self.file, self.output, self.options = file, output, options
         self.student = Student(
-            StudentFolder.open(student), engine=options.engine, batch_size=options.batch_size
+            StudentFolder.open(student),
+            engine=options.engine,
+            batch_size=options.batch_size,
+            judged=bool(options.samples) and options.vote != "plain",
         )
 
     def __call__(self, row: dict[str, int]) -> dict[str, int]:
@@ -82,8 +95,16 @@ class Predictor:
             {"label": label.answer, "text": label.text}
             for label in self._generate(questions, "label")
         ]
-        if not (self.options.rationale or self.options.quality):
-            return answers
+        if self.options.rationale or self.options.quality:
+            self._add_rationales(questions, answers)
+        if self.options.samples and questions:
+            for answer, vote in zip(answers, self._votes(questions), strict=True):
+                answer |= vote
+        return answers
+
+    def _add_rationales(
+        self, questions: Sequence[Question], answers: Sequence[dict[str, Any]]
+    ) -> None:
         rationales = self._generate(questions, "rationale")
         for answer, rationale in zip(answers, rationales, strict=True):
             answer["rationale"] = rationale.rationale or rationale.text
@@ -97,7 +118,38 @@ class Predictor:
             )
             for answer, score in zip(answers, scores, strict=True):
                 answer["quality"] = score
-        return answers
+
+    def _votes(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        """The vote on each question, without its samples."""
+        assert self.options.samples is not None
+        sampling = self.student.vote_sampling(self.options.samples)
+        drawn = self.student.generate(
+            [
+                AnswerRequest(question=question, head="rationale", sampling=sampling)
+                for question in questions
+            ]
+        )
+        if self.student.judge is None:
+            results = [self.student.vote(samples) for samples in drawn]
+        else:
+            scores = self.student.judge_samples(
+                [
+                    JudgeRequest(question=question, samples=tuple(samples))
+                    for question, samples in zip(questions, drawn, strict=True)
+                ]
+            )
+            results = list(map(self.student.vote, drawn, scores))
+        return [
+            {
+                "vote": result.answer,
+                "vote_kind": result.kind,
+                "vote_rationale": result.rationale,
+                "confidence": result.confidence,
+                "votes": result.votes,
+                "shares": result.shares,
+            }
+            for result in results
+        ]
 
     def _generate(self, questions: Sequence[Question], head: Head) -> list[HeadAnswer]:
         """The greedy text of a head for each question."""

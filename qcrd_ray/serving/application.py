@@ -20,7 +20,7 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from qcrd_ray.cluster.ray_internals import serve_address
 from qcrd_ray.errors import UserError
-from qcrd_ray.inference.answering import AnswerRequest, ScoreRequest, Student
+from qcrd_ray.inference.answering import AnswerRequest, JudgeRequest, ScoreRequest, Student
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import ServingRecipe
@@ -62,11 +62,16 @@ class StudentEndpoint:
         )
         self.metrics, self.health = Metrics(), Health(stuck_after_s=2 * recipe.request_timeout_s)
         # `serve.batch` adds these two, which its type does not say
-        for batched in (self._write, self._score):
+        for batched in (self._write, self._score, self._judge):
             batched.set_max_batch_size(recipe.max_batch_size)  # pyright: ignore[reportAttributeAccessIssue]
             batched.set_batch_wait_timeout_s(recipe.batch_wait_s)  # pyright: ignore[reportAttributeAccessIssue]
         self.service = Service(
-            self.student, recipe, write=self._write, score=self._score, metrics=self.metrics
+            self.student,
+            recipe,
+            write=self._write,
+            score=self._score,
+            judge=self._judge,
+            metrics=self.metrics,
         )
         self.student.warm_up()
 
@@ -92,6 +97,11 @@ class StudentEndpoint:
     async def _score(self, requests: list[ScoreRequest]) -> list[float]:
         self.metrics.batches.labels("score").observe(len(requests))
         return await self.health.run("score", partial(self.student.score, requests))
+
+    @serve.batch
+    async def _judge(self, requests: list[JudgeRequest]) -> list[list[float]]:
+        self.metrics.batches.labels("judge").observe(len(requests))
+        return await self.health.run("judge", partial(self.student.judge_samples, requests))
 
     async def _scrape(self) -> bytes:
         handle = serve.get_deployment_handle(

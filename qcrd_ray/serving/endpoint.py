@@ -9,6 +9,7 @@ import socket
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import serve
@@ -93,20 +94,22 @@ def wait() -> None:
 def ask_once(
     student: Path, recipe: ServingRecipe, question: Question, report: Report
 ) -> PredictResponse:
-    """Serve the student on a free port, ask it over HTTP as any client would, and stop it again."""
+    """Serve the student on a free port, ask it over HTTP as any client would, and stop it again.
+
+    With a judge in the folder its samples vote too.
+    """
     report(0, 2, "starting the endpoint")
     # a busy port must not end a run at its last stage
     url = start(student, recipe.model_copy(update={"port": 0}))
     try:
         report(1, 2, "asking one question")
+        task = _task(url, recipe)
         query = Query(
             question=question.question,
             choices=list(question.choices),
             rationale=True,
-            quality=StudentFolder.open(
-                student, trust_remote_code=recipe.trust_remote_code
-            ).discriminator
-            is not None,
+            quality=task["quality"],
+            samples=task["judge"] and task["judge"]["samples"],
         )
         request = urllib.request.Request(
             f"{url}/v1/predict",
@@ -132,9 +135,7 @@ def example(url: str, recipe: ServingRecipe) -> str:
 
     It reads the key where the endpoint does.
     """
-    request = urllib.request.Request(f"{url}/v1/task", headers=headers(recipe))
-    with urllib.request.urlopen(request, timeout=30) as response:
-        task = json.load(response)
+    task = _task(url, recipe)
     body = {"question": task["example"]["question"], "rationale": True}
     if task["example"]["choices"]:
         body["choices"] = task["example"]["choices"]
@@ -150,6 +151,12 @@ def example(url: str, recipe: ServingRecipe) -> str:
         f"curl {url}/v1/predict{key} -H 'Content-Type: application/json' -d"
         f" {shlex.quote(json.dumps(body, ensure_ascii=False))}"
     )
+
+
+def _task(url: str, recipe: ServingRecipe) -> dict[str, Any]:
+    request = urllib.request.Request(f"{url}/v1/task", headers=headers(recipe))
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
 
 
 def _listen(recipe: ServingRecipe) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from qcrd_ray.data.records import Question
+from qcrd_ray.inference.vote_result import VoteKind, VoteResult
 
 MAX_SAMPLES = 64  # of one question
 Choices = Annotated[list[Annotated[str, Field(max_length=2_000)]], Field(max_length=26)]
@@ -32,13 +33,28 @@ class Query(BaseModel):
         le=MAX_SAMPLES,
         description="self-consistency: also sample so many rationales and let them vote",
     )
-    temperature: float = Field(
-        default=0.7,
+    vote: VoteKind | None = Field(
+        default=None,
+        description=(
+            "plain: all samples weigh the same; judged: each weighs what the student folder's"
+            " judge gives it. By default judged where the folder holds a judge"
+        ),
+    )
+    temperature: float | None = Field(
+        default=None,
         gt=0.0,
         le=2.0,
-        description="of the samples; label and rationale are always greedy",
+        description=(
+            "of the samples, by default what the judge was trained with, or 0.7 without one; label"
+            " and rationale are always greedy"
+        ),
     )
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="of the samples")
+    top_p: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="of the samples, by default what the judge was trained with, or 1",
+    )
     seed: Seed = Field(
         default=0, description="of the samples: the same question and seed give the same vote"
     )
@@ -55,6 +71,19 @@ Body = Annotated[
     | Annotated[Annotated[list[Query], Field(min_length=1)], Tag(_SEVERAL)],
     Discriminator(lambda body: _SEVERAL if isinstance(body, list) else _ONE),
 ]
+
+
+class VoterResponse(BaseModel):
+    """A sample of a vote.
+
+    ``answer`` is null where it votes for none; ``score`` is null in a plain vote.
+    """
+
+    text: str
+    answer: str | None
+    weight: float = Field(description="its share of the weights of all samples")
+    score: float | None = Field(description="the judge's chance that it ends in the right answer")
+    tokens: int = Field(description="how many were generated for it")
 
 
 class PredictResponse(BaseModel):
@@ -78,25 +107,55 @@ class PredictResponse(BaseModel):
     vote: str | None = Field(
         default=None,
         description=(
-            "the answer of most samples; null without samples, at a tie, and where none holds an"
-            " answer"
+            "the answer that wins the vote; null without samples, where none holds an answer, and"
+            " at a tie of a plain vote"
         ),
+    )
+    vote_kind: VoteKind | None = Field(
+        default=None, description="which vote it was: plain or judged"
+    )
+    vote_rationale: str | None = Field(
+        default=None,
+        description="the reasoning of the winner's best-scored sample (plain: of its first one)",
     )
     confidence: float | None = Field(
         default=None,
         description=(
-            "the share of all samples that gave the vote; a sample that was cut off, or that holds"
-            " no answer, votes for none and is counted among all. It is not `vote_share` of a"
+            "plain: the share of all samples that gave the vote; a sample that was cut off, or that"
+            " holds no answer, votes for none and is counted among all. Judged: the calibrated"
+            " share of the weights, the chance that the vote is right. It is not `vote_share` of a"
             " rationale set, which is the share of the votes cast"
         ),
     )
     votes: dict[str, int] | None = Field(
         default=None, description="how many samples gave each answer"
     )
+    shares: dict[str, float] | None = Field(
+        default=None, description="the share of the weights that each answer has"
+    )
+    samples: list[VoterResponse] | None = Field(
+        default=None, description="the samples that voted, in the order in which they were drawn"
+    )
     question_cut: bool = Field(
         default=False,
         description="the question is longer than the student reads, and its end was not read",
     )
+
+    def add_vote(self, result: VoteResult) -> None:
+        """Fill in the fields of a vote."""
+        self.vote, self.vote_kind = result.answer, result.kind
+        self.vote_rationale, self.confidence = result.rationale, result.confidence
+        self.votes, self.shares = result.votes, result.shares
+        self.samples = [
+            VoterResponse(
+                text=voter.sample.text,
+                answer=voter.answer,
+                weight=voter.weight,
+                score=voter.score,
+                tokens=voter.sample.tokens,
+            )
+            for voter in result.voters
+        ]
 
 
 EXAMPLES = {
@@ -113,8 +172,7 @@ EXAMPLES = {
     "self-consistency": {
         "value": {
             "question": "Tom has 3 apples and buys 4 more. How many apples has he now?",
-            "samples": 5,
-            "temperature": 0.7,
+            "samples": 8,
         }
     },
     "several questions": {

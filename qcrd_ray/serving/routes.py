@@ -24,7 +24,8 @@ from qcrd_ray.serving.service import Service
 OPEN_PATHS = ("/", "/healthz")  # answered without the key
 DESCRIPTION = """
 A student model: it answers a question (the label), explains its answer (the rationale), and a
-discriminator scores the explanation (the quality).
+discriminator scores the explanation (the quality). Several sampled explanations can vote, each
+weighed by a judge where the student has one.
 
 * **503** means that too much is waiting; try again after `Retry-After` seconds. **504** means that
   an answer took too long.
@@ -111,9 +112,14 @@ def _add_routes(
     async def task() -> dict[str, Any]:
         """How questions are written and read.
 
-        The student folder's task.json, and whether rationales can be scored (`quality`).
+        The student folder's task.json, whether rationales can be scored (`quality`), and the vote
+        that the folder's judge is calibrated for (`judge`; null: there is none).
         """
-        return {**service.student.folder.facts, "quality": service.student.scorer is not None}
+        return {
+            **service.student.folder.facts,
+            "quality": service.student.scorer is not None,
+            "judge": service.usual_vote,
+        }
 
     @app.post(
         "/v1/predict", responses={status: {"model": ErrorBody} for status in (413, 422, 503, 504)}

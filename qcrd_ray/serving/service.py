@@ -1,7 +1,7 @@
 """How a request is answered: with predictions, or with texts of either head.
 
-Each question and each score reaches the model through one of two batching functions, ``write`` and
-``score``.
+Texts, scores of rationales and scores of a vote's samples come from the model through one batching
+function each: ``write``, ``score`` and ``judge``.
 """
 
 from __future__ import annotations
@@ -9,24 +9,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.inference.answering import AnswerRequest, Sampling, ScoreRequest, Student
+from qcrd_ray.inference.answering import (
+    AnswerRequest,
+    JudgeRequest,
+    Sampling,
+    ScoreRequest,
+    Student,
+)
 from qcrd_ray.inference.heads import Head, HeadAnswer
-from qcrd_ray.method.self_consistency import count_votes
+from qcrd_ray.inference.vote_result import VoteResult
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.serving.http_errors import RETRY_AFTER_S, RequestError
-from qcrd_ray.serving.messages import PredictResponse, Query
+from qcrd_ray.serving.messages import MAX_SAMPLES, PredictResponse, Query
 from qcrd_ray.serving.metrics import Metrics
 
 Write = Callable[[AnswerRequest], Awaitable[list[HeadAnswer]]]
 Score = Callable[[ScoreRequest], Awaitable[float]]
+JudgeSamples = Callable[[JudgeRequest], Awaitable[list[float]]]
 
 
 class Service:
     """A student, with limits on the size and the time of a request.
 
-    ``write`` and ``score`` take one item, and may answer several callers' items in one batch.
+    ``write``, ``score`` and ``judge`` take one item, and may answer several callers' items in one
+    batch.
     """
 
     def __init__(
@@ -36,23 +45,33 @@ class Service:
         *,
         write: Write,
         score: Score,
+        judge: JudgeSamples,
         metrics: Metrics,
     ) -> None:
         self.student, self.recipe, self.metrics = student, recipe, metrics
-        self._write, self._score = write, score
+        self._write, self._score, self._judge = write, score, judge
+
+    @property
+    def usual_vote(self) -> dict[str, Any] | None:
+        """The vote that the student's judge is calibrated for, with no more samples than one
+        request may ask for; None: there is no judge, or a request may ask for no vote.
+        """
+        judge = self.student.folder.judge
+        if judge is None or self.recipe.max_questions < 2:
+            return None
+        return {
+            "samples": min(judge.samples, MAX_SAMPLES, self.recipe.max_questions),
+            "temperature": judge.temperature,
+            "top_p": judge.top_p,
+            "inputs": list(judge.inputs),
+        }
 
     async def predict(self, queries: Sequence[Query]) -> list[PredictResponse]:
         """One prediction for each query, in their order."""
         self._limit(sum(query.samples or 1 for query in queries))
         questions = [query.as_question() for query in queries]
         for number, (query, question) in enumerate(zip(queries, questions, strict=True)):
-            reason = self.student.refusal(question)
-            if not reason and query.quality and self.student.scorer is None:
-                reason = (
-                    "quality: this student folder holds no discriminator, so nothing can score its"
-                    " rationales"
-                )
-            if reason:
+            if reason := self._refusal(query, question):
                 raise RequestError(
                     422, f"question {number} of the list: {reason}" if len(queries) > 1 else reason
                 )
@@ -78,21 +97,32 @@ class Service:
                 )
             )
 
+    def _refusal(self, query: Query, question: Question) -> str:
+        """Why ``query`` cannot be answered, in words for its sender; "" where it can."""
+        if reason := self.student.refusal(question):
+            return reason
+        if query.quality and self.student.scorer is None:
+            return (
+                "quality: this student folder holds no discriminator, so nothing can score its"
+                " rationales"
+            )
+        if query.vote and not query.samples:
+            return "vote: samples vote; say how many by `samples`"
+        if query.vote == "judged" and self.student.judge is None:
+            return (
+                "vote: this student folder holds no judge (its run had no judge.samples), so its"
+                " samples can have a plain vote only"
+            )
+        return ""
+
     async def _predict(self, query: Query, question: Question) -> PredictResponse:
         greedy = Sampling(max_tokens=self.student.max_tokens)
-        wanted: list[tuple[Head, Sampling]] = [("label", greedy)]
+        heads: list[Head] = ["label"]
         if query.rationale or query.quality:
-            wanted.append(("rationale", greedy))
-        if query.samples:
-            drawn = {
-                "n": query.samples,
-                "temperature": query.temperature,
-                "top_p": query.top_p,
-                "seed": query.seed,
-            }
-            wanted.append(("rationale", Sampling(max_tokens=self.student.max_tokens, **drawn)))
-        written = await asyncio.gather(
-            *(self._generate(question, head, sampling) for head, sampling in wanted)
+            heads.append("rationale")
+        voted, written = await asyncio.gather(
+            self._vote(query, question),
+            asyncio.gather(*(self._generate(question, head, greedy) for head in heads)),
         )
         (label,) = written[0]
         prediction = PredictResponse(label=label.answer, text=label.text)
@@ -109,9 +139,23 @@ class Service:
                 prediction.quality = await self._score(
                     ScoreRequest(question=question, text=rationale.text)
                 )
-        if query.samples:
-            prediction.vote, prediction.confidence, prediction.votes = vote(written[-1])
+        if voted is not None:
+            prediction.add_vote(voted)
         return prediction
+
+    async def _vote(self, query: Query, question: Question) -> VoteResult | None:
+        """The vote that ``query`` asks for; None: it asks for none."""
+        if not query.samples:
+            return None
+        sampling = self.student.vote_sampling(
+            query.samples, temperature=query.temperature, top_p=query.top_p, seed=query.seed
+        )
+        samples = await self._generate(question, "rationale", sampling)
+        if self.student.vote_kind(query.vote) == "plain":
+            return self.student.vote(samples)
+        scores = await self._judge(JudgeRequest(question=question, samples=tuple(samples)))
+        self.metrics.tokens.labels("judged").inc(sum(sample.tokens for sample in samples))
+        return self.student.vote(samples, scores)
 
     async def _generate(
         self, question: Question, head: Head, sampling: Sampling
@@ -143,19 +187,3 @@ class Service:
                 f"there was no answer within {limit:g} s; ask for less at once, or later",
                 headers=again,
             ) from error
-
-
-def vote(samples: Sequence[HeadAnswer]) -> tuple[str | None, float | None, dict[str, int]]:
-    """(the answer of most samples, its share of all samples, the count of each answer).
-
-    The first two are None at a tie, and where no sample holds an answer. A sample that the token
-    limit cut off has no vote: its last number need not be its answer.
-    """
-    count = count_votes(
-        sample.answer if sample.finish_reason != "length" else None for sample in samples
-    )
-    votes = dict(count.votes)
-    if len(count.leaders) != 1:
-        return None, None, votes
-    (winner,) = count.leaders
-    return winner, count.share_of_samples(winner), votes

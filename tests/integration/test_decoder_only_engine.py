@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from endpoint_tiny import with_judge
 from teacher_tiny import write_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from qcrd_ray.data.records import Question
 from qcrd_ray.inference import load_engine
+from qcrd_ray.inference.answering import AnswerRequest, JudgeRequest, Student
+from qcrd_ray.models.student_folder import StudentFolder
 
 pytestmark = pytest.mark.integration
 
@@ -25,6 +29,30 @@ def test_vllm_writes_what_hugging_face_writes(tmp_path):
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(check_engine, tmp_path).result()
+
+
+def test_a_judge_reads_beside_vllm(exported_decoder, tmp_path):
+    """vLLM keeps no model that gives the likelihood of a text; the judge has one of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(check_judge, exported_decoder, tmp_path / "student").result()
+
+
+def check_judge(exported: Path, folder: Path) -> None:
+    """The samples are vLLM's, and their scores those that a student on transformers gives them."""
+    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    opened = StudentFolder.open(with_judge(exported, folder))
+    served = Student(opened, engine="vllm", batch_size=4)
+    served.warm_up()
+    question = Question(id="1", question="Tom has 3 apples and buys 4 more. How many has he?")
+    request = AnswerRequest(
+        question=question, head="rationale", sampling=served.vote_sampling(6, seed=3)
+    )
+    (samples,) = served.generate([request])
+    judging = [JudgeRequest(question=question, samples=tuple(samples))]
+    (scores,) = served.judge_samples(judging)
+    assert len(set(scores)) > 1 and not served.judge.uses_engine
+    other = Student(opened, engine="transformers", batch_size=4)
+    assert scores == pytest.approx(other.judge_samples(judging)[0], abs=1e-5)
 
 
 def check_engine(folder: Path) -> None:

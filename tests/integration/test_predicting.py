@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from endpoint_tiny import client, load, with_judge
 
 from qcrd_ray.errors import MissingResource
 from qcrd_ray.inference import load_engine
@@ -78,6 +79,30 @@ def test_every_row_ends_once_and_in_order(local_ray, exported_student, tmp_path)
         "out.jsonl",
         "out.rejected.jsonl",
     ]
+
+
+def test_the_votes_of_a_file_are_those_of_the_endpoint(local_ray, exported_student, tmp_path):
+    questions = write_questions(tmp_path / "in.jsonl", 12)
+    student = with_judge(exported_student, tmp_path / "student")
+    job = prepare(
+        student,
+        str(tmp_path / "in.jsonl"),
+        tmp_path / "out.jsonl",
+        options=PredictOptions(samples=4),
+        rows_per_part=5,
+    )
+    counts = predict(job)
+    assert (counts.answered, counts.rejected) == (12, 3)
+    asked = client(load(student)).post(
+        "/v1/predict", json=[{"question": question, "samples": 4} for question in questions]
+    )
+    fields = ("vote", "vote_kind", "vote_rationale", "confidence", "votes", "shares")
+    for row, answer in zip(read(tmp_path / "out.jsonl"), asked.json(), strict=True):
+        assert row.keys() == {"row", "id", "label", "text", *fields}
+        assert row["vote_kind"] == "judged"
+        for field in fields:
+            close = field in ("confidence", "shares") and row[field] is not None
+            assert (pytest.approx(row[field], abs=1e-4) if close else row[field]) == answer[field]
 
 
 def test_a_killed_call_goes_on_where_it_stopped(local_ray, exported_student, tmp_path):

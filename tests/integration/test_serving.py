@@ -1,5 +1,5 @@
 """The endpoint as a client meets it: real Ray Serve, real HTTP, a student folder with a
-discriminator.
+discriminator and a judge.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from endpoint_tiny import with_judge
 
 from qcrd_ray import serving
 from qcrd_ray.errors import UserError
@@ -25,8 +26,9 @@ QUESTION = "Tom has 3 apples and buys 4 more. How many apples has he now?"
 
 
 @pytest.fixture(scope="module")
-def url(local_ray, exported_student):
-    url = serving.start(exported_student, ServingRecipe(port=0, max_batch_size=8))
+def url(local_ray, exported_student, tmp_path_factory):
+    student = with_judge(exported_student, tmp_path_factory.mktemp("judged") / "student")
+    url = serving.start(student, ServingRecipe(port=0, max_batch_size=8))
     yield url
     serving.stop()
 
@@ -96,6 +98,30 @@ def test_many_clients_at_once_get_their_own_answers(url):
         )
 
 
+def test_votes_that_share_a_batch_are_each_their_own(url):
+    """Samples and scores of several callers come out of one batch. Weights of another question's
+    samples would name another winner, and look as good.
+    """
+    bodies = [{"question": f"{QUESTION} {'Really? ' * i}", "samples": 4} for i in range(12)]
+    alone = [call(url, body) for body in bodies]
+    assert {status for status, _ in alone} == {200}
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda body: call(url, body), bodies))
+    for (_, one), (status, other) in zip(alone, together, strict=True):
+        assert status == 200 and other["vote_kind"] == "judged"
+        assert [each["text"] for each in other["samples"]] == [
+            each["text"] for each in one["samples"]
+        ]
+        for name in ("score", "weight"):
+            assert [each[name] for each in other["samples"]] == pytest.approx(
+                [each[name] for each in one["samples"]], abs=1e-4
+            )
+    judge = call(url, path="/v1/task")[1]["judge"]
+    assert (judge["samples"], judge["temperature"]) == (4, 1.5)
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as response:
+        assert 'work="judge"' in response.read().decode()
+
+
 @pytest.mark.parametrize(
     ("body", "status", "expected"),
     [
@@ -115,6 +141,8 @@ def test_many_clients_at_once_get_their_own_answers(url):
         ({"question": QUESTION, "choices": "a"}, 422, "valid list"),
         (b'{"question": "half a pair \\ud800"}', 422, "unicode"),
         ({"question": "x" * 30_000}, 422, "at most 20,000"),
+        ({"question": QUESTION, "samples": 4, "vote": "loud"}, 422, "'plain' or 'judged'"),
+        ({"question": QUESTION, "vote": "judged"}, 422, "say how many by `samples`"),
         ([], 422, "at least 1 item"),
         (
             [{"question": QUESTION}] * 65,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from endpoint_tiny import with_judge
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +99,28 @@ def test_what_was_begun_with_something_else_is_not_gone_on_with(tmp_path, export
         ask(tmp_path, exported_student, rationale=True)
     with pytest.raises(UserError, match=r"begun with another input"):
         ask(tmp_path, exported_student, rows=[*rows, *rows])
+
+
+def test_another_vote_is_another_job(tmp_path, exported_student):
+    """Also where it is another by default: a judge has been put into the folder since."""
+    rows = [{"question": "1 + 1?"}]
+    ask(tmp_path, exported_student, rows=rows, samples=4)
+    ask(tmp_path, exported_student, samples=4, vote="plain")  # which it was
+    with pytest.raises(UserError, match=r"begun with another samples"):
+        ask(tmp_path, exported_student, samples=5)
+    judged = with_judge(exported_student, tmp_path / "judged")
+    with pytest.raises(UserError, match=r"begun with another vote and another judge"):
+        ask(tmp_path, judged, samples=4)
+    ask(tmp_path, judged, samples=4, vote="plain")
+
+
+def test_votes_that_cannot_be_held_are_told(tmp_path, exported_student):
+    rows = [{"question": "1 + 1?"}]
+    with pytest.raises(UserError, match=r"--vote judged: .* holds no judge"):
+        ask(tmp_path, exported_student, rows=rows, samples=4, vote="judged")
+    with pytest.raises(UserError, match=r"say how many by --samples"):
+        ask(tmp_path, exported_student, rows=rows, vote="plain")
+    assert not Output(tmp_path / "out.jsonl").parts.exists()
 
 
 def test_mistakes_are_told_before_anything_starts(tmp_path, exported_student, tiny_student):

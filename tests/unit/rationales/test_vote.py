@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from qcrd_ray.data.records import Completion, Outcome, Role
 from qcrd_ray.inference.heads import HeadAnswer
+from qcrd_ray.inference.vote_result import plain_result
 from qcrd_ray.rationales.vote import hold_vote
 from qcrd_ray.recipe import VoteRecipe
-from qcrd_ray.serving.service import vote as confidence_vote
 
 POSITIVE, NEGATIVE, ABSTAINED = Role.POSITIVE, Role.NEGATIVE, Role.ABSTAINED
 
@@ -169,6 +169,6 @@ def test_vote_share_and_confidence_are_two_names_for_two_shares():
     """`vote_share` is a share of the votes cast, the endpoint's `confidence` one of all samples."""
     answers = ["7", None, "7", "8", None]
     teacher = hold_vote([completion(answer) for answer in answers], k=5, recipe=VoteRecipe())
-    endpoint = confidence_vote([HeadAnswer(text="", answer=answer) for answer in answers])
+    endpoint = plain_result([HeadAnswer(text="", answer=answer) for answer in answers])
     assert (teacher.vote, teacher.share) == ("7", pytest.approx(2 / 3))
-    assert endpoint == ("7", pytest.approx(2 / 5), {"7": 2, "8": 1})
+    assert (endpoint.answer, endpoint.confidence) == ("7", pytest.approx(2 / 5))

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 
 import pytest
-from endpoint_tiny import QUESTION, client, load
+from endpoint_tiny import QUESTION, client, load, with_judge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from qcrd_ray.inference.heads import HeadAnswer
-from qcrd_ray.serving.service import vote
 
 CHAT = {"model": "student", "messages": [{"role": "user", "content": QUESTION}]}
 TEXT = {"model": "student", "prompt": QUESTION}
@@ -47,22 +45,71 @@ def test_samples_vote_and_the_same_seed_votes_the_same(api):
     assert sum(first["votes"].values()) <= 8
 
 
-def answer(said, finish_reason="stop"):
-    return HeadAnswer(text="", answer=said, finish_reason=finish_reason)
+@pytest.fixture(scope="module")
+def judged(exported_student, tmp_path_factory):
+    """A student whose folder holds a judge."""
+    return load(with_judge(exported_student, tmp_path_factory.mktemp("judged") / "student"))
 
 
-@pytest.mark.parametrize(
-    ("samples", "expected"),
-    [
-        ([answer("7"), answer("7"), answer("8"), answer(None)], ("7", 0.5, {"7": 2, "8": 1})),
-        ([answer("7"), answer("8")], (None, None, {"7": 1, "8": 1})),
-        ([answer(None)], (None, None, {})),
-        ([answer("7", "length"), answer("8")], ("8", 0.5, {"8": 1})),
-    ],
-)
-def test_confidence_is_a_share_of_all_samples(samples, expected):
-    """Over the parsed samples alone, one lucky answer of many unreadable ones would be certain."""
-    assert vote(samples) == expected
+def test_with_a_judge_samples_are_weighed_unless_a_plain_vote_is_asked_for(judged, api):
+    body = {"question": QUESTION, "samples": 8, "seed": 1}
+    weighed, plain, without = (
+        one.post("/v1/predict", json=body | extra).json()
+        for one, extra in (
+            (client(judged), {}),
+            (client(judged), {"vote": "plain"}),
+            (api, {"temperature": 1.5, "top_p": 0.9}),
+        )
+    )
+    assert weighed["vote_kind"] == "judged" and plain["vote_kind"] == "plain"
+    assert plain == without, "its samples are drawn as the judge's, and the plain vote is the same"
+    for answer in (weighed, plain):
+        assert [each["text"] for each in answer["samples"]] == [
+            each["text"] for each in plain["samples"]
+        ], "the votes differ, and their samples do not"
+        assert sum(each["weight"] for each in answer["samples"]) == pytest.approx(1)
+    scores = [each["score"] for each in weighed["samples"]]
+    assert all(0 < score < 1 for score in scores) and len(set(scores)) > 1
+    assert {each["score"] for each in plain["samples"]} == {None}
+    by_answer = Counter()
+    for each in weighed["samples"]:
+        by_answer[each["answer"]] += each["weight"]
+    del by_answer[None]
+    assert weighed["shares"] == pytest.approx(dict(by_answer))
+
+
+def test_a_judged_vote_that_no_judge_can_weigh_is_refused(api):
+    """Answered by a plain vote instead, its confidence would not be the one that was asked for."""
+    refused = api.post("/v1/predict", json={"question": QUESTION, "samples": 4, "vote": "judged"})
+    assert refused.status_code == 422
+    assert "holds no judge" in refused.json()["error"]["message"]
+    plain = api.post("/v1/predict", json={"question": QUESTION, "samples": 4, "vote": "plain"})
+    assert plain.json()["vote_kind"] == "plain"
+    nobody = api.post("/v1/predict", json={"question": QUESTION, "vote": "plain"})
+    assert nobody.status_code == 422 and "`samples`" in nobody.json()["error"]["message"]
+
+
+def test_the_task_tells_the_vote_that_the_judge_is_calibrated_for(judged, api):
+    assert api.get("/v1/task").json()["judge"] is None
+    usual = {
+        "samples": 4,
+        "temperature": 1.5,
+        "top_p": 0.9,
+        "inputs": ["student", "label", "steps"],
+    }
+    assert client(judged).get("/v1/task").json()["judge"] == usual
+    assert client(judged, max_questions=3).get("/v1/task").json()["judge"]["samples"] == 3
+
+
+def test_what_the_judge_reads_is_counted(judged):
+    """The second pass is paid for too."""
+    api = client(judged)
+    answer = api.post("/v1/predict", json={"question": QUESTION, "samples": 4}).json()
+    drawn = sum(each["tokens"] for each in answer["samples"])
+    assert drawn > 4
+    assert f'qcrd_tokens_total{{kind="judged",replica="one"}} {drawn:.1f}' in (
+        api.get("/metrics").text
+    )
 
 
 def test_a_question_that_is_not_read_to_its_end_is_told(api):
@@ -280,6 +327,7 @@ FIELDS = [
     "question",
     "choices",
     "samples",
+    "vote",
     "temperature",
     "top_p",
     "seed",
