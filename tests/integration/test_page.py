@@ -11,7 +11,8 @@ import shutil
 import urllib.request
 
 import pytest
-from page_browser import ANSWER, FLAGS, LOW_CONTRAST, UNNAMED, small_server
+from endpoint_tiny import with_judge
+from page_browser import ANSWER, FLAGS, LOW_CONTRAST, TASK, UNNAMED, small_server
 
 from qcrd_ray import serving
 from qcrd_ray.recipe import ServingRecipe
@@ -62,15 +63,18 @@ def visit(browser):
 
 
 @pytest.fixture(scope="module")
-def student(local_ray, exported_student):
-    """The URL of a real student, with a slash."""
-    yield serving.start(exported_student, ServingRecipe(port=0)) + "/"
+def student(local_ray, exported_student, tmp_path_factory):
+    """The URL of a real student that has a judge, with a slash."""
+    judged = with_judge(exported_student, tmp_path_factory.mktemp("judged") / "student")
+    yield serving.start(judged, ServingRecipe(port=0)) + "/"
     serving.stop()
 
 
 def ask_directly(url, question):
-    body = json.dumps({"question": question, "rationale": True, "quality": True}).encode()
-    request = urllib.request.Request(f"{url}v1/predict", body, {"Content-Type": "application/json"})
+    body = {"question": question, "rationale": True, "quality": True, "samples": 4}
+    request = urllib.request.Request(
+        f"{url}v1/predict", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)
 
@@ -87,8 +91,15 @@ def test_a_typed_question_is_answered(visit, student):
     assert (answer["label"] or answer["text"] or "wrote nothing") in page.inner_text(".answer")
     shown = " ".join(page.locator(".steps li").all_inner_texts())
     assert re.sub(r"\s", "", shown) == re.sub(r"\s", "", answer["rationale"])
-    assert page.locator("meter").get_attribute("value") == str(answer["quality"])
-    assert page.inner_text(".scale output") == f"{answer['quality']:.2f}"
+    quality = page.locator("section", has_text="Quality of the reasoning")
+    assert quality.locator("meter").get_attribute("value") == str(answer["quality"])
+    assert quality.locator("output").inner_text() == f"{answer['quality']:.2f}"
+    assert page.inner_text("#vote h2") == "Judged vote of 4 samples"
+    assert (answer["vote"] or "No sample holds an answer") in page.inner_text("#vote .answer")
+    weights = sorted((each["weight"] for each in answer["samples"]), reverse=True)
+    assert page.locator("#samples output").all_inner_texts() == [
+        f"{100 * weight:.0f} %" for weight in weights
+    ]
     assert re.fullmatch(r"Answered in (\d+ ms|\d+\.\d s)", page.inner_text(".took"))
     assert (
         page.get_attribute("#result", "aria-live") == "polite"
@@ -130,6 +141,59 @@ def test_what_the_server_refuses_is_shown_as_it_says_it(visit, student):
     page.fill("#question", "  ")
     page.press("#question", "Enter")
     page.locator(".error", has_text="no question yet").wait_for()
+
+
+VOTE = {
+    "vote": "a pond",
+    "vote_kind": "judged",
+    "vote_rationale": "It swims.",
+    "confidence": 0.834,
+    "votes": {"a den": 2, "a pond": 1},
+    "shares": {"a den": 0.3, "a pond": 0.6},
+    "samples": [
+        {"text": "It digs.", "answer": "a den", "weight": 0.2, "score": 0.4, "tokens": 5},
+        {"text": "It swims.", "answer": "a pond", "weight": 0.6, "score": 0.8, "tokens": 6},
+        {"text": "", "answer": None, "weight": 0.1, "score": 0.2, "tokens": 1},
+        {"text": "It digs!", "answer": "a den", "weight": 0.1, "score": 0.2, "tokens": 5},
+    ],
+}
+
+
+def test_a_judged_vote_stands_beside_the_greedy_answer(visit):
+    """The answer of few heavy samples wins over that of many light ones, and one sees why."""
+    task = {**TASK, "judge": {"samples": 4}}
+    with small_server(answer={**ANSWER, **VOTE}, task=task) as (url, asked, _):
+        page = visit(url, viewport={"width": 320, "height": 640})
+        page.click("#example-list button >> nth=0")
+        page.wait_for_selector(".result")
+        assert asked[0]["samples"] == 4
+        assert page.locator(".answer").all_inner_texts() == ["a den", "a pond"]
+        assert "83 %" in page.inner_text("#vote") and "Calibrated" in page.inner_text("#vote")
+        rows = [text.split("\n") for text in page.locator("#samples li").all_inner_texts()]
+        assert [row[0] for row in rows] == ["a pond", "a den", "no answer", "a den"]
+        assert [row[-1] for row in rows] == [
+            "It swims.",
+            "It digs.",
+            "The student wrote nothing.",
+            "It digs!",
+        ]
+        assert page.locator("#samples .won").count() == 1
+        assert "17 tokens" in page.inner_text("#samples")
+        assert page.evaluate(LOW_CONTRAST) == [] and page.evaluate(UNNAMED) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_a_vote_without_a_winner(visit):
+    nothing = {"vote": None, "confidence": None, "vote_rationale": None}
+    tie = {**ANSWER, **VOTE, **nothing, "vote_kind": "plain"}
+    task = {**TASK, "judge": {"samples": 4}}
+    for votes, told in (({"a": 2, "b": 2}, "A tie"), ({}, "No sample holds an answer")):
+        with small_server(answer={**tie, "votes": votes}, task=task) as (url, _, _):
+            page = visit(url)
+            page.click("#example-list button >> nth=0")
+            page.wait_for_selector(".result")
+            assert page.inner_text("#vote .answer") == told
+            assert page.locator("#samples .won").count() == 0
 
 
 def test_markup_in_a_question_and_in_an_answer_is_text(visit):

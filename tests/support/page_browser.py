@@ -84,7 +84,9 @@ UNNAMED = """() => {
 
 
 @contextmanager
-def small_server(*, answer=None, status: int = 200, headers=None, key: str | None = None):
+def small_server(
+    *, answer=None, status: int = 200, headers=None, key: str | None = None, task=TASK
+):
     """A server of the page with one answer to every question; yields (url, what was asked, a
     function that closes it).
     """
@@ -119,7 +121,7 @@ def small_server(*, answer=None, status: int = 200, headers=None, key: str | Non
                 html = front_page.PAGE.read_text(encoding="utf-8")
                 self.reply(200, html, "text/html; charset=utf-8", front_page.headers(html))
             elif not self.refused():
-                self.reply(200, TASK)
+                self.reply(200, task)
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
