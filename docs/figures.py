@@ -1,15 +1,17 @@
-"""python docs/figures.py        draws docs/images/headline.svg from jobs/recipes/results/*.json.
+"""python docs/figures.py        draws docs/images/*.svg from jobs/recipes/results/*.json.
 
 Plain Python without any package. The drawing brings its own panel and two sets of colours, so that
 it can be read on a light page and on a dark one. The same results give the same file, byte for
-byte: tests/unit/documents/test_figures.py holds the kept picture to that. (The charts of a run's
+byte: tests/unit/documents/test_figures.py holds the kept pictures to that. (The charts of a run's
 report are drawn by qcrd_ray/report/charts.py; they take their colours and letters from its page.)
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from html import escape
+from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,11 +179,113 @@ def _text(x: float, y: float, text: str, look: str, anchor: str = "start") -> st
     )
 
 
+# --- Accuracy against what an answer costs ---
+
+PLOT_TOP, PLOT_FLOOR, PLOT_LEFT, PLOT_RIGHT = 84, 404, 64, 470
+LEAST, MOST = 1.5, 420  # tokens, on a logarithmic axis
+
+
+class Point(NamedTuple):
+    """One way to get an answer: words, its look, its tokens a question and its accuracy."""
+
+    words: str
+    look: str
+    tokens: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def cost(results: dict[str, Any]) -> str:
+    """The chart of accuracy against generated tokens, as SVG.
+
+    Args:
+        results: what `qcrd compare` wrote, by the stem of its file; "confirmed" is read.
+    """
+    confirmed = results["confirmed"]
+    (votes,) = [part for part in confirmed["votes"] if part["split"] == "test"]
+    points = [
+        Point(words, look, mean["tokens"], *_interval(mean, "mean"))
+        for words, look, row in COST_ROWS
+        for mean in [votes["means"][row]]
+    ]
+    some = next(iter(votes["means"].values()))
+    low = 5 * int(min(point.low for point in points) // 5)
+    high = 5 * int(max(point.high for point in points) // 5 + 1)
+
+    def x(tokens: float) -> float:
+        share = log(tokens / LEAST) / log(MOST / LEAST)
+        return PLOT_LEFT + share * (PLOT_RIGHT - PLOT_LEFT)
+
+    def y(percent: float) -> float:
+        return PLOT_FLOOR - (percent - low) / (high - low) * (PLOT_FLOOR - PLOT_TOP)
+
+    title = "What a right answer costs"
+    under = (
+        f"{some['questions']:,} new questions, {some['seeds']} seeds, a student of 0.8 M weights"
+    )
+    height = PLOT_FLOOR + 84
+    spoken = ", ".join(f"{p.words} {p.accuracy:.1f} at {p.tokens:.0f} tokens" for p in points)
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
+        f' aria-label="{escape(title)}">',
+        f"<title>{escape(title)}</title>",
+        f"<desc>Accuracy in percent: {escape(spoken)}.</desc>",
+        f"<style>{STYLE}</style>",
+        f'<rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        _text(24, 34, title, "title"),
+        _text(24, 58, under, "muted"),
+    ]
+    for percent in range(low, high + 1, 5):
+        drawn.append(_line("grid", PLOT_LEFT, y(percent), PLOT_RIGHT, y(percent)))
+        drawn.append(_text(PLOT_LEFT - 10, y(percent) + 5, f"{percent}", "muted", "end"))
+    for tokens in (2, 10, 50, 250):
+        drawn.append(_line("grid", x(tokens), PLOT_TOP, x(tokens), PLOT_FLOOR))
+        drawn.append(_text(x(tokens), PLOT_FLOOR + 22, f"{tokens}", "muted", "middle"))
+    notes = (
+        "across: tokens generated for a question, logarithmic",
+        "up: right answers, %, with 95 % intervals over questions and seeds",
+    )
+    drawn += [
+        _text(PLOT_LEFT, PLOT_FLOOR + 46 + 20 * i, note, "muted") for i, note in enumerate(notes)
+    ]
+    for number, point in enumerate(points, 1):
+        drawn += _plotted(number, point, x(point.tokens), y)
+        key = f"{number}  {point.words} {point.accuracy:.1f}"
+        drawn.append(_text(PLOT_RIGHT + 24, PLOT_TOP + 27 * number - 19, key, "muted"))
+    return "\n".join([*drawn, "</svg>", ""])
+
+
+COST_ROWS = (
+    ("finetuned label", "plain", "finetune/label"),
+    ("Step-by-Step", "other", "dss_explain/rationale"),
+    ("voted rationales", "other", "dss_voted_explain/rationale"),
+    ("right rationales", "other", "right_mean_explain/rationale"),
+    ("self-trained", "ours", "self_judged/rationale"),
+    ("4 by vote of 8", "other", "right_mean_explain/vote of 8"),
+    ("4 by judged vote", "best", "right_mean_explain/judged vote of 8"),
+    ("5 by judged vote", "best", "self_judged/judged vote of 8"),
+)
+
+
+def _plotted(number: int, point: Point, x: float, y: Callable[[float], float]) -> list[str]:
+    return [
+        _line(f"bar {point.look}", x, y(point.low), x, y(point.high)),
+        f'<path class="{point.look}" d="{MARKS[point.look]}"'
+        f' transform="translate({x:.1f} {y(point.accuracy):.1f})"/>',
+        _text(x + 11, y(point.accuracy) + 5, str(number), "text"),
+    ]
+
+
 def read(folder: Path = RESULTS) -> dict[str, Any]:
     """The kept results, by the stem of their file."""
     return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
 
 
+CHARTS = {"headline": headline, "cost": cost}
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    (IMAGES / "headline.svg").write_text(headline(read()))
+    kept = read()
+    for name, draw in CHARTS.items():
+        (IMAGES / f"{name}.svg").write_text(draw(kept))

@@ -106,26 +106,31 @@ def _models(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Path, tuple[Wa
 
     The student's samples are wanted too where the recipe has a judge.
     """
-    trained = [(name, name) for name in recipe.evaluate.baselines if name != recipe.objective.name]
-    trained.append(("student", recipe.objective.name))
+    own = recipe.objective.name
+    trained = [
+        (name, name, folder.training(name)) for name in recipe.evaluate.baselines if name != own
+    ]
+    last = folder.student_training(recipe)
+    if last != folder.training(own):
+        trained.append(("student before self-training", own, folder.training(own)))
+    trained.append(("student", own, last))
     models: list[tuple[str, Path, tuple[Wanted, ...]]] = []
     if recipe.evaluate.base:
         models.append(("student base", folder.root / "train" / "start", ("label", "rationale")))
-    for name, objective in trained:
+    for name, objective, home in trained:
         heads: tuple[Wanted, ...] = OBJECTIVES[objective].heads()
         if name == "student" and recipe.judge.samples:
             heads = (*heads, "samples")
-            if not (folder.training(objective) / "judges" / "quality.json").is_file():
+            if not (home / "judges" / "quality.json").is_file():
                 raise UserError(
-                    f"evaluation: {folder.training(objective)} holds no judge: run `qcrd train`"
-                    " first, or set judge.samples to 0"
+                    f"evaluation: {home} holds no judge: run `qcrd train` first, or set"
+                    " judge.samples to 0"
                 )
-        models.append((name, folder.training(objective) / "best", heads))
-    for _, objective in trained:
-        if not (folder.training(objective) / "result.json").is_file():
+        models.append((name, home / "best", heads))
+    for _, _, home in trained:
+        if not (home / "result.json").is_file():
             raise UserError(
-                f"evaluation: {folder.training(objective)} holds no finished training: run `qcrd"
-                " train` first"
+                f"evaluation: {home} holds no finished training: run `qcrd train` first"
             )
     return models
 

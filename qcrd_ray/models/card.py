@@ -112,7 +112,7 @@ def render_card(
     )
     module, custom, _ = recipe.task.kind.partition(":")
     code = task["custom_code"]
-    result = json.loads((folder.training(recipe.objective.name) / "result.json").read_text())
+    result = json.loads((folder.student_training(recipe) / "result.json").read_text())
     quality = quality_sentence(result.get("discriminator", {}))
     quality = f" {quality}" if quality else ""
     return CARD.format(

@@ -181,7 +181,7 @@ def export_student(recipe: Recipe, folder: RunFolder, *, results: Results) -> Pa
             holds something that this run's training did not write; or the model's own code is not
             in the trained folder.
     """
-    best = folder.training(recipe.objective.name) / "best"
+    best = folder.student_training(recipe) / "best"
     if not (best / "config.json").is_file():
         raise UserError(f"there is no trained student in {best}: run `qcrd train` first")
     _check_place(folder.student, best)

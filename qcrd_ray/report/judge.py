@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from qcrd_ray.evaluation.votes import JUDGE, vote_name
 from qcrd_ray.method.ranking import Accuracy, JudgeQuality, accuracy
@@ -13,7 +14,6 @@ from qcrd_ray.report.axes import Axis, number, share_axis, ticks
 from qcrd_ray.report.charts import Series, legend, line_chart
 from qcrd_ray.report.html import Markup, charts, facts, figure, missing, section, table, tag
 from qcrd_ray.report.measured import GivenAnswer, Measured
-from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.judged_votes import EVIDENCE, is_no_judge, judge_sentence
 from qcrd_ray.run.results import JudgeTraining
 from qcrd_ray.training.judges import QUALITY
@@ -52,9 +52,9 @@ def reliability(answers: Iterable[GivenAnswer]) -> list[ReliabilityBin]:
     ]
 
 
-def read_judges(folder: RunFolder, objective: str) -> JudgeTraining | None:
-    """What a training's judges were trained on and are worth there, None before they are."""
-    file = folder.training(objective) / "judges" / QUALITY
+def read_judges(training: Path) -> JudgeTraining | None:
+    """What the judges of the training in a folder are worth there, None before they are."""
+    file = training / "judges" / QUALITY
     return json.loads(file.read_text()) if file.exists() else None
 
 

@@ -63,7 +63,7 @@ def render(folder: RunFolder) -> str:
     trainings = [each for name in objectives if (each := read_training(folder, name))]
     own = next((each for each in trainings if each.objective == recipe.objective.name), None)
     measured = read_measured(folder)
-    judges = read_judges(folder, recipe.objective.name) if recipe.judge.samples else None
+    judges = read_judges(folder.student_training(recipe)) if recipe.judge.samples else None
     calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
     body = join(
         tag(

@@ -67,3 +67,48 @@ def test_cells_are_trained_once_and_the_table_is_whole(local_ray, tmp_path):
         more["measured"][0]["means"]["finetune"] == label["means"]["finetune"]
         and "dss_voted" in more["measured"][0]["means"]
     )
+
+
+VOTES = {
+    "judge.samples": 3,
+    "judge.inputs": ["student", "label"],
+    "judge.others": {"base": ["base"], "calculator": ["steps"]},
+    "data.unlabelled": {"generate": 6, "seed": 5},
+    "compare.variants": {"self": {"like": "dss_voted", "set": {"self_training.vote": "judged"}}},
+    "compare.pairs": [["self/judged vote of 3", "dss_voted/vote of 3"]],
+}
+
+
+def test_votes_and_a_second_training_stand_in_the_table(local_ray, tmp_path):
+    """Judges, votes and self-training in trials, from the recipe's keys to the table."""
+    folder, changes = write_run(tmp_path / "run"), CHANGES | VOTES
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(BASE))
+    asked = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    compared = read_methods(path, asked, ["finetune", "dss_voted", "self"])
+    recipe = tiny_recipe(**changes)
+    results = compare(recipe, folder, compared, seeds=1)
+    (votes,) = results["votes"]
+    rows = set(votes["means"])
+    for method in ("dss_voted", "self"):
+        assert {
+            f"{method}/{row}"
+            for row in (
+                "label",
+                "rationale",
+                "vote of 3",
+                "judged vote of 3",
+                "judged vote of 3 (base)",
+                "judged vote of 3 (calculator)",
+                "best of 3",
+                "any of 3",
+            )
+        } <= rows
+    assert "finetune/label" in rows and "finetune/vote of 3" not in rows
+    (claim,) = votes["pairs"]
+    assert (claim["second"], claim["p"]) == ("self/judged vote of 3", None), "one seed"
+    judges = results["cost"]["self"]["judges"]
+    assert set(judges["test"]) == {"judge", "base", "calculator"} and "trained on" in judges
+    home = folder.root / "compare" / "all"
+    assert "votes of samples" in (home / "table.md").read_text()
+    assert not list(home.glob("*/*/self_training")), "a second student's weights are not kept"

@@ -237,5 +237,5 @@ def test_time_and_tokens(folder):
     asking = done["rationales", "asking train"]
     assert (asking.seconds, asking.tokens_in, asking.tokens_out) == (4.0, 200, 120), "two calls"
     assert (done["qcrd", "student"].seconds, done["qcrd", "student"].tokens_in) == (6.0, 300)
-    judged = work(folder, [], read_judges(folder, "qcrd"))[-1]
+    judged = work(folder, [], read_judges(folder.training("qcrd")))[-1]
     assert (judged.stage, judged.seconds) == ("judge", 12.0)
