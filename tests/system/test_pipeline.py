@@ -90,6 +90,29 @@ def check_run_folder(run, *, asked):
     return results
 
 
+def check_votes(run, results):
+    """The student's votes are measured with their cost, and what the judge is worth is written in
+    every place where the student's numbers stand.
+    """
+    rows = {row["head"]: row for row in results["rows"] if row["name"] == "student"}
+    judges = ("judged vote of 8 (no calculator)", "judged vote of 8 (calculator)")
+    heads = ("vote of 8", "judged vote of 8", *judges, "best of 8", "any of 8")
+    assert {"label", "rationale", *heads} == rows.keys()
+    greedy, tokens = rows["rationale"], {rows[head]["tokens"] for head in heads}
+    assert len(tokens) == 1 and tokens.pop() > 2 * greedy["tokens"], "of the same eight samples"
+    assert all(rows[head]["milliseconds"] > 0 for head in ("rationale", *heads))
+    assert rows["any of 8"]["correct"] == max(rows[head]["correct"] for head in heads)
+    trained = json.loads((run / "train/qcrd/judges/quality.json").read_text())
+    measured = results["judges"]["student"]["test"]
+    assert trained["judges"].keys() == measured.keys() == {"judge", "no calculator", "calculator"}
+    for quality in (*trained["judges"].values(), *measured.values()):
+        assert 0 <= quality["calibration_error"] <= 1 and quality["spread"] >= 0
+    assert (run / "student/judge/model.safetensors").exists()
+    card, page = (run / "student/README.md").read_text(), (run / "report.html").read_text()
+    assert "## The judged vote" in card and "| any of 8 (ceiling) |" in card
+    assert 'id="judge"' in page and "Can the confidence be believed?" in page
+
+
 def check_student_alone(student, question):
     """The exported folder works with transformers alone, where the package cannot be imported."""
     script = """
@@ -258,6 +281,8 @@ def test_the_demo_as_a_submitted_job(cluster, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = check_run_folder(tmp_path / "run", asked=48)
     assert {"student base", "finetune", "student"} <= {row["name"] for row in results["rows"]}
+    check_votes(tmp_path / "run", results)
+    assert "test: the judged vote of 8 is right on" in done.stdout
     assert re.search(r"quality\D+0?\.\d+|quality\D+[01]", done.stdout), done.stdout[-2000:]
     check_student_alone(tmp_path / "run" / "student", "Tom has 3 apples .")
 
