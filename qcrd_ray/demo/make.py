@@ -52,8 +52,14 @@ PLANS: dict[Kind, tuple[StoryPlan, ...]] = {
         ),
     ),
     "llama": (
-        StoryPlan(steps=800, story_steps=(1, 2), distractors=0.0, labels_every=2),
-        StoryPlan(steps=400, distractors=0.0, muon_learning_rate=0.01, learning_rate=2e-3),
+        StoryPlan(steps=1_000, story_steps=(1, 2), distractors=0.0, labels_every=2),
+        StoryPlan(
+            steps=600,
+            distractors=0.0,
+            muon_learning_rate=0.01,
+            learning_rate=2e-3,
+            labels_every=2,
+        ),
     ),
 }
 
@@ -120,12 +126,17 @@ def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: StoryPlan, seed: 
         labelled = stories[:: plan.labels_every]
         labels = [task.label(story.answer or "") for story in labelled]
         explanations = [_explanation(task, story) for story in stories]
-        yield [
-            pairs(tokenizer, [PREDICT + task.student_input(story) for story in labelled], labels),
-            pairs(
-                tokenizer, [EXPLAIN + task.student_input(story) for story in stories], explanations
-            ),
+        heads = [
+            ([PREDICT + task.student_input(story) for story in labelled], labels),
+            ([EXPLAIN + task.student_input(story) for story in stories], explanations),
         ]
+        if tokenizer.chat_template:
+            # One batch, and one mean over its tokens: with a mean for each head, the few tokens of
+            # the labels weigh as much as whole rationales, and copying is learnt late.
+            inputs, targets = (list(itertools.chain(*part)) for part in zip(*heads, strict=True))
+            yield [pairs(tokenizer, inputs, targets)]
+        else:
+            yield [pairs(tokenizer, *head) for head in heads]
 
 
 def _explanation(task: Task, story: Question) -> str:

@@ -145,21 +145,19 @@ def test_a_decoder_only_base_is_pretrained_on_what_training_reads_and_generation
         PREDICT: [story.answer for story in stories],
         EXPLAIN: [TASK.explanation(story.rationale, story.answer) for story in stories],
     }
-    for part, (prefix, answers) in zip(
-        next(_student_batches(tokenizer, plan, 7)), heads.items(), strict=True
+    (part,) = next(_student_batches(tokenizer, plan, 7))
+    prompts = encode(started, [each + s.question for each in heads for s in stories], 128)
+    targets = tokenize(started, [a for each in heads.values() for a in each], max_tokens=64).rows
+    for ids, mask, labels, prompt, target in zip(
+        part["input_ids"].tolist(),
+        part["attention_mask"].sum(dim=1).tolist(),
+        part["labels"].tolist(),
+        prompts,
+        targets,
+        strict=True,
     ):
-        prompts = encode(started, [prefix + story.question for story in stories], 128)
-        targets = tokenize(started, answers, max_tokens=64).rows
-        for ids, mask, labels, prompt, target in zip(
-            part["input_ids"].tolist(),
-            part["attention_mask"].sum(dim=1).tolist(),
-            part["labels"].tolist(),
-            prompts,
-            targets,
-            strict=True,
-        ):
-            assert ids[:mask] == [*prompt, *target]
-            assert labels == [-100] * len(prompt) + [*target] + [-100] * (len(ids) - mask)
+        assert ids[:mask] == [*prompt, *target]
+        assert labels == [-100] * len(prompt) + [*target] + [-100] * (len(ids) - mask)
 
 
 def test_a_decoder_only_base_is_asked_in_its_own_format(decoder, monkeypatch):
