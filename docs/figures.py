@@ -102,16 +102,7 @@ def headline(results: dict[str, Any]) -> str:
     spoken = ", ".join(
         f"{row.words} ({row.method}) {row.accuracy:.1f}" for _, s in groups for row in s
     )
-    drawn = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
-        f' aria-label="{escape(title)}">',
-        f"<title>{escape(title)}</title>",
-        f"<desc>Accuracy in percent: {escape(spoken)}.</desc>",
-        f"<style>{STYLE}</style>",
-        f'<rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        _text(24, 34, title, "title"),
-        _text(24, 58, under, "muted"),
-    ]
+    drawn = _panel(title, under, height, spoken)
     for tick in range(LOW, HIGH + 1, STEP):
         drawn.append(_line("grid", _x(tick), TOP, _x(tick), floor))
         drawn.append(_text(_x(tick), floor + 20, f"{tick} %", "muted", "middle"))
@@ -167,6 +158,20 @@ def _drawn(row: Row, y: float) -> list[str]:
 
 def _x(percent: float) -> float:
     return LEFT + (percent - LOW) / (HIGH - LOW) * (RIGHT - LEFT)
+
+
+def _panel(title: str, under: str, height: float, spoken: str) -> list[str]:
+    """How a drawing begins: a frame, two lines of title, and its numbers to be read aloud."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
+        f' aria-label="{escape(title)}">',
+        f"<title>{escape(title)}</title>",
+        f"<desc>Accuracy in percent: {escape(spoken)}.</desc>",
+        f"<style>{STYLE}</style>",
+        f'<rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        _text(24, 34, title, "title"),
+        _text(24, 58, under, "muted"),
+    ]
 
 
 def _line(look: str, x1: float, y1: float, x2: float, y2: float) -> str:
@@ -226,16 +231,7 @@ def cost(results: dict[str, Any]) -> str:
     )
     height = PLOT_FLOOR + 84
     spoken = ", ".join(f"{p.words} {p.accuracy:.1f} at {p.tokens:.0f} tokens" for p in points)
-    drawn = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
-        f' aria-label="{escape(title)}">',
-        f"<title>{escape(title)}</title>",
-        f"<desc>Accuracy in percent: {escape(spoken)}.</desc>",
-        f"<style>{STYLE}</style>",
-        f'<rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        _text(24, 34, title, "title"),
-        _text(24, 58, under, "muted"),
-    ]
+    drawn = _panel(title, under, height, spoken)
     for percent in range(low, high + 1, 5):
         drawn.append(_line("grid", PLOT_LEFT, y(percent), PLOT_RIGHT, y(percent)))
         drawn.append(_text(PLOT_LEFT - 10, y(percent) + 5, f"{percent}", "muted", "end"))

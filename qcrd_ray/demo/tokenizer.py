@@ -6,6 +6,7 @@ A space belongs to the word that follows it, so decoding gives the text back.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -31,15 +32,26 @@ def words() -> list[str]:
 
 
 def build_tokenizer(*, ends_input: bool, max_tokens: int) -> PreTrainedTokenizerFast:
-    """The tokenizer.
+    """The tokenizer; for the arguments see :func:`tokenizer_of`."""
+    return tokenizer_of(words(), _splitter(), ends_input=ends_input, max_tokens=max_tokens)
+
+
+def tokenizer_of(
+    pieces: Iterable[str],
+    splitter: pre_tokenizers.PreTokenizer,
+    *,
+    ends_input: bool,
+    max_tokens: int,
+) -> PreTrainedTokenizerFast:
+    """A tokenizer with a token for each of ``pieces``, into which ``splitter`` cuts a text.
 
     Args:
         ends_input: put the end token after every text, as T5's tokenizer does; a decoder's prompt
             has none.
     """
-    vocabulary = {token: index for index, token in enumerate([PAD, END, UNKNOWN, *words()])}
+    vocabulary = {token: index for index, token in enumerate([PAD, END, UNKNOWN, *pieces])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = _splitter()
+    tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
     if ends_input:
         tokenizer.post_processor = processors.TemplateProcessing(

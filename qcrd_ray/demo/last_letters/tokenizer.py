@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import string
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from qcrd_ray.demo.tokenizer import END, PAD, SPACE, UNKNOWN
+from qcrd_ray.demo.tokenizer import SPACE, tokenizer_of
 
 # of the questions, of most recorded completions, and of the two heads
 WORDS = (
@@ -25,12 +25,7 @@ ACCENTED = "áéíóúüñçàèìòùâêîôûäëïöãõåøæœßÁÉÍÓÚ
 
 
 def build_tokenizer(*, ends_input: bool, max_tokens: int) -> PreTrainedTokenizerFast:
-    """The tokenizer.
-
-    Args:
-        ends_input: put the end token after every text, as T5's tokenizer does; a decoder's prompt
-            has none.
-    """
+    """The tokenizer; for the arguments see :func:`qcrd_ray.demo.tokenizer.tokenizer_of`."""
     letters = f"\n{SPACE}{string.ascii_letters}{string.digits}{ACCENTED}"
     pieces = [
         *(SPACE + word for word in WORDS),
@@ -38,23 +33,7 @@ def build_tokenizer(*, ends_input: bool, max_tokens: int) -> PreTrainedTokenizer
         *(SPACE + sign for sign in SIGNS),
         *letters,
     ]
-    vocabulary = {token: index for index, token in enumerate([PAD, END, UNKNOWN, *pieces])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = _splitter()
-    tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
-    if ends_input:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"$A {END}", special_tokens=[(END, vocabulary[END])]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        eos_token=END,
-        unk_token=UNKNOWN,
-        model_max_length=max_tokens,
-        model_input_names=["input_ids", "attention_mask"],
-        clean_up_tokenization_spaces=False,
-    )
+    return tokenizer_of(pieces, _splitter(), ends_input=ends_input, max_tokens=max_tokens)
 
 
 def _splitter() -> pre_tokenizers.PreTokenizer:
