@@ -18,7 +18,7 @@ from ray.util import ActorPool
 
 from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.data.records import Question
-from qcrd_ray.inference import load_engine
+from qcrd_ray.inference import Engine, load_engine
 from qcrd_ray.inference.heads import Head, HeadAnswer, answer_questions
 from qcrd_ray.inference.transformers_engine import TransformersEngine
 from qcrd_ray.inference.voting import Samples, ballot_of, load_reader, sample
@@ -66,7 +66,7 @@ class Answerer:
 
         torch.set_num_threads(recipe.evaluate.worker.cores)
         self.recipe, self.task = recipe, build_task(recipe.task)
-        self.engine: TransformersEngine | None = None
+        self.engine: Engine | None = None
         self.model = ""
 
     @ray.method
@@ -74,6 +74,7 @@ class Answerer:
         """Answer the questions of ``job``, after loading its model if another one is loaded."""
         engine = self._engine(job.model)
         if job.wanted == "samples":
+            assert isinstance(engine, TransformersEngine), "whose model reads its own samples"
             reader = load_reader(self.recipe, self.task, engine, base=job.base)
             began = time.monotonic()
             samples = sample(engine, reader, job.questions, ballot=ballot_of(self.recipe))
@@ -88,17 +89,15 @@ class Answerer:
         )
         return JobAnswers(job=job, answers=tuple(answers), seconds=time.monotonic() - began)
 
-    def _engine(self, model: str) -> TransformersEngine:
+    def _engine(self, model: str) -> Engine:
         student = self.recipe.student
         if self.engine is None:
-            engine = load_engine(
+            self.engine = load_engine(
                 model,
                 batch_size=self.recipe.evaluate.batch_size,
                 max_input_tokens=student.max_input_tokens,
                 trust_remote_code=student.trust_remote_code,
             )
-            assert isinstance(engine, TransformersEngine)
-            self.engine = engine
         elif model != self.model:
             self.engine.load_weights(model)
         self.model = model

@@ -56,7 +56,7 @@ def test_validation_and_evaluation_agree_whatever_the_limit(word_engine, head, l
     )
     validated = validator.measure("snapshot")[head]
     evaluated = Answerer(recipe).answer(
-        AnswerJob(key=0, model="snapshot", head=head, questions=(question,))
+        AnswerJob(key=0, model="snapshot", wanted=head, questions=(question,))
     )
     assert validated == float(evaluated.answers[0].answer == answer)
     if head == "label" and answer == "7":
