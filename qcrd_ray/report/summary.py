@@ -117,12 +117,20 @@ def discriminator_lines(folder: RunFolder) -> list[str]:
 def answer_lines(question: Question, answer: PredictResponse) -> list[str]:
     """The question that the served student was asked, and its answer."""
     quality = answer.quality
-    return [
+    lines = [
         f"question   {question.question}",
         f"label      {answer.label} (gold: {question.answer})",
         f"rationale  {answer.rationale}",
         f"quality    {'no discriminator in this student' if quality is None else f'{quality:.2f}'}",
     ]
+    if answer.samples:
+        sure = (
+            "" if answer.confidence is None else f", with a confidence of {answer.confidence:.2f}"
+        )
+        lines.append(
+            f"vote       {answer.vote} ({answer.vote_kind}, of {len(answer.samples)} samples{sure})"
+        )
+    return lines
 
 
 def size_text(size: float) -> str:
