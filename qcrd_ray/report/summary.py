@@ -124,9 +124,7 @@ def answer_lines(question: Question, answer: PredictResponse) -> list[str]:
         f"quality    {'no discriminator in this student' if quality is None else f'{quality:.2f}'}",
     ]
     if answer.samples:
-        sure = (
-            "" if answer.confidence is None else f", with a confidence of {answer.confidence:.2f}"
-        )
+        sure = "" if answer.confidence is None else f", confidence {answer.confidence:.2f}"
         lines.append(
             f"vote       {answer.vote} ({answer.vote_kind}, of {len(answer.samples)} samples{sure})"
         )
