@@ -214,6 +214,11 @@ def cost(results: dict[str, Any]) -> str:
         for words, look, row in COST_ROWS
         for mean in [votes["means"][row]]
     ]
+    points += [
+        Point(words, look, row["tokens"], *_interval(row, "accuracy"))
+        for words, look, name in TEACHER_ROWS
+        for row in [_baseline(confirmed, name)]
+    ]
     some = next(iter(votes["means"].values()))
     low = 5 * int(min(point.low for point in points) // 5)
     high = 5 * int(max(point.high for point in points) // 5 + 1)
@@ -245,8 +250,12 @@ def cost(results: dict[str, Any]) -> str:
     drawn += [
         _text(PLOT_LEFT, PLOT_FLOOR + 46 + 20 * i, note, "muted") for i, note in enumerate(notes)
     ]
+    labelled: list[tuple[float, float]] = []
     for number, point in enumerate(points, 1):
-        drawn += _plotted(number, point, x(point.tokens), y)
+        at = (x(point.tokens), y(point.accuracy))
+        crowded = any(abs(at[0] - a) < 30 and abs(at[1] - b) < 16 for a, b in labelled)
+        labelled.append(at)
+        drawn += _plotted(number, point, at[0], y, on_left=crowded)
         key = f"{number}  {point.words} {point.accuracy:.1f}"
         drawn.append(_text(PLOT_RIGHT + 24, PLOT_TOP + 27 * number - 19, key, "muted"))
     return "\n".join([*drawn, "</svg>", ""])
@@ -257,19 +266,31 @@ COST_ROWS = (
     ("Step-by-Step", "other", "dss_explain/rationale"),
     ("voted rationales", "other", "dss_voted_explain/rationale"),
     ("right rationales", "other", "right_mean_explain/rationale"),
-    ("self-trained", "ours", "self_judged/rationale"),
-    ("4 by vote of 8", "other", "right_mean_explain/vote of 8"),
-    ("4 by judged vote", "best", "right_mean_explain/judged vote of 8"),
-    ("5 by judged vote", "best", "self_judged/judged vote of 8"),
+    ("right, vote of 8", "other", "right_mean_explain/vote of 8"),
+    ("right, judged, no sums", "best", "right_mean_explain/judged vote of 8 (no calculator)"),
+    ("right, judged vote", "best", "right_mean_explain/judged vote of 8"),
+)
+TEACHER_ROWS = (
+    ("teacher, one sample", "plain", "teacher, one sample"),
+    ("teacher, vote of 5", "plain", "teacher, voted"),
 )
 
 
-def _plotted(number: int, point: Point, x: float, y: Callable[[float], float]) -> list[str]:
+def _plotted(
+    number: int, point: Point, x: float, y: Callable[[float], float], *, on_left: bool
+) -> list[str]:
+    """A point with its interval and its number, on its left where the right is taken."""
     return [
         _line(f"bar {point.look}", x, y(point.low), x, y(point.high)),
         f'<path class="{point.look}" d="{MARKS[point.look]}"'
         f' transform="translate({x:.1f} {y(point.accuracy):.1f})"/>',
-        _text(x + 11, y(point.accuracy) + 5, str(number), "text"),
+        _text(
+            x - 11 if on_left else x + 11,
+            y(point.accuracy) + 5,
+            str(number),
+            "text",
+            "end" if on_left else "start",
+        ),
     ]
 
 

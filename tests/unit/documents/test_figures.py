@@ -25,10 +25,27 @@ def words(drawing: str) -> list[str]:
     ]
 
 
-def test_the_chart_is_what_the_results_say():
+@pytest.mark.parametrize("name", FIGURES["CHARTS"])
+def test_a_chart_is_what_the_results_say(name):
     """Guards a chart that was left behind when results or names changed: run docs/figures.py."""
-    drawn = FIGURES["headline"](FIGURES["read"]())
-    assert (IMAGES / "headline.svg").read_text() == drawn
+    drawn = FIGURES["CHARTS"][name](FIGURES["read"]())
+    assert (IMAGES / f"{name}.svg").read_text() == drawn
+
+
+def test_the_costs_chart_names_every_point_with_its_number():
+    """Guards a point that leaves the plot, or a number that is not the kept one."""
+    results = FIGURES["read"]()
+    found = words(FIGURES["cost"](results))
+    (votes,) = [part for part in results["confirmed"]["votes"] if part["split"] == "test"]
+    for number, (said, _, row) in enumerate(FIGURES["COST_ROWS"], 1):
+        assert f"{number}  {said} {100 * votes['means'][row]['mean']:.1f}" in found
+    places = re.findall(r"translate\(([\d.]+) ([\d.]+)\)", FIGURES["cost"](results))
+    assert len(places) == len(FIGURES["COST_ROWS"]) + len(FIGURES["TEACHER_ROWS"])
+    assert all(
+        FIGURES["PLOT_LEFT"] <= float(x) <= FIGURES["PLOT_RIGHT"]
+        and FIGURES["PLOT_TOP"] <= float(y) <= FIGURES["PLOT_FLOOR"]
+        for x, y in places
+    )
 
 
 def test_the_chart_shows_the_measured_numbers():
