@@ -148,6 +148,7 @@ print(tokenizer.decode(written, skip_special_tokens=True))
 def test_recorded_svamp_runs_through_and_again_pays_for_nothing(tmp_path):
     """Real text through `qcrd run`; the same command again finds everything done."""
     values = {
+        "discriminator.probe": 4,  # a student from nothing writes to its limit
         "run": tmp_path / "run",
         "train.rounds": 1,
         "data.train.rows": "[0, 120]",
