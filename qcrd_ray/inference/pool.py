@@ -19,6 +19,7 @@ from ray.util import ActorPool
 from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference import Engine, load_engine
+from qcrd_ray.inference.evidence import EvidenceReader
 from qcrd_ray.inference.heads import Head, HeadAnswer, answer_questions
 from qcrd_ray.inference.transformers_engine import TransformersEngine
 from qcrd_ray.inference.voting import Samples, ballot_of, load_reader, sample
@@ -67,6 +68,7 @@ class Answerer:
         torch.set_num_threads(recipe.evaluate.worker.cores)
         self.recipe, self.task = recipe, build_task(recipe.task)
         self.engine: Engine | None = None
+        self.readers: dict[str | None, EvidenceReader] = {}  # by the base that they load
         self.model = ""
 
     @ray.method
@@ -75,7 +77,10 @@ class Answerer:
         engine = self._engine(job.model)
         if job.wanted == "samples":
             assert isinstance(engine, TransformersEngine), "whose model reads its own samples"
-            reader = load_reader(self.recipe, self.task, engine, base=job.base)
+            # it reads on the engine's own model, whose weights are swapped in place
+            if job.base not in self.readers:
+                self.readers[job.base] = load_reader(self.recipe, self.task, engine, base=job.base)
+            reader = self.readers[job.base]
             began = time.monotonic()
             samples = sample(engine, reader, job.questions, ballot=ballot_of(self.recipe))
             return JobAnswers(job=job, samples=tuple(samples), seconds=time.monotonic() - began)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference.base import Engine
@@ -94,23 +93,10 @@ def sample(
         max_tokens=ballot.max_tokens,
         seed=ballot.seed,
     )
-    return with_evidence(reader, questions, read_samples(reader.task, questions, generated))
-
-
-def read_samples(
-    task: Task, questions: Sequence[Question], generated: Sequence[Sequence[Any]]
-) -> list[list[HeadAnswer]]:
-    """The answers of the rationale head's texts."""
-    return [
-        [read_answer(task, question, text, head="rationale") for text in texts]
+    answers = [
+        [read_answer(reader.task, question, text, head="rationale") for text in texts]
         for question, texts in zip(questions, generated, strict=True)
     ]
-
-
-def with_evidence(
-    reader: EvidenceReader, questions: Sequence[Question], answers: Sequence[Sequence[HeadAnswer]]
-) -> list[Samples]:
-    """Samples that are there already, with the evidence on each."""
     return [
         Samples(answers=tuple(each), evidence=tuple(evidence))
         for each, evidence in zip(answers, reader.read(questions, answers), strict=True)
