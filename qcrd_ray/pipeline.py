@@ -41,7 +41,13 @@ def run(recipe: Recipe, stages: Stages) -> RunResult:
         results = evaluate(recipe, folder, stages, tracker)
         question = load_split(recipe, "test")[0][0]
         with stages.stage("serving") as report:
-            answer = serving.ask_once(folder.student, recipe.serve, question, report)
+            answer = serving.ask_once(
+                folder.student,
+                recipe.serve,
+                question,
+                report,
+                schedule_timeout_s=recipe.ray.schedule_timeout_s,
+            )
         write_text(folder.seconds, json.dumps(stages.seconds, indent=2) + "\n")
         tracker.artifact(write_report(folder))
     return RunResult(

@@ -107,6 +107,23 @@ def check_feasible(demands: Sequence[Bundle], *, what: str) -> None:
         raise MissingResource(f"{what} asks for {shortage}. {_advice()}")
 
 
+def may_have(resource: str) -> bool | None:
+    """Whether a node of the connected cluster has some of ``resource``, or one that it can start.
+
+    None: no node has it now, and what the autoscaler can start is not known here, as on Kubernetes.
+    A cluster of Ray's local provider has what its live nodes have: it keeps at least one worker,
+    and counts on the others being like it.
+    """
+    if any(node.get(resource, 0.0) for node in _node_totals()):
+        return True
+    if started_ray_here():
+        return False
+    config = autoscaler_config()
+    if config is None:
+        return None
+    return any(worker.get(resource, 0.0) for worker in allowed_workers(config) or ())
+
+
 def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:
     """Return once the cluster can hold all ``demands`` side by side, each on one node.
 

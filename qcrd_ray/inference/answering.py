@@ -80,12 +80,14 @@ class Student:
         device: str = "auto",
         batch_size: int = 32,
         max_tokens: int | None = None,
+        gpu_memory_utilization: float | None = None,
         judged: bool = True,
     ) -> None:
         """Load the folder.
 
         Args:
             max_tokens: the longest text to generate; None: the student's training limit.
+            gpu_memory_utilization: see :class:`EngineOptions`.
             judged: load the judge too, where there is one.
         """
         self.folder, self.task = folder, folder.task
@@ -98,6 +100,7 @@ class Student:
             batch_size=batch_size,
             max_input_tokens=self.max_input_tokens,
             trust_remote_code=folder.trust_remote_code,
+            gpu_memory_utilization=gpu_memory_utilization,
         )
         self.scorer = None
         if folder.discriminator:

@@ -21,12 +21,14 @@ class EngineOptions:
 
     ``batch_size`` counts the texts that are decoded together. Prompts are cut to
     ``max_input_tokens`` (None: to the tokenizer's own limit, if it states one).
+    ``gpu_memory_utilization`` is the share of a GPU that vLLM takes (None: vLLM's own).
     """
 
     device: torch.device
     batch_size: int = 64
     max_input_tokens: int | None = None
     trust_remote_code: bool = False
+    gpu_memory_utilization: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

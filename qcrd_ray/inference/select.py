@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ from qcrd_ray.models.pretrained import custom_code_files, pick_device, read_conf
 EngineName = Literal["transformers", "ctranslate2", "vllm"]
 # the encoder-decoders for which ctranslate2 is known to generate the same texts
 CONVERTIBLE = ("t5", "mt5")
+# what ctranslate2 4.8.5 opens when it first multiplies on a GPU, far from where it was chosen
+CUBLAS = "libcublas.so.12"
 
 
 def choose_engine(
@@ -32,7 +35,8 @@ def choose_engine(
     shape (44 million). On a GPU `auto` is transformers: ctranslate2 has not been measured there.
 
     Raises:
-        UserError: this engine cannot run this model, or is not installed.
+        UserError: this engine cannot run this model, or is not installed, or its GPU library is
+            missing.
     """
     config = read_config(folder, trust_remote_code=trust_remote_code)
     runs: dict[EngineName, bool] = {
@@ -62,7 +66,21 @@ def choose_engine(
             f"serve.engine: the package {engine} is not installed; use auto, or install what the"
             " lock file names"
         )
+    if engine == "ctranslate2" and pick_device(device).type == "cuda" and not _loads(CUBLAS):
+        raise UserError(
+            f"serve.engine: ctranslate2 needs {CUBLAS} on a GPU, and torch brought another CUDA's;"
+            " use auto or transformers, or install nvidia-cublas-cu12 and put its lib folder on"
+            " LD_LIBRARY_PATH"
+        )
     return engine
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def load_engine(
@@ -73,6 +91,7 @@ def load_engine(
     batch_size: int = 64,
     max_input_tokens: int | None = None,
     trust_remote_code: bool = False,
+    gpu_memory_utilization: float | None = None,
 ) -> Engine:
     """Load the model in ``folder`` (or hub id, or `demo`) into an engine.
 
@@ -85,6 +104,7 @@ def load_engine(
         batch_size=batch_size,
         max_input_tokens=max_input_tokens,
         trust_remote_code=trust_remote_code,
+        gpu_memory_utilization=gpu_memory_utilization,
     )
     # a process imports the one that it runs: vLLM takes seconds, and either may not be installed
     if name == "vllm":

@@ -40,8 +40,14 @@ class VLLMEngine:
             # others use the machine too.
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        # vLLM takes FlashInfer's sampler by the GPU's capability alone, which compiles itself when
+        # it first runs and fails without nvcc (vllm-project/vllm#49497).
+        os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
         from vllm import LLM
 
+        memory = {}
+        if not on_cpu and options.gpu_memory_utilization is not None:
+            memory["gpu_memory_utilization"] = options.gpu_memory_utilization
         self.llm = LLM(
             name,
             trust_remote_code=trust,
@@ -52,6 +58,7 @@ class VLLMEngine:
             max_model_len=-1,  # as long as the model and the memory allow
             enforce_eager=on_cpu,  # compiling costs 25 s of a start
             disable_log_stats=True,
+            **memory,
         )
 
     def load_weights(self, folder: str | Path) -> None:

@@ -36,6 +36,10 @@ class ServingRecipe(Section):
     """A file that holds the key, on every node that serves; before the variable."""
     engine: Literal["auto", "transformers", "ctranslate2", "vllm"] = "auto"
     """What runs the model; auto: what fits it."""
+    gpu_memory_utilization: Annotated[float | None, Field(gt=0.0, le=1.0)] = None
+    """Share of a GPU's memory that vLLM takes; the discriminator and the judge need some of the
+    rest. null: 0.9 of the replica's share of a GPU.
+    """
     trust_remote_code: bool = False
     """Run Python code that comes with the student; only for one you trust."""
     model_name: str = Field(default="student", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")

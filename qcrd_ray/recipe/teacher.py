@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Section
+from qcrd_ray.recipe.base import (
+    Count,
+    NotNegative,
+    NotNegativeCount,
+    Positive,
+    Resources,
+    Section,
+    Share,
+)
 
 
 class ServeTeacher(Section):
@@ -140,7 +148,12 @@ TeacherRecipe = Annotated[
 
 
 class SamplingRecipe(Section):
-    """How the teacher is sampled. The paper takes 5 samples at temperature 0.7."""
+    """How the teacher is sampled. The paper takes 5 samples at temperature 0.7.
+
+    A served teacher gets all of these numbers, also where the model's `generation_config.json` has
+    others. An endpoint gets those that are not at the protocol's default: its own defaults may
+    differ, and `teacher.extra_body` can set them.
+    """
 
     k: Count = 5
     """Samples per question; they vote on its answer."""
@@ -148,6 +161,12 @@ class SamplingRecipe(Section):
     """Sampling temperature; above 0 for k > 1."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Nucleus sampling: share of the probability that is sampled from."""
+    top_k: NotNegativeCount = 0
+    """Sample from the so many likeliest tokens alone; 0: from all."""
+    min_p: Share = 0.0
+    """Leave out tokens below this share of the likeliest one's probability; 0: none."""
+    repetition_penalty: Positive = 1.0
+    """Divides the scores of tokens that stand in the text or its prompt already; 1: off."""
     max_tokens: Count = 256
     """Tokens of one sample; raise it where samples are cut before their answer."""
     stop: tuple[str, ...] = ()

@@ -59,6 +59,7 @@ class StudentEndpoint:
             engine=recipe.engine,
             batch_size=recipe.max_batch_size,
             max_tokens=recipe.max_output_tokens,
+            gpu_memory_utilization=memory_share(recipe),
         )
         self.metrics, self.health = Metrics(), Health(stuck_after_s=2 * recipe.request_timeout_s)
         # `serve.batch` adds these two, which its type does not say
@@ -146,6 +147,16 @@ def build(args: Mapping[str, Any]) -> serve.Application:
         ray_actor_options=recipe.replica.options,
     )
     return deployment.bind(str(folder.path), recipe, key_expected=key_expected)
+
+
+def memory_share(recipe: ServingRecipe) -> float | None:
+    """The share of a GPU's memory that vLLM may take in one replica; None: there is no GPU.
+
+    vLLM's own 0.92 is of the whole card, whatever part of it the replica was given.
+    """
+    if not recipe.replica.gpus:
+        return None
+    return recipe.gpu_memory_utilization or 0.9 * min(1.0, recipe.replica.gpus)
 
 
 def replica_key(recipe: ServingRecipe, *, expected: bool) -> str | None:

@@ -27,6 +27,7 @@ from qcrd_ray.serving import auth
 from qcrd_ray.serving.messages import PredictResponse, Query
 
 APP = "qcrd-student"
+SCHEDULE_TIMEOUT_S = RayRecipe().schedule_timeout_s  # of an endpoint that no recipe starts
 PROXY_GRACE_S = 10.0  # the replica's own limit comes first, and its answer says what happened
 
 
@@ -44,8 +45,13 @@ def check(recipe: ServingRecipe) -> None:
         _check_free(recipe.host, recipe.port)
 
 
-def start(student: Path, recipe: ServingRecipe) -> str:
+def start(
+    student: Path, recipe: ServingRecipe, *, schedule_timeout_s: float = SCHEDULE_TIMEOUT_S
+) -> str:
     """Serve the student on the connected Ray, and return its URL once it answers.
+
+    Its replicas' resources are waited for as long as ``schedule_timeout_s``
+    (`ray.schedule_timeout_s`).
 
     Raises:
         UserError: no student folder, an address that other machines can reach without a key, a port
@@ -54,9 +60,8 @@ def start(student: Path, recipe: ServingRecipe) -> str:
     """
     folder = StudentFolder.open(student, trust_remote_code=recipe.trust_remote_code)
     auth.check_host(recipe.host, key=auth.read_key(recipe))
-    timeout_s = RayRecipe().schedule_timeout_s
     cluster.wait_for_resources(
-        bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=timeout_s
+        bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=schedule_timeout_s
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = _listen(recipe)
@@ -92,15 +97,22 @@ def wait() -> None:
 
 
 def ask_once(
-    student: Path, recipe: ServingRecipe, question: Question, report: Report
+    student: Path,
+    recipe: ServingRecipe,
+    question: Question,
+    report: Report,
+    *,
+    schedule_timeout_s: float = SCHEDULE_TIMEOUT_S,
 ) -> PredictResponse:
     """Serve the student on a free port, ask it over HTTP as any client would, and stop it again.
 
-    With a judge in the folder its samples vote too.
+    With a judge in the folder its samples vote too. ``schedule_timeout_s``: see :func:`start`.
     """
     report(0, 2, "starting the endpoint")
     # a busy port must not end a run at its last stage
-    url = start(student, recipe.model_copy(update={"port": 0}))
+    url = start(
+        student, recipe.model_copy(update={"port": 0}), schedule_timeout_s=schedule_timeout_s
+    )
     try:
         report(1, 2, "asking one question")
         task = _task(url, recipe)

@@ -20,6 +20,7 @@ from qcrd_ray.teacher.base import (
     TeacherError,
     TeacherRefusal,
     TeacherRequest,
+    Watched,
 )
 from qcrd_ray.teacher.model import uses_chat
 from qcrd_ray.teacher.openai import SPENT, OpenAICompatible, describe, probe
@@ -38,6 +39,7 @@ __all__ = [
     "check",
     "probe",
     "teacher_for",
+    "trouble",
 ]
 
 
@@ -56,6 +58,7 @@ def build_teacher(recipe: Recipe) -> Teacher:
         recipe.sampling,
         seed=recipe.seed,
         application=application_name(recipe.name, run=resolve(recipe.run)),
+        requests_in_flight=recipe.generation.actors * recipe.generation.requests_in_flight,
         schedule_timeout_s=recipe.ray.schedule_timeout_s,
     )
 
@@ -71,6 +74,18 @@ def teacher_for(recipe: Recipe) -> Iterator[Teacher]:
         yield teacher
     finally:
         teacher.stop()
+
+
+def trouble(teacher: Teacher) -> str:
+    """Why ``teacher`` does not answer at the moment, in words; "" where it does, or cannot tell.
+
+    A served teacher looks by itself while a request waits, so that asking ends when it is dead;
+    this is for a line of progress.
+
+    Raises:
+        Stopped: it will not answer any more.
+    """
+    return teacher.trouble() if isinstance(teacher, Watched) else ""
 
 
 def check(recipe: TeacherRecipe) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -70,7 +70,7 @@ class Teacher(Protocol):
         """The question as this teacher takes it."""
         ...
 
-    def check(self, questions: Sequence[Question]) -> None:
+    def check(self, questions: Iterable[Question]) -> None:
         """Raise UserError for mistakes that can be found before anything is started."""
         ...
 
@@ -89,5 +89,20 @@ class Teacher(Protocol):
             TeacherError: a retry may help.
             TeacherRefusal: one of the questions cannot be answered.
             Stopped: no further question can be answered in this run.
+        """
+        ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A teacher that knows whether it is alive, in any process that asks it."""
+
+    def trouble(self) -> str:
+        """Why it does not answer at the moment, in words; "" where it does.
+
+        It may take a second.
+
+        Raises:
+            Stopped: it will not answer any more.
         """
         ...

@@ -7,7 +7,7 @@ would multiply it. The stage also bounds how many requests are in flight.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class OpenAICompatible:
             else task.teacher_prompt(question)
         )
 
-    def check(self, questions: Sequence[Question]) -> None:
+    def check(self, questions: Iterable[Question]) -> None:
         """Checks nothing: it would have to ask the endpoint, and only start() may do that."""
 
     def start(self, report: Report = no_progress) -> None:

@@ -21,7 +21,17 @@ from qcrd_ray.teacher.base import Prompt, Stopped, TeacherError, TeacherRefusal
 MAX_ERROR_CHARS = 400  # of an endpoint's error that are kept
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 # fields that are the same for every question
-_SHARED_FIELDS = {"model", "n", "temperature", "top_p", "max_tokens", "stop"}
+_SHARED_FIELDS = {
+    "model",
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "max_tokens",
+    "stop",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,12 @@ def request_body(
         "n": n if n > 1 else None,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p if sampling.top_p < 1.0 else None,
+        # not of OpenAI's protocol, but of vLLM's and most open models' endpoints
+        "top_k": sampling.top_k or None,
+        "min_p": sampling.min_p or None,
+        "repetition_penalty": (
+            sampling.repetition_penalty if sampling.repetition_penalty != 1.0 else None
+        ),
         "max_tokens": sampling.max_tokens,
         "stop": list(sampling.stop) or None,
     }

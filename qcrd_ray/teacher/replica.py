@@ -45,8 +45,9 @@ class TeacherReplica:
     async def ask(self, prompts: Sequence[Prompt], sampling: dict[str, Any]) -> list[PromptSamples]:
         """Generate K samples for each prompt, in the order of the prompts.
 
-        The prompts are all plain texts or all chats. ``sampling`` holds n, temperature, top_p,
-        max_tokens and stop.
+        The prompts are all plain texts or all chats. ``sampling`` holds n, max_tokens, stop, and
+        every number that the model's `generation_config.json` would fill in if it were missing
+        (`get_diff_sampling_param` of vLLM): temperature, top_p, top_k, min_p, repetition_penalty.
 
         Raises:
             TeacherRefusal: the engine says that the request itself is at fault.

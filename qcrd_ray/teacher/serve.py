@@ -6,22 +6,23 @@ endpoint of the student may later choose its own.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
 from qcrd_ray.cluster.ray_internals import SKIP_MODEL_DOWNLOAD, serve_runs
-from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
+from qcrd_ray.cluster.resources import Bundle, colocate, may_have, wait_for_resources
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import SamplingRecipe, ServeTeacher
@@ -34,10 +35,12 @@ from qcrd_ray.teacher.base import (
     TeacherRefusal,
     TeacherRequest,
 )
+from qcrd_ray.teacher.health import Health, tail
 from qcrd_ray.teacher.model import resolve_model, uses_chat
-from qcrd_ray.teacher.replica import MODEL_ID, TeacherReplica
+from qcrd_ray.teacher.replica import MODEL_ID, PromptSamples, TeacherReplica
 
 POLL_S = 0.5
+WATCH_S = 10.0  # a request that waits longer looks whether the teacher is still there
 # engine options that change the model's answers; the others (parallelism, memory) change its speed
 _DECISIVE = (
     "dtype",
@@ -49,11 +52,14 @@ _DECISIVE = (
     "max_model_len",
 )
 
+log = logging.getLogger(__name__)
+
 
 class ServedTeacher:
     """vLLM replicas behind a deployment handle; see :class:`qcrd_ray.teacher.base.Teacher`.
 
     ``application`` is the name of the Ray Serve application: see :func:`application_name`.
+    ``requests_in_flight`` is how many requests all who ask have open at once.
     """
 
     def __init__(
@@ -63,10 +69,12 @@ class ServedTeacher:
         *,
         seed: int,
         application: str,
+        requests_in_flight: int,
         schedule_timeout_s: float,
     ):
         self._recipe = recipe
         self._seed = seed
+        self._requests_in_flight = requests_in_flight
         self._schedule_timeout_s = schedule_timeout_s
         self._sampling = {
             **sampling.model_dump(exclude={"k"}),
@@ -89,7 +97,7 @@ class ServedTeacher:
         assert self._chat is not None, "check() comes before prompt()"
         return task.teacher_messages(question) if self._chat else task.teacher_prompt(question)
 
-    def check(self, questions: Sequence[Question]) -> None:
+    def check(self, questions: Iterable[Question]) -> None:
         """Check that the model's config and tokenizer fit each other. Raises UserError."""
         self._chat = uses_chat(self._recipe)
 
@@ -113,7 +121,9 @@ class ServedTeacher:
         self._started = True  # from here on there is something to stop
         serve.start(proxy_location="Disabled")
         target = serve.RunTarget(
-            deployment(self._recipe, seed=self._seed), name=self._application, route_prefix=None
+            deployment(self._recipe, seed=self._seed, requests_in_flight=self._requests_in_flight),
+            name=self._application,
+            route_prefix=None,
         )
         serve.run_many([target], wait_for_applications_running=False)
         self._wait_until_ready(report)
@@ -132,12 +142,13 @@ class ServedTeacher:
     async def complete(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         prompts = [request.prompt for request in requests]
         try:
-            answers = await self._handle.ask.remote(prompts, self._sampling)
+            answers = await self._ask(prompts)
         except RayTaskError as error:
             if isinstance(error.cause, TeacherRefusal):
                 raise TeacherRefusal(str(error.cause)) from error
             raise TeacherError(f"{type(error.cause).__name__}: {error.cause}") from error
         except (RayError, RayServeException) as error:
+            await asyncio.to_thread(self.trouble)
             raise TeacherError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
         counts = [len(answer["samples"]) for answer in answers]
         if counts != [self._sampling["n"]] * len(requests):
@@ -150,9 +161,42 @@ class ServedTeacher:
             for answer in answers
         ]
 
+    def trouble(self) -> str:
+        """See :meth:`qcrd_ray.teacher.health.Health.trouble`; in any process of the cluster."""
+        return self._health.trouble()
+
+    async def _ask(self, prompts: Sequence[Prompt]) -> list[PromptSamples]:
+        """A replica's samples, unless the teacher dies meanwhile.
+
+        A request without a replica waits in its queue, and would not learn of that.
+
+        Raises:
+            Stopped: as :meth:`trouble`.
+        """
+        pending = asyncio.ensure_future(_response(self._handle, prompts, self._sampling))
+        try:
+            while not (await asyncio.wait({pending}, timeout=WATCH_S))[0]:
+                if trouble := await asyncio.to_thread(self.trouble):
+                    log.warning(trouble)
+            return pending.result()
+        finally:
+            pending.cancel()
+
+    # These two belong to a process: a copy that is sent to another makes its own.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_handle", "_health")}
+
     @cached_property
     def _handle(self):
         return serve.get_app_handle(self._application)
+
+    @cached_property
+    def _health(self) -> Health:
+        return Health(
+            lambda: serve.status().applications.get(self._application),
+            ready_timeout_s=self._recipe.ready_timeout_s,
+        )
 
     def _wait_until_ready(self, report: Report) -> None:
         start = time.monotonic()
@@ -165,10 +209,10 @@ class ServedTeacher:
             )
             if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 raise UserError(
-                    f"teacher: vLLM could not host {self._recipe.model}:\n{_tail(reason)}\n{_LOGS}"
+                    f"teacher: vLLM could not host {self._recipe.model}:\n{tail(reason)}\n{_LOGS}"
                 )
             if waited > self._recipe.ready_timeout_s:
-                last_lines = f" ({_tail(reason)})" if reason else ""
+                last_lines = f" ({tail(reason)})" if reason else ""
                 raise UserError(
                     f"teacher: not ready after {waited:.0f} s (teacher.ready_timeout_s)"
                     f"{last_lines}. {_LOGS}"
@@ -188,10 +232,20 @@ def application_name(run_name: str, *, run: Path) -> str:
 
 
 def accelerator_of(recipe: ServeTeacher) -> str:
-    """`cpu` or `gpu`; `auto` is gpu where the connected cluster has one."""
-    if recipe.accelerator == "auto":
-        return "gpu" if ray.cluster_resources().get("GPU") else "cpu"
-    return "cpu" if recipe.accelerator == "cpu" else "gpu"
+    """`cpu` or `gpu`; `auto` is gpu where the connected cluster has one, or can start a node of it.
+
+    Raises:
+        UserError: `auto`, and the cluster's autoscaler is out of sight, as KubeRay's is.
+    """
+    if recipe.accelerator != "auto":
+        return "cpu" if recipe.accelerator == "cpu" else "gpu"
+    has_gpu = may_have("GPU")
+    if has_gpu is None:
+        raise UserError(
+            "teacher.accelerator: auto cannot tell whether this cluster can start nodes with GPUs,"
+            " and none has one now; set it to gpu, cpu or a type such as A100"
+        )
+    return "gpu" if has_gpu else "cpu"
 
 
 def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
@@ -215,7 +269,7 @@ def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
     ]
 
 
-def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
+def deployment(recipe: ServeTeacher, *, seed: int, requests_in_flight: int) -> serve.Application:
     """The Serve application: replicas that end when their engine dies, min to max of them."""
     environment = {"VLLM_NO_USAGE_STATS": "1"}
     model = resolve_model(recipe.model)
@@ -241,8 +295,12 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
         }
         # compiling costs 25 s of a start
         llm_config["engine_kwargs"] = {"enforce_eager": True, **llm_config["engine_kwargs"]}
-    elif recipe.accelerator not in ("auto", "gpu"):
-        llm_config["accelerator_type"] = recipe.accelerator
+    else:
+        # vLLM takes FlashInfer's sampler by the GPU's capability alone, which compiles itself when
+        # it first runs and fails without nvcc (vllm-project/vllm#49497)
+        environment |= {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+        if recipe.accelerator not in ("auto", "gpu"):
+            llm_config["accelerator_type"] = recipe.accelerator
     runtime_env = {"env_vars": environment | recipe.env}
     replica = serve.deployment(
         name="teacher",
@@ -250,7 +308,7 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
         autoscaling_config={
             "min_replicas": recipe.min_replicas,
             "max_replicas": recipe.max_replicas,
-            "target_ongoing_requests": max(1.0, 0.75 * recipe.max_ongoing_requests),
+            "target_ongoing_requests": _target_requests(recipe, requests_in_flight),
         },
         placement_group_bundles=[_without_zeros(bundle) for bundle in replica_bundles(recipe)],
         placement_group_strategy="PACK",
@@ -268,6 +326,21 @@ def deployment(recipe: ServeTeacher, *, seed: int) -> serve.Application:
     return replica.bind({**llm_config, "runtime_env": runtime_env})
 
 
+def _target_requests(recipe: ServeTeacher, requests_in_flight: int) -> float:
+    """Requests a replica above which Serve adds another one.
+
+    Serve wants ceil(open requests / target) replicas. So the target is a share of what a replica
+    takes, and at most what reaches `max_replicas` when all requests are in flight.
+    """
+    return max(
+        1.0, min(0.75 * recipe.max_ongoing_requests, requests_in_flight / recipe.max_replicas)
+    )
+
+
+async def _response(handle: DeploymentHandle, *arguments: Any) -> Any:
+    return await handle.ask.remote(*arguments)
+
+
 def _completion(text: str, finish_reason: str | None, tokens: int, thinking: str) -> Completion:
     return Completion(
         text=text, finish_reason=finish_reason or "stop", tokens=tokens, thinking=thinking
@@ -276,8 +349,3 @@ def _completion(text: str, finish_reason: str | None, tokens: int, thinking: str
 
 def _without_zeros(bundle: Bundle) -> Bundle:
     return {name: amount for name, amount in bundle.items() if amount}
-
-
-def _tail(text: str, lines: int = 6) -> str:
-    """The last lines of a traceback, which name the error."""
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-lines:])

@@ -2,7 +2,8 @@
 
 import pytest
 
-from qcrd_ray.cluster.resources import allowed_workers, shortage_of
+from qcrd_ray.cluster import resources
+from qcrd_ray.cluster.resources import allowed_workers, may_have, shortage_of
 
 HEAD = {"CPU": 4.0}
 TRAINER = {"CPU": 8.0, "GPU": 2.0, "trainer": 1.0}
@@ -66,3 +67,23 @@ def test_workers_of_unknown_size_cannot_be_counted():
         )
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("live", "local", "cluster_file", "has"),
+    [
+        ([TRAINER], True, None, True),
+        ([HEAD], True, None, False),
+        ([HEAD], False, config(trainers={"resources": TRAINER, "max_workers": 2}), True),
+        ([HEAD], False, config(trainers={"resources": TRAINER, "max_workers": 0}), False),
+        ([HEAD], False, {}, False),  # no autoscaler
+        ([HEAD], False, None, None),  # KubeRay's, which runs outside
+        ([HEAD, TRAINER], False, None, True),
+    ],
+)
+def test_a_gpu_that_can_be_started_counts(monkeypatch, live, local, cluster_file, has):
+    """Bug guarded: only live nodes were asked, and a cluster's groups start at 0 nodes."""
+    monkeypatch.setattr(resources, "_node_totals", lambda: list(live))
+    monkeypatch.setattr(resources, "started_ray_here", lambda: local)
+    monkeypatch.setattr(resources, "autoscaler_config", lambda: cluster_file)
+    assert may_have("GPU") is has

@@ -4,15 +4,20 @@ cluster.
 
 from __future__ import annotations
 
+from math import ceil
+from types import SimpleNamespace
+
 import pytest
 from fake_hub import fake_hub
+from ray.serve.autoscaling_policy import _core_replica_queue_length_policy
 from teacher_tiny import write_llama
 
 from qcrd_ray import teacher
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import ServeTeacher
+from qcrd_ray.recipe import SamplingRecipe, ServeTeacher
+from qcrd_ray.teacher import serve
 from qcrd_ray.teacher.model import check_model, uses_chat
-from qcrd_ray.teacher.serve import deployment, replica_bundles
+from qcrd_ray.teacher.serve import ServedTeacher, accelerator_of, deployment, replica_bundles
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +141,90 @@ def test_a_cpu_engine_gets_its_environment_and_the_recipe_has_the_last_word(tmp_
         env={"VLLM_CPU_KVCACHE_SPACE": "7"},
         engine_kwargs={"seed": 3},
     )
-    app = deployment(recipe, seed=1)
+    app = deployment(recipe, seed=1, requests_in_flight=64)
     config = app._bound_deployment.init_args[0]
     environment = config["runtime_env"]["env_vars"]
     assert (environment["OMP_NUM_THREADS"], environment["VLLM_CPU_KVCACHE_SPACE"]) == ("4", "7")
     assert config["engine_kwargs"] == {"enforce_eager": True, "seed": 3, "trust_remote_code": False}
+
+
+def environment_of(recipe):
+    app = deployment(recipe, seed=1, requests_in_flight=64)
+    return app._bound_deployment.init_args[0]["runtime_env"]["env_vars"]
+
+
+def test_a_gpu_engine_compiles_no_sampler_unless_the_recipe_says_so(tmp_path):
+    """Bug guarded: vLLM chose FlashInfer's sampler, which wants nvcc when it first runs."""
+    model = write_llama(tmp_path)
+    assert environment_of(served(model, accelerator="gpu"))["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    env = {"VLLM_USE_FLASHINFER_SAMPLER": "1"}
+    chosen = environment_of(served(model, accelerator="gpu", env=env))
+    assert chosen["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in environment_of(served(model, accelerator="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "replicas", "at_once", "target"),
+    [
+        (256, 4, 128, 64.0),  # the cluster recipe: 96 would stop at ceil(256 / 96) = 3
+        (1_000, 4, 128, 96.0),  # enough for all: room is left in each replica's queue
+        (2, 4, 128, 1.0),
+        (256, 1, 128, 96.0),
+    ],
+)
+def test_all_replicas_are_reached_when_all_requests_are_in_flight(
+    tmp_path, in_flight, replicas, at_once, target
+):
+    """Bug guarded: `max_replicas: 4` never came to more than three.
+
+    Serve's own policy is asked.
+    """
+    recipe = served(
+        write_llama(tmp_path),
+        accelerator="gpu",
+        max_replicas=replicas,
+        max_ongoing_requests=at_once,
+    )
+    app = deployment(recipe, seed=1, requests_in_flight=in_flight)
+    config = app._bound_deployment._deployment_config.autoscaling_config
+    assert config.get_target_ongoing_requests() == target
+    wanted, _ = _core_replica_queue_length_policy(
+        SimpleNamespace(current_num_replicas=1, config=config, total_num_requests=in_flight)
+    )
+    assert min(ceil(wanted), replicas) == min(replicas, in_flight)
+
+
+@pytest.mark.parametrize(("gpus", "kind"), [(True, "gpu"), (False, "cpu")])
+def test_auto_is_what_the_cluster_can_have(monkeypatch, gpus, kind):
+    """Bug guarded: on a cluster whose groups start at 0 nodes, `auto` ran a model of 7 billion
+    weights on CPUs.
+    """
+    monkeypatch.setattr(serve, "may_have", lambda name: gpus)
+    assert accelerator_of(served(accelerator="auto")) == kind
+
+
+def test_auto_is_refused_where_nobody_can_tell(monkeypatch):
+    monkeypatch.setattr(serve, "may_have", lambda name: None)
+    with pytest.raises(UserError, match=r"teacher\.accelerator: auto cannot tell"):
+        accelerator_of(served(accelerator="auto"))
+    assert accelerator_of(served(accelerator="A100")) == "gpu"
+
+
+def test_everything_that_the_models_generation_config_could_fill_in_is_sent():
+    """Bug guarded: vLLM took top_k and repetition_penalty from the model's
+    `generation_config.json`, and neither the recipe nor the row's id knew of it.
+    """
+    sampling = SamplingRecipe(top_p=0.9, top_k=20, min_p=0.1, repetition_penalty=1.1)
+    for asked in (SamplingRecipe(), sampling):
+        sent = ServedTeacher(
+            served(),
+            asked,
+            seed=0,
+            application="a",
+            requests_in_flight=1,
+            schedule_timeout_s=1.0,
+        )._sampling
+        # the names in vLLM's ModelConfig.get_diff_sampling_param, but for max_new_tokens, which
+        # only limits requests without max_tokens
+        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        assert {name: sent[name] for name in names} == asked.model_dump(include=set(names))
