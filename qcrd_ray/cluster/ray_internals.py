@@ -16,10 +16,6 @@ from typing import Any
 
 CHECKED_RAY = "2.60.0"
 
-# Ray Data writes the ids of a block's rows to "<name>.pending.parquet" before the rows are safe;
-# `ray.data.checkpoint` has no public list of such blocks.
-PENDING_CHECKPOINT = ".pending.parquet"
-
 # Ray Train's list of the checkpoints of a run, in the run's storage folder. Ray writes it in place,
 # and cannot read it after a kill in that instant.
 TRAIN_CHECKPOINT_LIST = "checkpoint_manager_snapshot.json"

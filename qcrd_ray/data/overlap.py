@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from qcrd_ray.data.records import Question
 
@@ -17,9 +18,20 @@ def same_questions(measured: Sequence[Question], training: Iterable[Question]) -
     Questions are the same if their words and choices are, without regard to capitals, blanks,
     punctuation at the ends of words, the order of choices, and the form of Unicode.
     """
-    keys = {_key(question) for question in measured}
-    found = keys & {key for question in training if (key := _key(question)) in keys}
-    return [question.id for question in measured if _key(question) in found]
+    found = keys_among({key_of(question) for question in measured}, training)
+    return [question.id for question in measured if key_of(question) in found]
+
+
+def keys_among(keys: Set[str], questions: Iterable[Question]) -> set[str]:
+    """Those of ``keys`` that a question has; only they are held."""
+    return {key for question in questions if (key := key_of(question)) in keys}
+
+
+def key_of(question: Question) -> str:
+    """A hash that two questions share if they are the same, as :func:`same_questions` means it."""
+    plain = (_plain(question.question), *sorted(map(_plain, question.choices)))
+    text = "\0".join(plain).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def overlap_note(split: str, ids: Sequence[str], *, of: int, training: str = "train") -> str:
@@ -29,10 +41,6 @@ def overlap_note(split: str, ids: Sequence[str], *, of: int, training: str = "tr
         f"{len(ids):,} of the {of:,} questions of {split} stand in {training} too, so what is"
         f" measured on {split} is not new to it: {first}"
     )
-
-
-def _key(question: Question) -> tuple[str, ...]:
-    return (_plain(question.question), *sorted(map(_plain, question.choices)))
 
 
 def _plain(text: str) -> str:

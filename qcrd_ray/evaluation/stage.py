@@ -31,7 +31,7 @@ from qcrd_ray.method.ranking import JudgeQuality
 from qcrd_ray.models.pretrained import fingerprint
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table, write_text
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.run.folder import RunFolder, read_rationales
 from qcrd_ray.run.judged_votes import is_no_judge
 from qcrd_ray.run.manifests import Overlap, truncation_note
 from qcrd_ray.run.progress import Report, no_progress
@@ -281,10 +281,13 @@ def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[
     """The teacher's predictions, and notes on them.
 
     They are on the test questions where it was asked them, else on the training questions that have
-    an answer.
+    an answer, of the first shard where there are several.
     """
     split = "test" if recipe.evaluate.teacher_on_test else "train"
-    table = folder.read_rationales(split)
+    files = folder.rationale_files(split)
+    if split == "train":
+        files = files[:1]  # ten thousand questions are sure enough, and a million are too many
+    table = read_rationales(files)
     predictions = list(teacher_predictions(table, split=split, task=build_task(recipe.task)))
     if not predictions:
         why = (

@@ -22,7 +22,8 @@ from qcrd_ray.inference.vote_result import VoteKind
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.prediction.output import FilePart, Output, read_part
 from qcrd_ray.run.files import write_text
-from qcrd_ray.tasks.questions import Rejected, read_row
+from qcrd_ray.tasks.questions import read_row
+from qcrd_ray.tasks.spool import Rejected
 
 
 @dataclass(frozen=True, kw_only=True)

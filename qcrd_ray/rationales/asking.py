@@ -17,11 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, Question, RationaleSet
+from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.rationales.vote import VoteResult, hold_vote
 from qcrd_ray.recipe import GenerationRecipe, Recipe
+from qcrd_ray.run.files import write_table
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.answers import split_thinking
 from qcrd_ray.teacher import (
@@ -32,6 +35,10 @@ from qcrd_ray.teacher import (
     TeacherRefusal,
     TeacherRequest,
 )
+
+BLOCK_SCHEMA = pa.schema([("shard", pa.int32()), ("block", pa.int32())])
+# What became of a block; `reason` is that of one of its failed rows.
+ANSWERED_SCHEMA = pa.schema([("rows", pa.int32()), ("failed", pa.int32()), ("reason", pa.string())])
 
 SEND_EVERY_S = 0.5
 MAX_BACKOFF_S = 60.0
@@ -74,17 +81,22 @@ class Reply:
 
 
 class RationaleGenerator:
-    """The callable of a Ray Data actor: a block of requests in, as many rationale sets out.
+    """The callable of a Ray Data actor: a block of requests becomes as many rationale sets.
 
     ``send_counts`` takes what has been done since its last call: rows, rows by outcome, tokens_in,
     tokens_out, retries.
     """
 
     def __init__(
-        self, recipe: Recipe, teacher: Teacher, send_counts: Callable[[Counter[str]], object]
+        self,
+        recipe: Recipe,
+        teacher: Teacher,
+        store: RationaleStore,
+        send_counts: Callable[[Counter[str]], object],
     ):
         self._recipe = recipe
         self._teacher = teacher
+        self._store = store
         self._task = build_task(recipe.task)
         self._send_counts = send_counts
         self._counts: Counter[str] = Counter()
@@ -92,8 +104,25 @@ class RationaleGenerator:
         self._slots = asyncio.Semaphore(recipe.generation.requests_in_flight)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """``batch`` has REQUEST_SCHEMA; the result has RATIONALE_SET_SCHEMA and the same order."""
-        rows = batch.to_pylist()
+        """Answer the block that ``batch`` names (BLOCK_SCHEMA), and write its rows.
+
+        The file appears whole, so a block that is asked twice, since its actor died, is one block.
+        Returns one row of ANSWERED_SCHEMA.
+        """
+        ((shard, block),) = (tuple(row.values()) for row in batch.to_pylist())
+        rows = await self.answer(self._store.read_block(shard, block))
+        write_table(rows, self._store.block_file(shard, block))
+        failed = rows.filter(pc.equal(rows["outcome"], Outcome.FAILED.value))
+        answered = {
+            "rows": rows.num_rows,
+            "failed": failed.num_rows,
+            "reason": failed["reason"][0].as_py() if failed.num_rows else None,
+        }
+        return pa.Table.from_pylist([answered], schema=ANSWERED_SCHEMA)
+
+    async def answer(self, requests: pa.Table) -> pa.Table:
+        """RATIONALE_SET_SCHEMA for REQUEST_SCHEMA, in the same order."""
+        rows = requests.to_pylist()
         size = self._recipe.generation.questions_per_request
         groups = [rows[start : start + size] for start in range(0, len(rows), size)]
         answered = await asyncio.gather(*(self._answer(group) for group in groups))

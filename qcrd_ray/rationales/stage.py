@@ -1,10 +1,10 @@
 """The rationales stage: ask the teacher each question that is not finished, and sum up.
 
-    questions ─▶ requests.parquet ─read─▶ blocks ─RationaleGenerator actors─▶ rationale sets
-              ─write─▶ rows/*.parquet
+    questions ─▶ requests, in shards ─▶ pending blocks ─RationaleGenerator actors─▶ rows/
 
-It is a plain Ray Data job with Ray Data's own row checkpoint: a plan of read, maps and write is the
-one that the checkpoint can resume.
+A shard is some ten thousand questions. Shards are prepared and settled one by one in Ray tasks, and
+a Ray Data job asks the pending blocks of all of them. What the driver holds grows with the number
+of blocks and shards, not of questions.
 """
 
 from __future__ import annotations
@@ -12,30 +12,41 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import ray
 from ray.data import ActorPoolStrategy
-from ray.data.checkpoint import CheckpointConfig
 
 from qcrd_ray.cluster.data_context import data_context
 from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
-from qcrd_ray.data.overlap import same_questions
-from qcrd_ray.data.records import Outcome, Question
+from qcrd_ray.cluster.tasks import map_tasks
+from qcrd_ray.data.overlap import key_of, keys_among
+from qcrd_ray.data.records import Outcome
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales.asking import ProgressCounter, RationaleGenerator
-from qcrd_ray.rationales.store import RationaleStore, request_id, summarise
+from qcrd_ray.rationales.manifest import write_manifest
+from qcrd_ray.rationales.requests import (
+    Part,
+    parts_of,
+    questions_of,
+    shard_count,
+    write_requests,
+)
+from qcrd_ray.rationales.store import RationaleStore, ShardCounts
 from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.live_metrics import RationaleMetrics
 from qcrd_ray.run.manifests import AskedCounts, Overlap, RationaleManifest
 from qcrd_ray.run.periodic import periodically
 from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import load_split, store_split
+from qcrd_ray.tasks.questions import iter_questions, load_split, write_split
 from qcrd_ray.teacher import Teacher, teacher_for
 
 POLL_S = 0.5
-FILES_CPUS = 0.25  # reading and writing blocks of text is light work
+FILES_CPUS = 0.25  # reading and writing files of text is light work
+MAX_BLOCKS = 4_096  # of one job: Ray Data and the file system handle each by itself
+JUDGED_ROWS = 50  # before as many have come back, no share of failures is judged
 
 
 def generate_splits(
@@ -64,82 +75,131 @@ def generate(
 
     Raises:
         UserError: the questions cannot be read; the teacher cannot be started, stopped before it
-            had been asked everything, or gave no usable answer to any question.
+            had been asked everything, failed on too many questions, or gave no usable answer to
+            any.
     """
     if teacher is None:
         with teacher_for(recipe) as recipe_teacher:
             return generate(recipe, folder, split, report=report, teacher=recipe_teacher)
-    questions, rejected = store_split(recipe, folder, split)
-    teacher.check(questions)
-    requests = _requests(recipe, teacher, questions)
+    report(0, 0, "reading the questions")
+    read = write_split(recipe, folder, split)
+    questions = folder.questions(split)
+    teacher.check(iter_questions(questions))
     store = RationaleStore(folder.rationales(split))
-    finished = store.open(requests)
+    shards = store.shards or shard_count(read.questions)
+    store.begin(shards)
+    parts = partial(
+        write_requests,
+        questions=questions,
+        folder=store.requests,
+        shards=shards,
+        recipe=recipe,
+        teacher=teacher,
+        identity=teacher.identity(),
+    )
+    for _ in map_tasks(parts, parts_of(questions), **_file_options(recipe.generation)):
+        pass
+    block_rows = max(recipe.generation.rows_per_block, read.questions // MAX_BLOCKS)
+
+    def settle(*, ask_failed: bool) -> dict[int, ShardCounts]:
+        one = partial(store.settle, shards=shards, ask_failed=ask_failed, block_rows=block_rows)
+        return dict(map_tasks(one, range(shards), **_file_options(recipe.generation)))
+
+    before = settle(ask_failed=True)
     asked = None
-    if finished < len(requests):
+    if blocks := _blocks(before, block_rows):
         teacher.start(report)
-        asked = _ask_missing(
-            recipe, teacher, store, total=len(requests), finished=finished, report=report
+        calls = _calls_at_once(recipe.generation, block_rows)
+        asked = _ask_blocks(
+            recipe, teacher, store, blocks, calls=calls, counts=_sum(before), report=report
         )
-    manifest = summarise(
+    counts = _sum(settle(ask_failed=False)) if asked else _sum(before)
+    manifest = write_manifest(
         recipe,
         store,
+        counts,
         split=split,
-        rejected=len(rejected),
-        requests=len(requests),
-        overlap=_overlap(recipe, questions) if split == "train" else {},
+        rejected=read.rejected,
+        overlap=_overlap(recipe, folder) if split == "train" else {},
         asked=asked,
     )
-    report(len(requests), len(requests), _outcomes_text(Counter(manifest.outcomes)))
-    _check_not_stopped(store, manifest)
-    _check_usable(recipe, store, manifest)
+    report(read.questions, read.questions, _outcomes_text(Counter(manifest.outcomes)))
+    _check_not_stopped(counts, manifest)
+    _check_usable(recipe, counts, manifest)
     return manifest
 
 
 def bundles(generation: GenerationRecipe) -> list[Bundle]:
     """The resources that the stage takes beside the teacher.
 
-    These are the actors that ask, and one CPU near them for Ray Data's own small tasks.
+    These are the actors that ask, and one CPU near them for small tasks on files.
     """
     actor = generation.actor
     return [*[actor.bundle] * generation.actors, {"CPU": 1.0, **colocate(actor.resources)}]
 
 
-def _requests(
-    recipe: Recipe, teacher: Teacher, questions: Sequence[Question]
-) -> dict[str, Question]:
-    """The questions by the id of their request; see :func:`request_id`."""
-    task = build_task(recipe.task)
-    identity = teacher.identity()
-    sampling = {**recipe.sampling.model_dump(mode="json"), "seed": recipe.seed}
-    return {
-        request_id(
-            question, teacher.prompt(task, question), teacher=identity, sampling=sampling
-        ): question
-        for question in questions
-    }
+def _file_options(generation: GenerationRecipe) -> dict[str, object]:
+    return {"num_cpus": FILES_CPUS, "resources": colocate(generation.actor.resources)}
 
 
-def _overlap(recipe: Recipe, training: Sequence[Question]) -> dict[str, Overlap]:
+def _blocks(shards: dict[int, ShardCounts], block_rows: int) -> list[dict[str, int]]:
+    """The blocks of pending requests, by shard (BLOCK_SCHEMA)."""
+    return [
+        {"shard": shard, "block": block}
+        for shard in sorted(shards)
+        for block in range(-(-shards[shard].pending // block_rows))
+    ]
+
+
+def _calls_at_once(settings: GenerationRecipe, block_rows: int) -> int:
+    """How many blocks an actor answers at once: one more than fills the requests in flight.
+
+    So they stay in flight while a block's last ones are awaited.
+    """
+    in_flight = settings.requests_in_flight * settings.questions_per_request
+    return -(-in_flight // block_rows) + 1
+
+
+def _sum(shards: dict[int, ShardCounts]) -> ShardCounts:
+    counts = ShardCounts()
+    for shard in sorted(shards):
+        counts += shards[shard]
+    return counts
+
+
+def _overlap(recipe: Recipe, folder: RunFolder) -> dict[str, Overlap]:
     """The questions of each measured split that are among the training questions."""
     measured = {
-        name: load_split(recipe, name)[0]
+        name: [(question.id, key_of(question)) for question in load_split(recipe, name)[0]]
         for name in ("validation", "test", "held_out")
         if getattr(recipe.data, name) is not None
     }
-    shared = {name: same_questions(questions, training) for name, questions in measured.items()}
+    training = folder.questions("train")
+    find = partial(
+        _keys_in, file=training, keys={key for each in measured.values() for _, key in each}
+    )
+    found: set[str] = set()
+    for _, keys in map_tasks(find, parts_of(training), **_file_options(recipe.generation)):
+        found |= keys
+    shared = {name: [id for id, key in each if key in found] for name, each in measured.items()}
     return {name: {"ids": ids, "of": len(measured[name])} for name, ids in shared.items() if ids}
 
 
-def _ask_missing(
+def _keys_in(part: Part, *, file: Path, keys: set[str]) -> set[str]:
+    return keys_among(keys, questions_of(part, file))
+
+
+def _ask_blocks(
     recipe: Recipe,
     teacher: Teacher,
     store: RationaleStore,
+    blocks: list[dict[str, int]],
     *,
-    total: int,
-    finished: int,
+    calls: int,
+    counts: ShardCounts,
     report: Report,
 ) -> AskedCounts:
-    """Run the Ray Data job over the requests that the checkpoint does not hold."""
+    """Run the Ray Data job over the blocks to be answered, ``calls`` at once an actor."""
     settings = recipe.generation
     wanted = bundles(settings)
     wait_for_resources(
@@ -149,25 +209,22 @@ def _ask_missing(
     )
     counter = ProgressCounter.options(resources=colocate(settings.actor.resources)).remote()
 
-    def counts() -> Counter[str]:
+    def done_so_far() -> Counter[str]:
         return ray.get(counter.read.remote())
 
     start = time.monotonic()
-    show = _progress(recipe.name, counts, report, total=total, finished=finished)
+    show = _progress(
+        recipe.name, done_so_far, report, total=counts.requests, finished=counts.finished
+    )
     with (
-        data_context(cpus=sum(bundle.get("CPU", 0.0) for bundle in wanted)) as context,
+        data_context(cpus=sum(bundle.get("CPU", 0.0) for bundle in wanted)),
         periodically(show, every_s=POLL_S),
     ):
-        # its Parquet reader starts 32 actors to read the footer of one file
-        context.use_datasource_v2 = False
-        context.checkpoint_config = CheckpointConfig(
-            "id", str(store.checkpoint), delete_checkpoint_on_success=False
-        )
-        _run_job(recipe, teacher, store, lambda done: counter.add.remote(done))
+        _run_job(recipe, teacher, store, blocks, calls, lambda done: counter.add.remote(done))
     seconds = time.monotonic() - start
-    done = counts()
+    done = done_so_far()
     return {
-        "asked": total - finished,
+        "asked": counts.pending,
         "retries": done["retries"],
         "seconds": round(seconds, 3),
         "tokens_in": done["tokens_in"],
@@ -180,36 +237,42 @@ def _run_job(
     recipe: Recipe,
     teacher: Teacher,
     store: RationaleStore,
+    blocks: list[dict[str, int]],
+    calls: int,
     send_counts: Callable[[Counter[str]], object],
 ) -> None:
-    """Read requests.parquet, turn blocks of it into rationale sets, write rows/."""
+    """Have the actors answer ``blocks``; each writes its rows itself.
+
+    Raises:
+        UserError: more than `generation.max_failed_share` of the questions have failed.
+    """
     settings = recipe.generation
-    calls_at_once = (
-        -(-settings.requests_in_flight * settings.questions_per_request // settings.rows_per_block)
-        + 1
-    )
-    files = {"num_cpus": FILES_CPUS, "resources": colocate(settings.actor.resources)}
-    requests = ray.data.read_parquet(str(store.requests), **files)
-    # Ray Data saves finished rows a block at a time, and without this it reads everything into one
-    # block.
-    blocks = requests.repartition(target_num_rows_per_block=settings.rows_per_block)
-    rows = blocks.map_batches(
+    answered = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
         RationaleGenerator,
-        fn_constructor_args=(recipe, teacher, send_counts),
-        batch_size=settings.rows_per_block,
+        fn_constructor_args=(recipe, teacher, store, send_counts),
+        batch_size=1,
         batch_format="pyarrow",
-        # One block more than fills the requests in flight, so that they stay in flight while a
-        # block's last ones are awaited.
         compute=ActorPoolStrategy(
             size=settings.actors,
-            max_concurrent_calls_per_actor=calls_at_once,
-            max_tasks_in_flight_per_actor=calls_at_once + 1,
+            max_concurrent_calls_per_actor=calls,
+            max_tasks_in_flight_per_actor=calls + 1,
         ),
         **settings.actor.options,
     )
-    # Each block is written as it is finished; more writers at once than blocks that finish at once
-    # would only be more processes.
-    rows.write_parquet(str(store.rows), ray_remote_args=files, concurrency=settings.actors + 1)
+    rows = failed = 0
+    reasons: Counter[str] = Counter()
+    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for block in batch.to_pylist():
+            rows += block["rows"]
+            failed += block["failed"]
+            reasons.update([block["reason"]] if block["failed"] else [])
+        if rows >= JUDGED_ROWS and failed > settings.max_failed_share * rows:
+            raise UserError(
+                f"the teacher failed on {failed:,} of {rows:,} questions, more than"
+                f" generation.max_failed_share = {settings.max_failed_share:g}:"
+                f" {reasons.most_common(1)[0][0]}\nWhat it answered lies in the run folder; the"
+                " next run asks the failed and the missing questions only."
+            )
 
 
 def _progress(
@@ -241,25 +304,20 @@ def _outcomes_text(counts: Counter[str]) -> str:
     )
 
 
-def _check_not_stopped(store: RationaleStore, manifest: RationaleManifest) -> None:
+def _check_not_stopped(counts: ShardCounts, manifest: RationaleManifest) -> None:
     """Raise UserError if the teacher stopped early.
 
     Going on would train on the questions that happened to come before it stopped.
     """
-    columns = ["outcome", "attempts", "reason"]
-    rows = (row for table in store.tables(columns) for row in table.to_pylist())
-    reasons = Counter(
-        row["reason"] for row in rows if row["outcome"] == Outcome.FAILED and row["attempts"] == 0
-    )
-    if reasons:
+    if counts.stopped:
         raise UserError(
-            f"the teacher stopped before {reasons.total()} of the {manifest.rows} questions of"
-            f" {manifest.split}: {reasons.most_common(1)[0][0]}\nWhat it answered lies in the run"
-            " folder; the next run asks the missing questions only."
+            f"the teacher stopped before {counts.stopped.total()} of the {manifest.rows} questions"
+            f" of {manifest.split}: {counts.stopped.most_common(1)[0][0]}\nWhat it answered lies in"
+            " the run folder; the next run asks the missing questions only."
         )
 
 
-def _check_usable(recipe: Recipe, store: RationaleStore, manifest: RationaleManifest) -> None:
+def _check_usable(recipe: Recipe, counts: ShardCounts, manifest: RationaleManifest) -> None:
     """Raise UserError if no question has a usable answer.
 
     The error shows an answer that came back and names the fields that could be wrong.
@@ -267,11 +325,8 @@ def _check_usable(recipe: Recipe, store: RationaleStore, manifest: RationaleMani
     usable = (Outcome.ACCEPTED, Outcome.NO_CONSENSUS)
     if any(manifest.outcomes[outcome] for outcome in usable):
         return
-    row = (
-        next(store.tables(["question_id", "outcome", "reason", "completions"]))
-        .slice(0, 1)
-        .to_pylist()[0]
-    )
+    row = counts.example
+    assert row is not None
     outcomes = ", ".join(f"{count} {name}" for name, count in manifest.outcomes.items() if count)
     example = f"question {row['question_id']!r} ended as {row['outcome']}: {row['reason']}"
     if row["completions"]:

@@ -1,237 +1,244 @@
-"""The files of a split's rationales, how an interrupted run is continued, and the manifest.
+"""The files of a split's rationales, and how an interrupted run is continued.
 
-requests.parquet   one row per question, under the id of its request: the job's input
-rows/*.parquet     finished rows (RATIONALE_SET_SCHEMA); everything else is made from them
-checkpoint/        ids of the finished rows, for Ray Data's `CheckpointConfig`
-stale/*.parquet    finished rows whose question or prompt has changed since; never read
-manifest.json      counts, settings, versions (RationaleManifest)
+requests/<shard>/<part>.parquet   one row per question, under the id of its request
+pending/<shard>.parquet           the requests that are not answered yet, a row group for each block
+rows/<shard>-of-<shards>.parquet  finished rows (RATIONALE_SET_SCHEMA), by question id
+rows/<shard>/<block>.parquet      blocks that were finished since; the next settling merges them
+stale/*.parquet                   finished rows whose question or prompt has changed; never read
+manifest.json                     counts, settings, versions (RationaleManifest)
+
+A shard is settled by itself, in any process. A file of `rows/` appears whole or not at all, and
+`rows/` alone decides what is finished, so a kill at any moment costs the blocks that were being
+asked and nothing else.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
 import shutil
+import uuid
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from qcrd_ray.cluster.ray_internals import PENDING_CHECKPOINT
-from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Outcome, Question, Role
-from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_table, write_text
-from qcrd_ray.run.manifests import AskedCounts, AskingCall, Overlap, RationaleManifest
-from qcrd_ray.run.provenance import describe_call
-from qcrd_ray.teacher import Prompt
+from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Outcome
+from qcrd_ray.rationales.requests import REQUEST_SCHEMA
+from qcrd_ray.run.files import atomic_file, write_table
 
-REQUEST_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("question_id", pa.string()),
-        ("question", pa.string()),
-        ("choices", pa.list_(pa.string())),
-        ("gold", pa.string()),
-    ]
-)
+ROWS_PER_GROUP = 1_000  # of a file of finished rows: what a reader holds at a time
+_ROLES, _TOKENS = (f"completions.list.element.{name}" for name in ("role", "tokens"))
+
+
+@dataclass(kw_only=True)
+class ShardCounts:
+    """What a settled shard holds; adding two gives what both hold.
+
+    ``finished`` leaves failed rows out, ``pending`` are the requests to ask. ``stopped`` are the
+    reasons of failed rows that were never asked, and ``example`` is a row.
+    """
+
+    requests: int = 0
+    finished: int = 0
+    pending: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    roles: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    stopped: Counter[str] = field(default_factory=Counter)
+    example: dict[str, Any] | None = None
+
+    def __iadd__(self, other: ShardCounts) -> ShardCounts:
+        self.requests += other.requests
+        self.finished += other.finished
+        self.pending += other.pending
+        self.outcomes += other.outcomes
+        self.roles += other.roles
+        self.tokens += other.tokens
+        self.stopped += other.stopped
+        self.example = self.example or other.example
+        return self
 
 
 class RationaleStore:
     """The files of one split. The constructor touches nothing on the disk."""
 
     def __init__(self, root: Path):
-        self.requests = root / "requests.parquet"
+        self.requests = root / "requests"
+        self.pending = root / "pending"
         self.rows = root / "rows"
-        self.checkpoint = root / "checkpoint"
         self.stale = root / "stale"
         self.manifest = root / "manifest.json"
 
-    def open(self, requests: dict[str, Question]) -> int:
-        """Prepare the folder for ``requests`` (by id); return how many are finished already.
+    @property
+    def shards(self) -> int | None:
+        """How many shards the finished rows are in; None: there are none yet.
 
-        Rows that failed are dropped, so that they are asked again. Rows that are no longer
-        requested move to `stale/`. A gold answer that has changed is updated in its finished row. A
-        call that is killed in here is repaired by the next one: `rows/` alone decides.
+        They stay as many as they were when the first was finished.
         """
-        for folder in (self.rows, self.checkpoint):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._discard_half_written()
-        write_table(
-            pa.Table.from_pylist(
-                [_request_row(id, question) for id, question in requests.items()],
-                schema=REQUEST_SCHEMA,
-            ),
-            self.requests,
-        )
-        finished: set[str] = set()
-        rewrites = []
-        for file in self.files():
-            table = pq.read_table(file, columns=["id", "outcome", "gold"])
-            keep = [self._keeps(row, requests, finished) for row in table.to_pylist()]
-            gold = [
-                requests[id].answer if id in requests else None for id in table["id"].to_pylist()
-            ]
-            if not all(keep) or gold != table["gold"].to_pylist():
-                rewrites.append((file, keep, gold))
-        # before the rows: an id that is in the checkpoint and in no row would be lost
-        self._write_checkpoint(finished)
-        for rewrite in rewrites:
-            self._rewrite(*rewrite)
-        return len(finished)
+        names = (re.search(r"-of-(\d+)$", file.stem) for file in self.rows.glob("*-of-*.parquet"))
+        return next((int(name[1]) for name in names if name), None)
+
+    def begin(self, shards: int) -> None:
+        """Make room for the requests of ``shards`` shards, and name the shards' files.
+
+        The first file of finished rows is written here, empty if need be: its name says for ever
+        how many shards there are.
+        """
+        for folder in (self.requests, self.pending):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        first = self.shard_file(0, shards)
+        if not first.exists():
+            write_table(RATIONALE_SET_SCHEMA.empty_table(), first)
+
+    def shard_file(self, shard: int, shards: int) -> Path:
+        """The finished rows of a shard."""
+        return self.rows / f"{shard:05d}-of-{shards:05d}.parquet"
+
+    def block_file(self, shard: int, block: int) -> Path:
+        """The rows of a block of a shard's pending requests."""
+        return self.rows / f"{shard:05d}" / f"{block:06d}.parquet"
+
+    def pending_file(self, shard: int) -> Path:
+        """The requests of a shard that are still to be answered."""
+        return self.pending / f"{shard:05d}.parquet"
+
+    def read_block(self, shard: int, block: int) -> pa.Table:
+        """The requests of a block (REQUEST_SCHEMA)."""
+        with pq.ParquetFile(self.pending_file(shard)) as file:
+            return file.read_row_group(block)
 
     def files(self) -> list[Path]:
-        """The files of `rows/`, in the order of their names."""
-        return sorted(self.rows.glob("*.parquet"))
-
-    def finished_files(self) -> list[Path]:
-        """The complete files of `rows/`, also while a job is writing others."""
-        pending = tuple(
-            file.name.removesuffix(PENDING_CHECKPOINT)
-            for file in self.checkpoint.glob(f"*{PENDING_CHECKPOINT}")
+        """The files of finished rows, by shard; each is complete, also while others are written."""
+        return sorted(
+            file for file in self.rows.glob("**/*.parquet") if not file.name.startswith(".")
         )
-        return [file for file in self.files() if not file.name.startswith(pending)]
 
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
-        """Some columns of the finished rows, a file at a time.
+        """Some columns of the finished rows, at most ROWS_PER_GROUP rows at a time.
 
         Columns of the list of completions are named `completions.list.element.role` and so on.
         """
-        for file in self.finished_files():
+        for file in self.files():
             with pq.ParquetFile(file) as parquet:
-                yield parquet.read(columns=columns)
+                for group in range(parquet.num_row_groups):
+                    yield parquet.read_row_group(group, columns=columns)
 
-    def _keeps(self, row: dict, requests: dict[str, Question], finished: set[str]) -> bool:
-        """Whether a row is finished, requested and no duplicate; adds it to ``finished``."""
-        keeps = (
-            row["outcome"] != Outcome.FAILED and row["id"] in requests and row["id"] not in finished
-        )
-        if keeps:
-            finished.add(row["id"])
-        return keeps
+    # --- Settling a shard ---
 
-    def _discard_half_written(self) -> None:
-        """Remove what Ray Data was writing when a run was killed.
+    def settle(self, shard: int, *, shards: int, ask_failed: bool, block_rows: int) -> ShardCounts:
+        """Merge a shard's finished blocks, and write what is pending. Can be repeated at any time.
 
-        It names a block's rows after the block's pending checkpoint.
+        Rows that are no longer requested move to `stale/`. A gold answer that has changed is
+        updated in its finished row. A row that was written twice counts once.
+
+        Args:
+            ask_failed: drop the failed rows, so that they are asked again.
+            block_rows: how many pending requests make a block.
         """
-        for pending in self.checkpoint.glob(f"*{PENDING_CHECKPOINT}"):
-            for file in self.rows.glob(f"{pending.name.removesuffix(PENDING_CHECKPOINT)}*"):
-                file.unlink()
-            pending.unlink()
-
-    def _write_checkpoint(self, finished: set[str]) -> None:
-        shutil.rmtree(self.checkpoint)
-        self.checkpoint.mkdir()
-        if finished:
-            write_table(
-                pa.table({"id": pa.array(sorted(finished), pa.string())}),
-                self.checkpoint / "finished.parquet",
-            )
-
-    def _rewrite(self, file: Path, keep: list[bool], gold: list[str | None]) -> None:
-        table = pq.read_table(file, schema=RATIONALE_SET_SCHEMA)
-        table = table.set_column(
-            table.schema.get_field_index("gold"), "gold", pa.array(gold, pa.string())
+        requests = self._requests_of(shard)
+        gold = dict(zip(requests["id"].to_pylist(), requests["gold"].to_pylist(), strict=True))
+        merged = self.shard_file(shard, shards)
+        blocks = sorted((self.rows / f"{shard:05d}").glob("[!.]*.parquet"))
+        files = [file for file in (merged, *blocks) if file.exists()]
+        kept: dict[str, tuple[str, int, int]] = {}  # by id: the question's id, file, row
+        stale: list[tuple[int, int]] = []
+        changed = bool(blocks)
+        for number, file in enumerate(files):
+            columns = pq.read_table(file, columns=["id", "question_id", "outcome", "gold"])
+            for place, row in enumerate(columns.to_pylist()):
+                if ask_failed and row["outcome"] == Outcome.FAILED:
+                    changed = True
+                elif row["id"] not in gold:
+                    stale.append((number, place))
+                elif row["id"] not in kept:
+                    kept[row["id"]] = (row["question_id"], number, place)
+                    changed = changed or row["gold"] != gold[row["id"]]
+        if changed or stale:
+            self._rewrite(merged, files, kept, stale, gold)
+            shutil.rmtree(self.rows / f"{shard:05d}", ignore_errors=True)
+        pending = requests.filter(
+            pa.array([id not in kept for id in requests["id"].to_pylist()], pa.bool_())
         )
-        failed = [outcome == Outcome.FAILED for outcome in table["outcome"].to_pylist()]
-        stale = [not kept and not failed for kept, failed in zip(keep, failed, strict=True)]
-        if any(stale):
-            write_table(table.filter(pa.array(stale)), self.stale / file.name)
-        kept = table.filter(pa.array(keep))
-        if kept.num_rows:
-            write_table(kept, file)
+        if pending.num_rows:
+            with atomic_file(self.pending_file(shard)) as writing:
+                pq.write_table(pending, writing, row_group_size=block_rows)
         else:
-            file.unlink()
+            self.pending_file(shard).unlink(missing_ok=True)
+        counts = self._count(merged)
+        counts.requests, counts.pending = requests.num_rows, pending.num_rows
+        return counts
+
+    def _requests_of(self, shard: int) -> pa.Table:
+        files = sorted((self.requests / f"{shard:05d}").glob("[!.]*.parquet"))
+        tables = [pq.read_table(file, schema=REQUEST_SCHEMA) for file in files]
+        return pa.concat_tables(tables) if tables else REQUEST_SCHEMA.empty_table()
+
+    def _rewrite(
+        self,
+        merged: Path,
+        files: Sequence[Path],
+        kept: dict[str, tuple[str, int, int]],
+        stale: Sequence[tuple[int, int]],
+        gold: dict[str, str | None],
+    ) -> None:
+        """Write the kept rows by question id, and the stale ones before anything is deleted.
+
+        Rows are cut out and joined one by one: to sort the table itself fails above 2 GiB of text.
+        """
+        tables = [pq.read_table(file, schema=RATIONALE_SET_SCHEMA) for file in files]
+        if stale:
+            write_table(
+                pa.concat_tables([tables[number].slice(place, 1) for number, place in stale]),
+                self.stale / f"{merged.stem}-{uuid.uuid4().hex[:8]}.parquet",
+            )
+        ordered = sorted((question, id, *at) for id, (question, *at) in kept.items())
+        with (
+            atomic_file(merged) as writing,
+            pq.ParquetWriter(writing, RATIONALE_SET_SCHEMA) as writer,
+        ):
+            for first in range(0, len(ordered), ROWS_PER_GROUP):
+                members = ordered[first : first + ROWS_PER_GROUP]
+                table = pa.concat_tables(
+                    [tables[number].slice(place, 1) for _, _, number, place in members]
+                )
+                answers = pa.array([gold[id] for _, id, *_ in members], pa.string())
+                table = table.set_column(table.schema.get_field_index("gold"), "gold", answers)
+                writer.write_table(table.combine_chunks(), row_group_size=ROWS_PER_GROUP)
+
+    def _count(self, merged: Path) -> ShardCounts:
+        counts = ShardCounts()
+        if not merged.exists():
+            return counts
+        with pq.ParquetFile(merged) as file:
+            for group in range(file.num_row_groups):
+                part = file.read_row_group(
+                    group, columns=["outcome", "attempts", "reason", _ROLES, _TOKENS]
+                )
+                counts.outcomes += _tally(part["outcome"])
+                completions = pc.list_flatten(part["completions"])
+                counts.roles += _tally(pc.struct_field(completions, "role"))
+                counts.tokens += pc.sum(pc.struct_field(completions, "tokens")).as_py() or 0
+                never = pc.and_(
+                    pc.equal(part["outcome"], Outcome.FAILED.value), pc.equal(part["attempts"], 0)
+                )
+                counts.stopped += _tally(part["reason"].filter(never))
+            counts.finished = file.metadata.num_rows - counts.outcomes[Outcome.FAILED]
+            counts.example = _example(file)
+        return counts
 
 
-def _request_row(id: str, question: Question) -> dict:
-    return {
-        "id": id,
-        "question_id": question.id,
-        "question": question.question,
-        "choices": list(question.choices),
-        "gold": question.answer,
-    }
+def _tally(values: pa.ChunkedArray) -> Counter[str]:
+    return Counter({each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()})
 
 
-def request_id(question: Question, prompt: Prompt, *, teacher: dict, sampling: dict) -> str:
-    """An id that changes whenever the teacher's answer could: 128 bits in hex.
-
-    It hashes the user's id, the question, the prompt, the teacher's identity and the sampling. A
-    finished row is therefore never paid for twice, and a changed one is asked again. The gold
-    answer is no part of it: correcting a label costs no new answer from the teacher.
-    """
-    content = {
-        "id": question.id,
-        "question": question.question,
-        "choices": list(question.choices),
-        "prompt": prompt,
-        "teacher": teacher,
-        "sampling": sampling,
-    }
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def summarise(
-    recipe: Recipe,
-    store: RationaleStore,
-    *,
-    split: str,
-    rejected: int,
-    requests: int,
-    overlap: dict[str, Overlap],
-    asked: AskedCounts | None,
-) -> RationaleManifest:
-    """Count the finished rows, check that none is missing, and write the manifest.
-
-    Args:
-        rejected: rows that could not become questions.
-        requests: questions that must have ended in `rows/`.
-        overlap: see :class:`~qcrd_ray.run.manifests.RationaleManifest`.
-        asked: what this run asked, None where it had nothing to ask.
-    """
-    outcomes = Counter({outcome.value: 0 for outcome in Outcome})
-    roles = Counter({role.value: 0 for role in Role})
-    tokens = 0
-    for table in store.tables(
-        ["outcome", "completions.list.element.role", "completions.list.element.tokens"]
-    ):
-        outcomes.update(table["outcome"].to_pylist())
-        for completions in table["completions"].to_pylist():
-            roles.update(completion["role"] for completion in completions)
-            tokens += sum(completion["tokens"] for completion in completions)
-    assert outcomes.total() == requests, (
-        f"{requests} questions were asked and {outcomes.total()} rows came out"
-    )
-    outcomes[Outcome.REJECTED_INPUT.value] += rejected
-    calls = _earlier_calls(store)
-    if asked is not None:
-        calls.append({**describe_call(recipe.seed), **asked})
-    manifest = RationaleManifest(
-        split=split,
-        rows=requests + rejected,
-        outcomes=dict(outcomes),
-        completions=roles.total(),
-        roles=dict(roles),
-        tokens=tokens,
-        overlap=overlap,
-        settings=_settings(recipe),
-        calls=calls,
-    )
-    write_text(store.manifest, json.dumps(asdict(manifest), indent=2) + "\n")
-    return manifest
-
-
-def _settings(recipe: Recipe) -> dict:
-    sections = {"task", "teacher", "sampling", "generation", "vote"}
-    settings = recipe.model_dump(mode="json", include=sections)
-    settings["teacher"].pop("env", None)  # may hold secrets
-    return settings
-
-
-def _earlier_calls(store: RationaleStore) -> list[AskingCall]:
-    return json.loads(store.manifest.read_text())["calls"] if store.manifest.exists() else []
+def _example(file: pq.ParquetFile) -> dict[str, Any] | None:
+    columns = ["question_id", "outcome", "reason", "completions"]
+    if not file.metadata.num_rows:
+        return None
+    return file.read_row_group(0, columns=columns).slice(0, 1).to_pylist()[0]

@@ -194,7 +194,10 @@ class GenerationRecipe(Section):
     request_timeout_s: Positive = 600.0
     """Seconds until a request has failed."""
     rows_per_block: Count = 64
-    """Questions whose rows are written together; a kill loses at most these."""
+    """Questions whose rows are written together; a kill loses at most the blocks being asked. From
+    a quarter of a million questions on, a block is larger."""
+    max_failed_share: Share = 0.5
+    """Stop when a larger share of the questions asked has failed; 1: never."""
 
 
 class VoteRecipe(Section):

@@ -105,9 +105,10 @@ class Bin:
 def read_rows(recipe: Recipe, folder: RunFolder, split: str) -> Rows | None:
     """The rows of ``split``; None: its questions have not been read for the teacher."""
     store = RationaleStore(folder.rationales(split))
-    if not store.requests.exists():
+    requests = sorted(store.requests.glob("*/*.parquet"))
+    if not requests:
         return None
-    asked = pq.read_metadata(store.requests).num_rows
+    asked = sum(pq.read_metadata(file).num_rows for file in requests)
     rejected = (
         pq.read_metadata(folder.rejected(split)).num_rows if folder.rejected(split).exists() else 0
     )

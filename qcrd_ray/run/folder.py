@@ -8,9 +8,9 @@ Layout:
         <split>.parquet          questions as they were read (QUESTION_SCHEMA)
         <split>.rejected.parquet rows that could not be used, with reasons
     rationales/<split>/
-        requests.parquet         the questions under the ids of their requests
-        rows/*.parquet           voted rationales (RATIONALE_SET_SCHEMA)
-        checkpoint/, stale/      ids of finished rows; rows of questions that have changed
+        requests/, pending/      the questions under the ids of their requests; those to be asked
+        rows/*.parquet           voted rationales (RATIONALE_SET_SCHEMA), a file for each shard
+        stale/                   rows of questions that have changed
         manifest.json            run.manifests.RationaleManifest
         spent.json               tokens paid for, of a teacher with a budget
     train/
@@ -33,7 +33,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -175,15 +175,17 @@ class RunFolder:
         again = recipe.self_training.vote != "none"
         return self.self_training(objective) if again else self.training(objective)
 
-    def read_rationales(self, split: str) -> pa.Table:
-        """All rationale sets of a split (RATIONALE_SET_SCHEMA), sorted by question id.
+    def rationale_files(self, split: str) -> list[Path]:
+        """The files of a split's rationale sets (RATIONALE_SET_SCHEMA), one for each shard.
 
-        The order in the files depends on how blocks were written; no reader may depend on that.
+        Each is sorted by question id. A question's shard depends on its id and on how many shards
+        there are, so the order of all rows is the same however they came to be answered.
         """
-        files = sorted((self.rationales(split) / "rows").glob("*.parquet"))
-        tables = [pq.read_table(file, schema=RATIONALE_SET_SCHEMA) for file in files]
-        table = pa.concat_tables(tables) if tables else RATIONALE_SET_SCHEMA.empty_table()
-        return table.sort_by([("question_id", "ascending")])
+        return sorted((self.rationales(split) / "rows").glob("*.parquet"))
+
+    def read_rationales(self, split: str) -> pa.Table:
+        """All rationale sets of a split in one table, for splits that fit into memory."""
+        return read_rationales(self.rationale_files(split))
 
     def listing(self) -> list[tuple[str, int]]:
         """(relative path, bytes) of files and of folders two levels down, for a reader."""
@@ -231,6 +233,12 @@ class RunFolder:
                 f" recipe:\n{rows}{more}\nGive this run a folder of its own (--set run=...), or go"
                 " on with the recipe that lies there."
             )
+
+
+def read_rationales(files: Sequence[Path]) -> pa.Table:
+    """The rationale sets of ``files`` in one table (RATIONALE_SET_SCHEMA)."""
+    tables = [pq.read_table(file, schema=RATIONALE_SET_SCHEMA) for file in files]
+    return pa.concat_tables(tables) if tables else RATIONALE_SET_SCHEMA.empty_table()
 
 
 def resolve(run: str) -> Path:

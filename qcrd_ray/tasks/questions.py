@@ -14,48 +14,35 @@ import difflib
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import tempfile
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast, get_args
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 
 from qcrd_ray.data.columns import Column, is_empty, paths, pick, root
 from qcrd_ray.data.json_lines import Line
-from qcrd_ray.data.records import QUESTION_SCHEMA, Question
-from qcrd_ray.data.sources import RowSource, open_source
+from qcrd_ray.data.records import Question
+from qcrd_ray.data.sources import BLOCK, RowSource, open_source
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, Split
-from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.tasks import build_task, word_problems
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.tasks.short_text import SEVERAL
+from qcrd_ray.tasks.spool import KEPT_TEXT, Rejected, RowSpool, Written
 
 FIELDS = ("id", "question", "choices", "answer", "rationale")
-# Characters of a rejected row that are kept beside its reason; the file has the rest.
-KEPT_TEXT = 2_000
-
-REJECTED_SCHEMA = pa.schema(
-    [("row", pa.int64()), ("id", pa.string()), ("reason", pa.string()), ("text", pa.string())]
-)
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that cannot be used as a question: a row of :data:`REJECTED_SCHEMA`."""
-
-    row: int  # its line, or its place among the rows; from 1
-    id: str | None
-    reason: str
-    text: str
 
 
 def load_split(recipe: Recipe, split: str) -> tuple[list[Question], list[Rejected]]:
     """Read a split (`train`, `validation`, `test`, `held_out`) from its source.
 
     Raises:
-        UserError: see :func:`read_questions`; it begins with the key of the split.
+        UserError: see :func:`write_questions`; it begins with the key of the split.
     """
     try:
         return load_questions(recipe, getattr(recipe.data, split))
@@ -67,32 +54,41 @@ def load_questions(recipe: Recipe, source: Split) -> tuple[list[Question], list[
     """Read any source as the recipe's task, with the columns and values of `data`.
 
     Raises:
-        UserError: see :func:`read_questions`.
+        UserError: see :func:`write_questions`.
     """
-    return read_questions(
-        source,
-        task=build_task(recipe.task),
-        columns=cast(Mapping[str, Column], recipe.data.columns),
-        values=recipe.data.values,
-        kind=recipe.task.kind,
-        max_chars=recipe.task.max_question_chars,
-    )
+    return read_questions(source, **_reading(recipe))
+
+
+def write_split(recipe: Recipe, folder: RunFolder, split: str) -> Written:
+    """Read a split into the run folder, for the later stages; a million rows cost no memory.
+
+    Raises:
+        UserError: see :func:`write_questions`; it begins with the key of the split.
+    """
+    try:
+        return write_questions(
+            getattr(recipe.data, split),
+            folder.questions(split),
+            folder.rejected(split),
+            **_reading(recipe),
+        )
+    except UserError as error:
+        raise UserError(f"data.{split}: {error}") from error
 
 
 def store_split(
     recipe: Recipe, folder: RunFolder, split: str
 ) -> tuple[list[Question], list[Rejected]]:
-    """:func:`load_split`, and write the questions into the run folder for the later stages."""
-    questions, rejected = load_split(recipe, split)
-    write_table(
-        pa.Table.from_pylist([asdict(question) for question in questions], schema=QUESTION_SCHEMA),
-        folder.questions(split),
-    )
-    write_table(
-        pa.Table.from_pylist([asdict(row) for row in rejected], schema=REJECTED_SCHEMA),
-        folder.rejected(split),
-    )
-    return questions, rejected
+    """:func:`write_split`, and read back what it has written."""
+    write_split(recipe, folder, split)
+    return _read_back(folder.questions(split), folder.rejected(split))
+
+
+def iter_questions(file: Path) -> Iterator[Question]:
+    """The questions that :func:`write_questions` wrote, in their order, some at a time."""
+    with pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(BLOCK):
+            yield from map(Question.from_row, batch.to_pylist())
 
 
 def read_questions(
@@ -104,10 +100,42 @@ def read_questions(
     max_chars: int,
     values: Mapping[str, str] | None = None,
 ) -> tuple[list[Question], list[Rejected]]:
-    """The questions of a split, with gold answers in canonical spelling, and its rejected rows.
+    """The questions of a split as a list, and its rejected rows; see :func:`write_questions`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        files = Path(scratch) / "questions.parquet", Path(scratch) / "rejected.parquet"
+        write_questions(
+            split,
+            *files,
+            task=task,
+            columns=columns,
+            kind=kind,
+            max_chars=max_chars,
+            values=values,
+        )
+        return _read_back(*files)
 
-    Together the two lists hold every row of ``split.rows``. Duplicates are searched in the whole
-    source, so two splits of one file cannot share a question.
+
+def _read_back(questions: Path, rejected: Path) -> tuple[list[Question], list[Rejected]]:
+    rows = pq.read_table(rejected).to_pylist()
+    return list(iter_questions(questions)), [Rejected(**row) for row in rows]
+
+
+def write_questions(
+    split: Split,
+    questions: Path,
+    rejected: Path,
+    *,
+    task: Task,
+    columns: Mapping[str, Column],
+    kind: str,
+    max_chars: int,
+    values: Mapping[str, str] | None = None,
+) -> Written:
+    """Write the questions of a split, with gold answers in canonical spelling, and its bad rows.
+
+    The two files (QUESTION_SCHEMA, REJECTED_SCHEMA) together hold every row of ``split.rows``.
+    Duplicates are searched in the whole source, so two splits of one file cannot share a question.
+    What is held in memory is one block of rows, and a few bytes for each row.
 
     Args:
         split: the source, and which of its rows to take.
@@ -124,21 +152,38 @@ def read_questions(
     """
     if split.generate is not None:
         name = f"the generator of {kind}"
-        rows = [
-            _checked(Line(i, None, "", str(q)), q, task, max_chars)
+        rows = (
+            (i, _checked(Line(i, None, "", str(q)), q, task, max_chars))
             for i, q in enumerate(_generated(split, kind), 1)
-        ]
+        )
     else:
         source = open_source(split)
         name = source.name
         rows = _read_rows(source, task, columns, kind, max_chars, values or {})
-    rows = _take(rows, split, name)
-    questions = [row for row in rows if isinstance(row, Question)]
-    rejected = [row for row in rows if isinstance(row, Rejected)]
-    if not questions:
-        first = "".join(f"\n  row {r.row}: {r.reason}" for r in rejected[:3])
-        raise UserError(f"{name}: none of its {len(rows)} rows can be used:{first}")
-    return questions, rejected
+    with tempfile.TemporaryDirectory() as scratch:
+        spool = RowSpool.write(rows, Path(scratch) / "rows.arrow")
+        if not len(spool):
+            raise UserError(f"{name}: the file is empty; it must hold a question a line")
+        if split.generate is None:
+            spool.reject_duplicates(name)
+        order = _take(len(spool), split, name)
+        written = spool.save(order, questions, rejected)
+    if not written.questions:
+        rows = pq.read_table(rejected).slice(0, 3).to_pylist()
+        first = "".join(f"\n  row {row['row']}: {row['reason']}" for row in rows)
+        raise UserError(f"{name}: none of its {written.rejected} rows can be used:{first}")
+    return written
+
+
+def _reading(recipe: Recipe) -> dict[str, Any]:
+    """How the recipe has any source read."""
+    return {
+        "task": build_task(recipe.task),
+        "columns": cast(Mapping[str, Column], recipe.data.columns),
+        "values": recipe.data.values,
+        "kind": recipe.task.kind,
+        "max_chars": recipe.task.max_question_chars,
+    }
 
 
 def _generated(split: Split, kind: str) -> list[Question]:
@@ -156,18 +201,21 @@ def _generated(split: Split, kind: str) -> list[Question]:
     return word_problems.generate(split.generate, seed=split.seed, kind=generated)
 
 
-def _take(rows: list[Question | Rejected], split: Split, source: str) -> list[Question | Rejected]:
-    """Shuffle the rows and take a range of them, by the split's `shuffle` and `rows`."""
+def _take(rows: int, split: Split, source: str) -> Sequence[int]:
+    """Which rows a split takes, by their place: shuffled by `shuffle`, and then `rows` of them."""
+    order: Sequence[int] = range(rows)
     if split.shuffle is not None:
-        random.Random(split.shuffle).shuffle(rows)
+        shuffled = array("q", order)
+        random.Random(split.shuffle).shuffle(shuffled)
+        order = shuffled
     if split.rows is None:
-        return rows
+        return order
     first, past = split.rows
-    if past > len(rows):
+    if past > rows:
         raise UserError(
-            f"{source}: rows [{first}, {past}] asks for more rows than the {len(rows)} that it has"
+            f"{source}: rows [{first}, {past}] asks for more rows than the {rows} that it has"
         )
-    return rows[first:past]
+    return order[first:past]
 
 
 def _read_rows(
@@ -177,35 +225,23 @@ def _read_rows(
     kind: str,
     max_chars: int,
     values: Mapping[str, str],
-) -> list[Question | Rejected]:
+) -> Iterator[tuple[int, Question | Rejected]]:
+    """Each row with the number of its line."""
     present = source.columns()
     has_ids = check_columns(source.name, present, columns=columns, kind=kind)
     wanted = {root(path, present) for field in FIELDS for path in paths(columns.get(field, field))}
-    rows: list[Question | Rejected] = []
-    seen: dict[str, tuple[int, Question]] = {}
     for line in source.rows(wanted):
-        row = read_row(
-            line, task=task, columns=columns, max_chars=max_chars, needs_id=has_ids, values=values
+        yield (
+            line.number,
+            read_row(
+                line,
+                task=task,
+                columns=columns,
+                max_chars=max_chars,
+                needs_id=has_ids,
+                values=values,
+            ),
         )
-        if isinstance(row, Question):
-            number, earlier = seen.setdefault(row.id, (line.number, row))
-            if earlier is not row:
-                if (earlier.question, earlier.choices) != (row.question, row.choices):
-                    raise UserError(
-                        f"{source.name}: id {row.id!r} stands for two different questions, in lines"
-                        f" {number} and {line.number}; give each question its own id, or map"
-                        " another column with data.columns.id"
-                    )
-                differs = (
-                    ""
-                    if earlier.answer == row.answer
-                    else f", with the answer {row.answer!r} where that has {earlier.answer!r}"
-                )
-                row = _rejected(line, f"a duplicate of line {number}{differs}", row.id)
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{source.name}: the file is empty; it must hold a question a line")
-    return rows
 
 
 def check_columns(

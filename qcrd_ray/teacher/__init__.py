@@ -24,7 +24,7 @@ from qcrd_ray.teacher.base import (
 )
 from qcrd_ray.teacher.model import uses_chat
 from qcrd_ray.teacher.openai import SPENT, OpenAICompatible, describe, probe
-from qcrd_ray.teacher.recording import Recording, read_recording
+from qcrd_ray.teacher.recording import Recording, RecordingIndex
 
 __all__ = [
     "Prompt",
@@ -100,11 +100,8 @@ def check(recipe: TeacherRecipe) -> str:
     if isinstance(recipe, OpenAITeacher):
         return describe(recipe)
     if isinstance(recipe, RecordedTeacher):
-        recorded = read_recording(recipe)
-        return (
-            f"{recipe.path}: {sum(map(len, recorded.values()))} completions of {len(recorded)}"
-            " questions"
-        )
+        index = RecordingIndex.build(recipe)
+        return f"{recipe.path}: {len(index)} completions of {index.questions} questions"
     return (
         f"{recipe.model}, asked"
         f" {'with its chat template' if uses_chat(recipe) else 'in plain text'}"

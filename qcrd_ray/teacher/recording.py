@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, Literal
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO, Literal
 
-from qcrd_ray.data.json_lines import expand_path, read_json_lines
+import numpy as np
+import ray
+
+from qcrd_ray.data.json_lines import empty_file, expand_path, find_file, read_line
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RecordedTeacher, SamplingRecipe
@@ -32,7 +35,11 @@ class Recording:
         self._recipe = recipe
         self._k = sampling.k
         self._seed = seed
-        self._recorded: dict[str, list[Completion]] = {}
+        self._index: RecordingIndex | None = None
+        self._shared: ray.ObjectRef | None = None  # the index in Ray's shared memory
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_index": None}
 
     def identity(self) -> dict[str, Any]:
         """The file's content, not its name: after a move nothing is asked again."""
@@ -47,69 +54,137 @@ class Recording:
     def prompt(self, task: Task, question: Question) -> str:
         return task.teacher_prompt(question)
 
-    def check(self, questions: Sequence[Question]) -> None:
+    def check(self, questions: Iterable[Question]) -> None:
         """Read the whole file once, and refuse a recording of other questions.
 
         Raises:
             UserError: the file is missing, a line cannot be read, or no question of the split
                 occurs in it.
         """
-        recorded = read_recording(self._recipe)
-        if any(question.id in recorded for question in questions):
-            return
-        question_ids, recorded_ids = (
-            ", ".join(map(repr, list(ids)[:3]))
-            for ids in ([question.id for question in questions], recorded)
-        )
-        raise UserError(
-            f"teacher.path: {self._recipe.path} holds no completion for any question of this"
-            f" split\n  ids of the questions: {question_ids}"
-            f"\n  ids of the recording: {recorded_ids}"
-            "\nName the columns that hold the same ids with data.columns.id and"
-            " teacher.columns.id."
-        )
+        index = self._index = self._index or RecordingIndex.build(self._recipe)
+        first: list[str] = []
+        for question in questions:
+            if index.completions(question.id):
+                break
+            first = [*first, question.id][:3]
+        else:
+            question_ids, recorded_ids = (", ".join(map(repr, ids)) for ids in (first, index.first))
+            raise UserError(
+                f"teacher.path: {self._recipe.path} holds no completion for any question of this"
+                f" split\n  ids of the questions: {question_ids}"
+                f"\n  ids of the recording: {recorded_ids}"
+                "\nName the columns that hold the same ids with data.columns.id and"
+                " teacher.columns.id."
+            )
+        if self._shared is None and ray.is_initialized():
+            self._shared = ray.put(index)
 
     def start(self, report: Report = no_progress) -> None:
         """There is nothing to start."""
 
     def stop(self) -> None:
-        """There is nothing to stop."""
+        self._shared = None
 
     async def complete(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
-        # once in each process that asks
-        self._recorded = self._recorded or read_recording(self._recipe)
-        return [TeacherAnswer(self._choose(request.question.id)) for request in requests]
+        if self._index is None:  # once in each process that asks
+            shared = await self._shared if self._shared is not None else None
+            self._index = shared or RecordingIndex.build(self._recipe)
+        index = self._index
+        return [TeacherAnswer(self._choose(index, request.question.id)) for request in requests]
 
-    def _choose(self, question_id: str) -> tuple[Completion, ...]:
-        recorded = self._recorded.get(question_id, [])
+    def _choose(self, index: RecordingIndex, question_id: str) -> tuple[Completion, ...]:
+        recorded = index.completions(question_id)
         if len(recorded) <= self._k:
             return tuple(recorded)
         return tuple(random.Random(f"{self._seed}:{question_id}").sample(recorded, self._k))
 
 
-def read_recording(recipe: RecordedTeacher) -> dict[str, list[Completion]]:
-    """The recorded completions by question id, in the file's order.
+class RecordingIndex:
+    """Where the completions of each question stand in a recording: 16 bytes for each of them.
 
-    Raises:
-        UserError: the file is missing or empty, or a line of it is no JSON object or has no id or
-            no completion. A bad line is not skipped: its question would silently get another vote.
+    The texts stay in the file. ``first`` are some ids, for an error.
     """
-    recorded: dict[str, list[Completion]] = defaultdict(list)
-    for line in read_json_lines(recipe.path):
-        if line.data is None:
-            raise UserError(
-                f"{recipe.path}:{line.number}: {line.reason}; fix or delete this line of the"
-                " recording"
-            )
-        finish_reason = (
-            line.data.get(recipe.columns.get("finish_reason", "finish_reason")) or "stop"
+
+    def __init__(
+        self, recipe: RecordedTeacher, hashes: np.ndarray, starts: np.ndarray, first: list[str]
+    ) -> None:
+        order = np.argsort(hashes, kind="stable")  # a question's completions in the file's order
+        self._recipe, self._hashes, self._starts = recipe, hashes[order], starts[order]
+        self.first = first
+        self._file: BinaryIO | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None}
+
+    @classmethod
+    def build(cls, recipe: RecordedTeacher) -> RecordingIndex:
+        """Read the whole file.
+
+        Raises:
+            UserError: the file is missing or empty, or a line of it is no JSON object or has no id
+                or no completion. A bad line is not skipped: its question would silently get another
+                vote.
+        """
+        hashes, starts = array("q"), array("q")
+        first: dict[str, None] = {}
+        file = find_file(recipe.path)
+        with file.open("rb") as content:
+            start = 0
+            for number, raw in enumerate(content, 1):
+                if raw.strip():
+                    id, _ = _read(recipe, number, raw)
+                    hashes.append(_hash(id))
+                    starts.append(start)
+                    if len(first) < 3:
+                        first[id] = None
+                start += len(raw)
+        if not hashes:
+            raise empty_file(file)
+        return cls(recipe, np.array(hashes, np.int64), np.array(starts, np.int64), list(first))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @property
+    def questions(self) -> int:
+        """How many questions have completions."""
+        return len(np.unique(self._hashes))
+
+    def completions(self, question_id: str) -> list[Completion]:
+        """The recorded completions of a question, in the file's order."""
+        hash = _hash(question_id)
+        places = slice(
+            np.searchsorted(self._hashes, hash, "left"),
+            np.searchsorted(self._hashes, hash, "right"),
         )
-        completion = Completion(
-            text=_field(recipe, line.number, line.data, "completion"),
-            finish_reason=str(finish_reason),
+        found = []
+        for start in self._starts[places].tolist():
+            if self._file is None:
+                self._file = find_file(self._recipe.path).open("rb")
+            self._file.seek(start)
+            id, completion = _read(self._recipe, 0 if start else 1, self._file.readline())
+            if id == question_id:  # and not another of the same hash
+                found.append(completion)
+        return found
+
+
+def _hash(id: str) -> int:
+    digest = hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _read(recipe: RecordedTeacher, number: int, raw: bytes) -> tuple[str, Completion]:
+    """The question's id and the completion of line ``number``."""
+    line = read_line(number, raw.removesuffix(b"\n"))
+    if line.data is None:
+        raise UserError(
+            f"{recipe.path}:{number}: {line.reason}; fix or delete this line of the recording"
         )
-        recorded[_field(recipe, line.number, line.data, "id")].append(completion)
-    return dict(recorded)
+    finish_reason = line.data.get(recipe.columns.get("finish_reason", "finish_reason")) or "stop"
+    completion = Completion(
+        text=_field(recipe, number, line.data, "completion"), finish_reason=str(finish_reason)
+    )
+    return _field(recipe, number, line.data, "id"), completion
 
 
 def _field(

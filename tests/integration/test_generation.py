@@ -19,7 +19,8 @@ from asked_teacher import AskedTeacher
 
 from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.errors import MissingResource, UserError
-from qcrd_ray.rationales import generate, generate_splits
+from qcrd_ray.rationales import generate, generate_splits, requests, stage
+from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
 
@@ -74,20 +75,9 @@ def outcomes(folder: RunFolder, split: str = "train") -> dict[str, str]:
 
 def committed(root: Path) -> set[str]:
     """The question ids whose rows are on the disk for good."""
-    split = RunFolder(root).rationales("train")
-    files = [
-        file for file in (split / "checkpoint").glob("*.parquet") if "pending" not in file.name
-    ]
-    ids = {id for file in files for id in pq.read_table(file)["id"].to_pylist()}
-    return (
-        {
-            row["question_id"]
-            for row in pq.read_table(split / "requests.parquet").to_pylist()
-            if row["id"] in ids
-        }
-        if ids
-        else set()
-    )
+    store = RationaleStore(RunFolder(root).rationales("train"))
+    tables = store.tables(["question_id"])
+    return {id for table in tables for id in table["question_id"].to_pylist()}
 
 
 def test_a_recording_with_every_outcome(tmp_path):
@@ -215,6 +205,45 @@ def test_a_killed_driver_is_gone_on_from(tmp_path):
     assert manifest.calls[-1]["asked"] <= 60 - len(saved)
     assert {asked[question_id] for question_id in saved} == {1}
     assert max(asked.values()) <= 2
+
+
+def test_shards_and_large_blocks_change_no_row(tmp_path, monkeypatch):
+    """A set of several shards is the same rows in the same files, whatever order it is asked in,
+    and what is finished is found again in its shard when the file is sorted another way.
+    """
+    monkeypatch.setattr(requests, "ROWS_PER_SHARD", 15)
+    monkeypatch.setattr(stage, "MAX_BLOCKS", 4)
+    questions = [{"id": f"q{i}", "question": f"{i}: 3 + 5?", "answer": "8"} for i in range(60)]
+    train = {"path": write_jsonl(tmp_path / "train.jsonl", questions)}
+    recipe, teacher = make_recipe(tmp_path / "run", train=train), AskedTeacher(tmp_path)
+    folder = RunFolder(tmp_path / "run")
+    assert generate(recipe, folder, teacher=teacher).outcomes["accepted"] == 60
+    files = folder.rationale_files("train")
+    before = [pq.read_table(file)["question_id"].to_pylist() for file in files]
+    assert [file.stem for file in files] == [f"0000{i}-of-00004" for i in range(4)]
+    assert all(ids == sorted(ids) for ids in before)
+
+    changed = [*questions[:40], {**questions[40], "question": "40: 2 + 6?"}, *questions[41:]]
+    write_jsonl(tmp_path / "train.jsonl", changed[::-1])
+    manifest = generate(recipe, folder, teacher=teacher)
+    assert manifest.calls[-1]["asked"] == 1 and manifest.rows == 60
+    assert Counter(teacher.asked()) == {f"q{i}": 1 + (i == 40) for i in range(60)}
+    assert [pq.read_table(file)["question_id"].to_pylist() for file in files] == before
+
+
+def test_a_teacher_that_fails_is_stopped_early_and_the_rest_is_asked_later(tmp_path):
+    """Bug guarded: a dead teacher was asked every question of the set, and training went on with
+    what it had answered before.
+    """
+    recipe = make_recipe(tmp_path / "run", train={"generate": 600, "seed": 1}, attempts=1, actors=1)
+    teacher = AskedTeacher(tmp_path, k=1, delay_s=0.05)  # one of three samples: a failed row
+    told = r"failed on \d+ of \d+ .*max_failed_share = 0.5: 1 of 3 completions came back"
+    with pytest.raises(UserError, match=told):
+        generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
+    assert 50 <= len(teacher.asked()) < 600
+    teacher.k, asked = 3, len(committed(tmp_path / "run"))
+    manifest = generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
+    assert asked and manifest.outcomes["accepted"] == manifest.calls[-1]["asked"] == 600
 
 
 def test_a_teacher_that_says_nothing_useful_is_told_with_an_example(tmp_path):

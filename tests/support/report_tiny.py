@@ -20,12 +20,12 @@ from qcrd_ray.data.records import (
     Role,
 )
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
-from qcrd_ray.rationales.store import REQUEST_SCHEMA
+from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.recipe.file import dump_recipe
 from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import describe_call
-from qcrd_ray.tasks.questions import REJECTED_SCHEMA
+from qcrd_ray.tasks.spool import REJECTED_SCHEMA
 
 EVIL = "<script>alert('x')</script> & <img src=x onerror=alert(1)>"
 # (outcome, share of the vote, vote, how many such rows); the gold answer is always 7
@@ -64,7 +64,9 @@ def add_rows(folder: RunFolder) -> None:
         {"id": str(i), "question_id": f"q{i}", "question": EVIL, "choices": [], "gold": "7"}
         for i in range(len(sets) + PENDING)
     ]
-    write_table(pa.Table.from_pylist(asks, schema=REQUEST_SCHEMA), home / "requests.parquet")
+    write_table(
+        pa.Table.from_pylist(asks, schema=REQUEST_SCHEMA), home / "requests/00000/00000.parquet"
+    )
     rejected = [{"row": i, "id": "", "reason": "empty", "text": ""} for i in range(REJECTED)]
     write_table(pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA), folder.rejected("train"))
     calls = [

@@ -113,12 +113,6 @@ class TestServe:
 
 
 class TestData:
-    def test_the_name_of_a_pending_checkpoint(self):
-        from ray.data.checkpoint import checkpoint_filter
-
-        suffix = checkpoint_filter.PENDING_CHECKPOINT_SUFFIX
-        assert f"{suffix}.parquet" == ray_internals.PENDING_CHECKPOINT
-
     def test_the_logger_that_warns_of_missing_progress_bars(self):
         text = source("ray.data._internal.progress")
         assert "logging.getLogger(__name__)" in text

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.rationales.store import request_id
+from qcrd_ray.rationales.requests import request_id
 
 QUESTION = Question(
     id="q1", question="How many?", choices=("1", "2"), answer="2", rationale="because"

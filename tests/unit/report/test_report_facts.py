@@ -59,9 +59,8 @@ def test_a_file_that_a_killed_run_was_writing_is_not_read(tmp_path):
     folder = begin(tmp_path / "run")
     add_rows(folder)
     home = folder.rationales("train")
-    (home / "rows" / "b-0.parquet").write_bytes(b"PAR1 half a file")
-    (home / "checkpoint").mkdir()
-    (home / "checkpoint" / "b.pending.parquet").touch()
+    (home / "rows" / "00000").mkdir()
+    (home / "rows" / "00000" / ".000000.parquet.writing").write_bytes(b"PAR1 half a file")
     assert rows_of(folder).pending == 3
 
 

@@ -15,7 +15,8 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RecordedTeacher, SamplingRecipe
 from qcrd_ray.teacher import TeacherRequest
-from qcrd_ray.teacher.recording import Recording
+from qcrd_ray.teacher import recording as module
+from qcrd_ray.teacher.recording import Recording, RecordingIndex
 
 
 def write(path, rows) -> str:
@@ -94,6 +95,23 @@ def test_it_travels_without_the_recorded_text(ten):
     teacher.check([Question(id="a", question="?")])
     assert len(pickle.dumps(teacher)) < 3_000
     assert texts(pickle.loads(pickle.dumps(teacher)), "a") == texts(teacher, "a")
+
+
+def test_only_places_are_held_and_not_the_texts(tmp_path):
+    """Bug guarded: the driver and every actor held the whole recording, 6 KB a question."""
+    rows = [{"id": i % 50, "completion": f"{i} " + "word " * 500} for i in range(400)]
+    teacher = recording(write(tmp_path / "r.jsonl", rows), k=10)
+    index = RecordingIndex.build(teacher._recipe)
+    assert (len(index), index.questions) == (400, 50)
+    assert len(pickle.dumps(index)) < 400 * 16 + 2_000
+    assert [text.split()[0] for text in texts(teacher, "7")[0]] == [
+        str(i) for i in range(7, 400, 50)
+    ]
+
+
+def test_two_ids_of_one_hash_do_not_share_completions(ten, monkeypatch):
+    monkeypatch.setattr(module, "_hash", lambda id: 5)
+    assert sorted(texts(recording(ten, k=10), "b")[0]) == [f"b{i}" for i in range(10)]
 
 
 def test_identity_is_the_contents_and_not_the_name(ten, tmp_path):

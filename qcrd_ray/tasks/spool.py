@@ -1,0 +1,156 @@
+"""Rows on their way from a source to the run folder, in a memory-mapped file between.
+
+A million rows are read, searched for duplicates, shuffled and cut without being held: what stays in
+memory is a block of rows, and eight bytes for each row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from qcrd_ray.data.records import QUESTION_SCHEMA, Question
+from qcrd_ray.data.sources import BLOCK
+from qcrd_ray.errors import UserError
+from qcrd_ray.run.files import atomic_file
+
+ROWS_PER_GROUP = 10_000  # of a written file
+# Characters of a rejected row that are kept beside its reason; the source has the rest.
+KEPT_TEXT = 2_000
+
+REJECTED_SCHEMA = pa.schema(
+    [("row", pa.int64()), ("id", pa.string()), ("reason", pa.string()), ("text", pa.string())]
+)
+# A question with its line; or, where there is a reason, the text of a row that cannot be used.
+_SPOOLED = pa.schema(
+    [*QUESTION_SCHEMA, ("row", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be used as a question: a row of :data:`REJECTED_SCHEMA`."""
+
+    row: int  # its line, or its place among the rows; from 1
+    id: str | None
+    reason: str
+    text: str
+
+
+class Written(NamedTuple):
+    """How many rows became questions, and how many did not."""
+
+    questions: int
+    rejected: int
+
+
+class RowSpool:
+    """Rows of a source, by their place."""
+
+    def __init__(self, file: Path, ids: np.ndarray) -> None:
+        self._rows = Dataset.from_file(str(file)) if len(ids) else None
+        self._ids = ids  # a hash of each row's id; 0: a row that cannot be used
+        self._duplicates: dict[int, str] = {}  # the reason, by place
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @classmethod
+    def write(cls, rows: Iterable[tuple[int, Question | Rejected]], file: Path) -> RowSpool:
+        """Spool ``rows``, each with the number of its line, to ``file``."""
+        ids = array("q")
+        block: list[dict[str, Any]] = []
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, _SPOOLED) as writer:
+            for number, row in rows:
+                if isinstance(row, Question):
+                    ids.append(_hash(row.id))
+                    block.append(asdict(row) | {"row": number})
+                else:
+                    ids.append(0)
+                    block.append(asdict(row))
+                if len(block) == BLOCK:
+                    writer.write_batch(pa.RecordBatch.from_pylist(block, schema=_SPOOLED))
+                    block = []
+            if block:
+                writer.write_batch(pa.RecordBatch.from_pylist(block, schema=_SPOOLED))
+        return cls(file, np.frombuffer(ids, np.int64) if ids else np.empty(0, np.int64))
+
+    def reject_duplicates(self, source: str) -> None:
+        """Reject every question that an earlier row holds.
+
+        Raises:
+            UserError: one id stands for two different questions of ``source``.
+        """
+        used = self._ids[self._ids != 0]
+        hashes, counts = np.unique(used, return_counts=True)
+        places = np.flatnonzero(np.isin(self._ids, hashes[counts > 1]))
+        seen: dict[str, dict[str, Any]] = {}
+        for place, row in zip(places.tolist(), self._read(places.tolist()), strict=True):
+            earlier = seen.setdefault(row["id"], row)
+            if earlier is row:
+                continue
+            if (earlier["question"], earlier["choices"]) != (row["question"], row["choices"]):
+                raise UserError(
+                    f"{source}: id {row['id']!r} stands for two different questions, in lines"
+                    f" {earlier['row']} and {row['row']}; give each question its own id, or map"
+                    " another column with data.columns.id"
+                )
+            differs = (
+                ""
+                if earlier["answer"] == row["answer"]
+                else f", with the answer {row['answer']!r} where that has {earlier['answer']!r}"
+            )
+            self._duplicates[place] = f"a duplicate of line {earlier['row']}{differs}"
+
+    def save(self, order: Sequence[int], questions: Path, rejected: Path) -> Written:
+        """Write the rows at ``order``: to ``questions``, or to ``rejected`` with their reason."""
+        written = rejections = 0
+        with (
+            atomic_file(questions) as good,
+            atomic_file(rejected) as bad,
+            pq.ParquetWriter(good, QUESTION_SCHEMA) as good_writer,
+            pq.ParquetWriter(bad, REJECTED_SCHEMA) as bad_writer,
+        ):
+            for first in range(0, len(order), ROWS_PER_GROUP):
+                places = list(order[first : first + ROWS_PER_GROUP])
+                usable, unusable = [], []
+                for place, row in zip(places, self._read(places), strict=True):
+                    reason = self._duplicates.get(place, row["reason"])
+                    if reason is None:
+                        usable.append(row)
+                    else:
+                        unusable.append(row | {"reason": reason, "text": _text(row)})
+                written, rejections = written + len(usable), rejections + len(unusable)
+                good_writer.write_table(pa.Table.from_pylist(usable, schema=QUESTION_SCHEMA))
+                if unusable:
+                    bad_writer.write_table(pa.Table.from_pylist(unusable, schema=REJECTED_SCHEMA))
+        return Written(written, rejections)
+
+    def _read(self, places: Sequence[int]) -> Iterator[dict[str, Any]]:
+        if not places:
+            return
+        assert self._rows is not None
+        for first in range(0, len(places), BLOCK):
+            columns = self._rows[list(places[first : first + BLOCK])]
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
+
+
+def _hash(id: str) -> int:
+    """Of an id, never 0."""
+    digest = hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True) or 1
+
+
+def _text(row: dict[str, Any]) -> str:
+    """What a rejected row shows: its text, or the question of a duplicate."""
+    return (row["text"] if row["text"] is not None else row["question"])[:KEPT_TEXT]
