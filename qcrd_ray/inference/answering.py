@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -69,7 +70,8 @@ class JudgeRequest:
 class Student:
     """The engine, the discriminator and the judge of a student folder.
 
-    Threads may share it; each of the three serves one call at a time.
+    Threads may share it; each of the three serves one call at a time, but an engine that is
+    concurrent.
     """
 
     def __init__(
@@ -118,7 +120,9 @@ class Student:
             self.judge = SampleJudge.load(folder, self.engine, options)
         # not the engine's, which may be at work in another thread
         self._tokenizer = read_tokenizer(folder.path, trust_remote_code=folder.trust_remote_code)
-        self._engine_lock, self._scorer_lock = threading.Lock(), threading.Lock()
+        # a concurrent engine takes what several threads ask for at once
+        self._engine_lock = nullcontext() if self.engine.concurrent else threading.Lock()
+        self._scorer_lock = threading.Lock()
         shared = self.judge is not None and self.judge.uses_engine
         self._judge_lock = self._engine_lock if shared else threading.Lock()
 

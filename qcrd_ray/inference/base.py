@@ -44,7 +44,13 @@ class Generated:
 
 
 class Engine(Protocol):
-    """Generates texts with one student."""
+    """Generates texts with one student.
+
+    ``concurrent``: threads may call :meth:`generate` at once, and their texts are written together.
+    Where it is not, one call runs at a time.
+    """
+
+    concurrent: bool
 
     def generate(
         self,

@@ -38,6 +38,8 @@ class CTranslate2Engine:
     It never runs code from the model's folder.
     """
 
+    concurrent = False
+
     def __init__(self, folder: str | Path, options: EngineOptions) -> None:
         self.options = options
         self.load_weights(folder)

@@ -1,15 +1,18 @@
-"""The engine on vLLM, in this process: decoder-only models, for serving."""
+"""The engine on vLLM, in this process: decoder-only models, for serving.
+
+Texts are batched continuously: what one thread asks for is written along with what others do.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qcrd_ray.inference.base import EngineOptions, Generated, encode
+from qcrd_ray.inference.continuous_batching import ContinuousBatching
 from qcrd_ray.models.pretrained import read_config, read_tokenizer, resolve
 
 if TYPE_CHECKING:
@@ -25,12 +28,13 @@ class VLLMEngine:
     only for the same batches of requests.
     """
 
+    concurrent = True
+
     def __init__(self, folder: str | Path, options: EngineOptions) -> None:
         self.options = options
         name, trust = resolve(folder), options.trust_remote_code
         config = read_config(name, trust_remote_code=trust)
         self.tokenizer = read_tokenizer(name, config, trust_remote_code=trust)
-        self._lock = threading.Lock()
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # the engine lives and dies with this process
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -60,12 +64,16 @@ class VLLMEngine:
             disable_log_stats=True,
             **memory,
         )
+        self._batching = ContinuousBatching(self.llm.llm_engine)
 
     def load_weights(self, folder: str | Path) -> None:
         """Read the weights of ``folder`` into the running engine, and clear its prefix cache."""
-        with self._lock:
+
+        def reload() -> None:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_path": resolve(folder)})
             self.llm.reset_prefix_cache()
+
+        self._batching.call(reload)
 
     def generate(
         self,
@@ -108,9 +116,12 @@ class VLLMEngine:
             )
             for prompt in prompts
         ]
-        with self._lock:
-            outputs = self.llm.generate(texts, params, use_tqdm=False)
-        return [[_generated(text) for text in output.outputs] * (n // drawn) for output in outputs]
+        waiting = [
+            self._batching.submit(text, each) for text, each in zip(texts, params, strict=True)
+        ]
+        return [
+            [_generated(text) for text in done.result().outputs] * (n // drawn) for done in waiting
+        ]
 
 
 def _generated(text: CompletionOutput) -> Generated:

@@ -61,9 +61,16 @@ class StudentEndpoint:
             max_tokens=recipe.max_output_tokens,
             gpu_memory_utilization=memory_share(recipe),
         )
-        self.metrics, self.health = Metrics(), Health(stuck_after_s=2 * recipe.request_timeout_s)
+        self.metrics, self.health = (
+            Metrics(),
+            Health(
+                stuck_after_s=2 * recipe.request_timeout_s,
+                # of all requests that Serve lets in, and of the scores and votes of some of them
+                threads=4 * recipe.max_batch_size,
+            ),
+        )
         # `serve.batch` adds these two, which its type does not say
-        for batched in (self._write, self._score, self._judge):
+        for batched in (self._write_batch, self._score, self._judge):
             batched.set_max_batch_size(recipe.max_batch_size)  # pyright: ignore[reportAttributeAccessIssue]
             batched.set_batch_wait_timeout_s(recipe.batch_wait_s)  # pyright: ignore[reportAttributeAccessIssue]
         self.service = Service(
@@ -89,8 +96,13 @@ class StudentEndpoint:
         """This replica's name and metrics, for the replica that answers a scrape."""
         return serve.get_replica_context().replica_id.unique_id, self.metrics.families()
 
+    async def _write(self, request: AnswerRequest) -> list[HeadAnswer]:
+        if self.student.engine.concurrent:  # it batches by itself, token by token
+            return (await self.health.run("write", partial(self.student.generate, [request])))[0]
+        return await self._write_batch(request)
+
     @serve.batch
-    async def _write(self, requests: list[AnswerRequest]) -> list[list[HeadAnswer]]:
+    async def _write_batch(self, requests: list[AnswerRequest]) -> list[list[HeadAnswer]]:
         self.metrics.batches.labels("write").observe(len(requests))
         return await self.health.run("write", partial(self.student.generate, requests))
 

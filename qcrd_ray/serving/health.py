@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from starlette.exceptions import HTTPException
@@ -22,10 +23,12 @@ class Health:
 
     Args:
         stuck_after_s: seconds after which a batch counts as hanging; longer than any batch takes.
+        threads: pieces of work that may be in progress at once; more wait.
     """
 
-    def __init__(self, *, stuck_after_s: float) -> None:
+    def __init__(self, *, stuck_after_s: float, threads: int = 8) -> None:
         self._stuck_after_s = stuck_after_s
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="model")
         self._started: dict[object, float] = {}  # when each piece of work in progress began
         self._failed: set[str] = set()  # the kinds of work whose last piece raised
 
@@ -34,7 +37,7 @@ class Health:
         mark = object()
         self._started[mark] = time.monotonic()
         try:
-            result = await asyncio.to_thread(work)
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except Exception:
             self._failed.add(kind)
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -97,3 +97,7 @@ def check_engine(folder: Path) -> None:
     )
     assert len({generated.text for generated in samples[0]}) > 1
     assert [len(texts) for texts in engine.generate(prompts, n=2, max_tokens=4)] == [2, 2]
+    together = engine.generate(prompts, max_tokens=12)
+    with ThreadPoolExecutor(2) as threads:  # two callers share the engine's steps
+        apart = [threads.submit(engine.generate, [prompt], max_tokens=12) for prompt in prompts]
+        assert [each.result()[0] for each in apart] == together
