@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayTaskError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,7 +48,7 @@ def map_tasks(
             item = running.pop(done)
             try:
                 yield item, ray.get(done)
-            except ray.exceptions.RayTaskError as error:
+            except RayTaskError as error:
                 raise error.as_instanceof_cause() from None
     finally:
         for reference in running:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, Question, RationaleSet
@@ -112,11 +111,15 @@ class RationaleGenerator:
         ((shard, block),) = (tuple(row.values()) for row in batch.to_pylist())
         rows = await self.answer(self._store.read_block(shard, block))
         write_table(rows, self._store.block_file(shard, block))
-        failed = rows.filter(pc.equal(rows["outcome"], Outcome.FAILED.value))
+        failed = [
+            row["reason"]
+            for row in rows.select(["outcome", "reason"]).to_pylist()
+            if row["outcome"] == Outcome.FAILED
+        ]
         answered = {
             "rows": rows.num_rows,
-            "failed": failed.num_rows,
-            "reason": failed["reason"][0].as_py() if failed.num_rows else None,
+            "failed": len(failed),
+            "reason": failed[0] if failed else None,
         }
         return pa.Table.from_pylist([answered], schema=ANSWERED_SCHEMA)
 

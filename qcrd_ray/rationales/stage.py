@@ -261,11 +261,10 @@ def _run_job(
     )
     rows = failed = 0
     reasons: Counter[str] = Counter()
-    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for block in batch.to_pylist():
-            rows += block["rows"]
-            failed += block["failed"]
-            reasons.update([block["reason"]] if block["failed"] else [])
+    for block in answered.iter_rows():
+        rows += block["rows"]
+        failed += block["failed"]
+        reasons.update([block["reason"]] if block["failed"] else [])
         if rows >= JUDGED_ROWS and failed > settings.max_failed_share * rows:
             raise UserError(
                 f"the teacher failed on {failed:,} of {rows:,} questions, more than"

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Outcome
@@ -32,7 +31,10 @@ from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.run.files import atomic_file, write_table
 
 ROWS_PER_GROUP = 1_000  # of a file of finished rows: what a reader holds at a time
-_ROLES, _TOKENS = (f"completions.list.element.{name}" for name in ("role", "tokens"))
+_COUNTED = [
+    *("outcome", "attempts", "reason"),
+    *(f"completions.list.element.{name}" for name in ("role", "tokens")),
+]
 
 
 @dataclass(kw_only=True)
@@ -217,24 +219,16 @@ class RationaleStore:
             return counts
         with pq.ParquetFile(merged) as file:
             for group in range(file.num_row_groups):
-                part = file.read_row_group(
-                    group, columns=["outcome", "attempts", "reason", _ROLES, _TOKENS]
-                )
-                counts.outcomes += _tally(part["outcome"])
-                completions = pc.list_flatten(part["completions"])
-                counts.roles += _tally(pc.struct_field(completions, "role"))
-                counts.tokens += pc.sum(pc.struct_field(completions, "tokens")).as_py() or 0
-                never = pc.and_(
-                    pc.equal(part["outcome"], Outcome.FAILED.value), pc.equal(part["attempts"], 0)
-                )
-                counts.stopped += _tally(part["reason"].filter(never))
+                for row in file.read_row_group(group, columns=_COUNTED).to_pylist():
+                    counts.outcomes[row["outcome"]] += 1
+                    if row["outcome"] == Outcome.FAILED and not row["attempts"]:
+                        counts.stopped[row["reason"]] += 1
+                    for completion in row["completions"]:
+                        counts.roles[completion["role"]] += 1
+                        counts.tokens += completion["tokens"]
             counts.finished = file.metadata.num_rows - counts.outcomes[Outcome.FAILED]
             counts.example = _example(file)
         return counts
-
-
-def _tally(values: pa.ChunkedArray) -> Counter[str]:
-    return Counter({each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()})
 
 
 def _example(file: pq.ParquetFile) -> dict[str, Any] | None:
