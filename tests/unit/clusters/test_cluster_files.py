@@ -141,13 +141,17 @@ def test_versions_and_image_are_those_of_the_requirements():
     ray = re.search(r"^ray\[.*?\]==(\S+)$", requirements, re.MULTILINE)[1]
     python = re.match(r">=(\d+\.\d+)", project["requires-python"])[1]
     dockerfile = (CLUSTERS / "Dockerfile").read_text()
-    assert f"FROM python:{python}-" in dockerfile and "--no-deps -r requirements.lock" in dockerfile
-    assert f"\nray=={ray}\n" in (ROOT / "requirements.lock").read_text()
+    assert f"FROM python:{python}-" in dockerfile and "\nARG LOCK=requirements.lock\n" in dockerfile
+    for lock in ("requirements.lock", "requirements-cpu.lock"):
+        assert f"\nray=={ray}\n" in (ROOT / lock).read_text()
     image = f"<registry>/qcrd-ray:ray{ray}-py{python.replace('.', '')}"
-    assert image in dockerfile
+    assert f"-t {image} ." in dockerfile and f"-t {image}-cpu " in dockerfile
     for name in FILES:
         text = no_comments((CLUSTERS / name).read_text())
-        assert set(re.findall(r"\S+/qcrd-ray:\S+", text.replace("&image ", ""))) <= {image}, name
+        assert set(re.findall(r"\S+/qcrd-ray:\S+", re.sub(r"&\w+ ", "", text))) <= {
+            image,
+            f"{image}-cpu",
+        }, name
         assert set(re.findall(r'rayVersion: "(.*)"', text)) == (
             {ray} if name in KUBERAY_SPEC else set()
         ), name
@@ -156,6 +160,54 @@ def test_versions_and_image_are_those_of_the_requirements():
 def test_the_image_is_made_of_what_is_there():
     copied = re.findall(r"^COPY (.+) \S+$", (CLUSTERS / "Dockerfile").read_text(), re.MULTILINE)
     assert [name for line in copied for name in line.split() if not (ROOT / name).exists()] == []
+
+
+def test_the_image_can_be_made_without_cuda():
+    """Bug guarded: head and data nodes waited for gigabytes of CUDA that they never use."""
+    dockerfile = (CLUSTERS / "Dockerfile").read_text()
+    install = re.search(r"^RUN pip install (.*) -r (\S+)$", dockerfile, re.MULTILINE)
+    assert install[2] == "${LOCK}" and "--no-deps --extra-index-url ${TORCH}" in install[1]
+    for name, value in re.findall(r"--build-arg (\w+)=(\S+)", dockerfile):
+        assert f"\nARG {name}=" in dockerfile, "docker ignores an argument that is not declared"
+        assert value.startswith("https://") or (ROOT / value).exists()
+        assert dockerfile.index(f"\nARG {name}=") < dockerfile.index("RUN pip install")
+    assert "nvidia" not in (ROOT / "requirements-cpu.lock").read_text()
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+def test_a_container_of_ray_up_sees_its_nodes_gpus(name):
+    """Bug guarded: Ray adds --runtime=nvidia, which shows no GPU where NVIDIA_VISIBLE_DEVICES is
+    not set, and python's image does not set it.
+    """
+    config = yaml.safe_load((CLUSTERS / name).read_text())
+    options = config["docker"]["run_options"]
+    assert "-e NVIDIA_VISIBLE_DEVICES=all" in options
+    assert "-e NVIDIA_DRIVER_CAPABILITIES=compute,utility" in options
+    for group, kind in config["available_node_types"].items():
+        image = kind.get("docker", {}).get("worker_image", config["docker"]["image"])
+        if group == config["head_node_type"]:
+            image = config["docker"]["head_image"]
+        assert image.endswith("-cpu") is not bool(kind["resources"].get("GPU")), group
+
+
+@pytest.mark.parametrize("name", KUBERAY_SPEC)
+def test_a_pod_with_a_gpu_has_cuda(name):
+    config = yaml.safe_load((CLUSTERS / name).read_text())
+    spec = config["spec"]
+    spec = spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+    for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+        (container,) = group["template"]["spec"]["containers"]
+        has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
+        assert container["image"].endswith("-cpu") is not has_gpu
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+def test_nodes_see_each_others_new_files_at_once(name):
+    """Bug guarded: NFS remembers for up to a minute that a file is not there."""
+    commands = yaml.safe_load((CLUSTERS / name).read_text())["initialization_commands"]
+    (mount,) = [command for command in commands if "mount -t nfs" in command]
+    options = re.search(r" -o (\S+) <", mount)[1].split(",")
+    assert {"hard", "lookupcache=positive", "actimeo=1"} <= set(options)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 from node_groups import brought_up, cluster_spec, holders, read_groups
+from paper_tiny import SPLITS, hub_set
 
 from qcrd_ray import doctor, serving
+from qcrd_ray.doctor.recipe_checks import check_questions
 from qcrd_ray.recipe import Recipe, ServingRecipe
 from qcrd_ray.recipe.file import load_recipe
 
@@ -48,6 +50,19 @@ def at_most(recipe: Recipe) -> Recipe:
 
 def test_there_is_a_recipe_for_clusters():
     assert "svamp_cluster.yaml" in FOR_CLUSTERS
+
+
+def test_the_questions_come_from_the_hub(tmp_path, monkeypatch):
+    """Bug guarded: a file that no repository has and no cluster file brings to the nodes."""
+    splits = [getattr(RECIPES["svamp_cluster.yaml"].data, name) for name in SPLITS]
+    assert {(split.dataset, split.path) for split in splits} == {("ChilleD/SVAMP", None)}
+    assert [split.rows for split in splits] == [(0, 720), (720, 800), (800, 1000)]
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    hub = hub_set("svamp", tmp_path / "hub")
+    local = [f"data.{name}.dataset={hub}" for name in SPLITS]
+    small = ["data.train.rows=[0, 16]", "data.validation.rows=[16, 20]", "data.test.rows=[20, 24]"]
+    recipe = load_recipe(ROOT / "jobs" / "recipes" / "svamp_cluster.yaml", [*local, *small])
+    assert check_questions(recipe) == "train 16, validation 4, test 4"
 
 
 @pytest.mark.parametrize("autoscaler", ["v1", "v2"])
