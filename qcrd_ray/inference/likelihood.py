@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qcrd_ray.inference.base import UNLIMITED, EngineOptions, encode
@@ -85,9 +84,5 @@ class Likelihood:
             [row for row, i in enumerate(prompts) for _ in by_prompt[i]], device=device
         )
         states = encode_inputs(self.model, inputs.to(device), mask.to(device))
-        logits = states.logits(labels, row_of).float()
-        losses = F.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        losses = losses.view(labels.shape).tolist()
+        losses = states.losses(labels, row_of).tolist()
         return [(at, values[: len(rows[at])]) for at, values in zip(targets, losses, strict=True)]

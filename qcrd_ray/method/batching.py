@@ -113,6 +113,19 @@ class Rounds:
         """The steps of round ``round``."""
         return range(round * self.steps_per_round, (round + 1) * self.steps_per_round)
 
+    def stretches(self, round: int, every: int | None, *, first: int | None = None) -> list[range]:
+        """The steps of a round from ``first`` on (None: all), cut after each ``every`` of them.
+
+        The cuts are counted from the round's first step, wherever ``first`` is. None: no cut.
+        """
+        steps = self.steps(round)
+        first, every = steps.start if first is None else first, every or len(steps)
+        return [
+            range(max(start, first), min(start + every, steps.stop))
+            for start in range(steps.start, steps.stop, every)
+            if start + every > first
+        ]
+
     def batch(self, step: int) -> list[int]:
         """Indices of the questions that step ``step`` trains on, over all workers."""
         return global_batch(

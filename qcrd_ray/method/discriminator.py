@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from qcrd_ray.method.collation import members_matrix, pad_rows
-from qcrd_ray.method.examples import Tokens
+from qcrd_ray.method.examples import Tokens, copied_to
 from qcrd_ray.method.losses import bradley_terry_terms, cross_entropy_terms, discriminator_terms
 from qcrd_ray.method.student import evaluating
 
@@ -69,18 +69,17 @@ class Discriminator(nn.Module):
         A batch holds pairs of similar length.
         """
         device = self.outer.weight.device
-        scores = [0.0] * len(pairs)
+        parts: list[Tensor] = []
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))
         pad = self.config.pad_token_id or 0
         with torch.no_grad(), evaluating(self):
             for start in range(0, len(order), batch_size):
                 chunk = order[start : start + batch_size]
                 tokens, mask = pad_rows([pairs[i] for i in chunk], pad)
-                for i, score in zip(
-                    chunk, self(tokens.to(device), mask.to(device)).sigmoid().tolist(), strict=True
-                ):
-                    scores[i] = score
-        return scores
+                parts.append(self(copied_to(tokens, device), copied_to(mask, device)).sigmoid())
+        # read once at the end: a batch is made while the device works on the one before
+        scores = dict(zip(order, torch.cat(parts).tolist(), strict=True)) if parts else {}
+        return [scores[i] for i in range(len(pairs))]
 
     @classmethod
     def from_pretrained(
@@ -205,6 +204,16 @@ class Contrast:
         """Whether equation (2) is defined on it; the global count of these divides the loss."""
         return bool(self.positives and self.negatives)
 
+    @property
+    def pairs(self) -> int:
+        """How many it holds."""
+        return len(self.positives) + len(self.negatives)
+
+    @property
+    def longest(self) -> int:
+        """The tokens of its longest pair."""
+        return max((len(pair) for pair in (*self.positives, *self.negatives)), default=0)
+
 
 class DiscriminatorBatch(NamedTuple):
     """The pairs of some two-sided questions.
@@ -220,7 +229,7 @@ class DiscriminatorBatch(NamedTuple):
 
     def to(self, device: torch.device | str) -> DiscriminatorBatch:
         """The same on ``device``."""
-        return DiscriminatorBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return DiscriminatorBatch(*(copied_to(tensor, device) for tensor in self))
 
 
 def collate_contrasts(contrasts: Sequence[Contrast], *, pad: int) -> DiscriminatorBatch:
@@ -237,6 +246,29 @@ def collate_contrasts(contrasts: Sequence[Contrast], *, pad: int) -> Discriminat
                 pairs.extend(side)
     tokens, mask = pad_rows(pairs or [(pad,)], pad)
     return DiscriminatorBatch(tokens, mask, *(members_matrix(side) for side in members))
+
+
+def split_contrasts(contrasts: Sequence[Contrast], *, tokens: int) -> list[list[Contrast]]:
+    """Micro-batches of at most ``tokens`` tokens, padding included; there is at least one.
+
+    A question stays whole, since its loss compares its pairs: one that is larger stands alone.
+    Questions of similar length share a micro-batch where there are several. Since the loss is
+    divided by a global count, no split changes it.
+    """
+    two_sided = [contrast for contrast in contrasts if contrast.two_sided]
+    if _padded_tokens(two_sided) <= tokens:
+        return [two_sided]
+    batches: list[list[Contrast]] = [[]]
+    for contrast in sorted(two_sided, key=lambda each: each.longest):
+        if batches[-1] and _padded_tokens([*batches[-1], contrast]) > tokens:
+            batches.append([])
+        batches[-1].append(contrast)
+    return batches
+
+
+def _padded_tokens(contrasts: Sequence[Contrast]) -> int:
+    longest = max((contrast.longest for contrast in contrasts), default=0)
+    return longest * sum(contrast.pairs for contrast in contrasts)
 
 
 class DiscriminatorOutput(NamedTuple):

@@ -16,17 +16,24 @@ Scalar = TypeVar("Scalar", Tensor, float)
 IGNORED = -100  # the label of a padded position, as everywhere in torch and transformers
 
 
-def target_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-likelihood of each token in nats: ``[..., tokens]``, 0 where it is ignored.
+
+    ``logits`` is ``[..., tokens, vocabulary]``, ``labels`` ``[..., tokens]`` with :data:`IGNORED`
+    at padding. EOS counts like any token.
+    """
+    return F.cross_entropy(
+        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view(labels.shape)
+
+
+def target_nll(losses: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood of each target in nats, and its length in tokens: both ``[rows]``.
 
-    ``logits`` is ``[rows, tokens, vocabulary]``, ``labels`` ``[rows, tokens]`` with :data:`IGNORED`
-    at padding. EOS counts like any token. l(f(x), r) of the paper is the quotient of the two: the
-    mean over one example's target tokens.
+    ``losses`` ``[rows, tokens]`` are :func:`token_nll` of ``labels``. l(f(x), r) of the paper is
+    the quotient of the two: the mean over one example's target tokens.
     """
-    nll = F.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return nll.view(labels.shape).sum(dim=1), (labels != IGNORED).sum(dim=1)
+    return losses.sum(dim=1), (labels != IGNORED).sum(dim=1)
 
 
 def positive_term(nll: Tensor, weight: Tensor) -> Tensor:
@@ -57,7 +64,7 @@ def contrastive_term(positive: Tensor, negative: Tensor, *, beta: float) -> Tens
 def token_peaks(logits: Tensor, labels: Tensor) -> Tensor:
     """The highest probability of each vocabulary token at any place of a target.
 
-    ``[rows, vocabulary]``, of ``logits`` and ``labels`` as in :func:`target_nll`.
+    ``[rows, vocabulary]``, of ``logits`` and ``labels`` as in :func:`token_nll`.
     """
     probabilities = logits.float().softmax(dim=-1)
     return probabilities.masked_fill((labels == IGNORED)[..., None], 0.0).amax(dim=1)

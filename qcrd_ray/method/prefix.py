@@ -19,9 +19,33 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
+from qcrd_ray.method.token_losses import CHUNK_LOGITS, token_losses
+
 
 class EncodedInputs(ABC):
-    """Inputs that a student has encoded; :func:`encode_inputs` makes one."""
+    """Inputs that ``student`` has encoded; :func:`encode_inputs` makes one."""
+
+    student: PreTrainedModel
+
+    def losses(
+        self,
+        labels: Tensor,
+        rows: Tensor,
+        counted: Tensor | None = None,
+        *,
+        chunk: int = CHUNK_LOGITS,
+    ) -> Tensor:
+        """The loss in nats of each token of ``labels`` ``[targets, tokens]``, 0 where ignored.
+
+        ``labels`` and ``rows`` as in :meth:`logits`. ``counted``: the labels with those left out
+        that are read and not counted. ``chunk``: how many logits are made at a time.
+        """
+        return token_losses(
+            self.student,
+            lambda: self.logits(labels, rows),
+            labels if counted is None else counted,
+            chunk=chunk,
+        )
 
     @abstractmethod
     def logits(self, labels: Tensor, rows: Tensor) -> Tensor:
@@ -84,7 +108,8 @@ class Prompts:
         places = mask.cumsum(dim=1) - 1
         ends = places[:, -1]
         is_last = (places == ends[:, None]) & (mask == 1)
-        return cls(inputs, mask, places.clamp(min=0), inputs[is_last], ends, mask * ~is_last)
+        last = inputs.gather(1, is_last.int().argmax(dim=1, keepdim=True))[:, 0]
+        return cls(inputs, mask, places.clamp(min=0), last, ends, mask * ~is_last)
 
 
 class PromptCache(EncodedInputs):

@@ -24,10 +24,11 @@ from transformers import (
 )
 
 from qcrd_ray.method.examples import Counts, MicroBatch
-from qcrd_ray.method.losses import IGNORED, target_nll, token_peaks
+from qcrd_ray.method.losses import IGNORED, target_nll, token_nll, token_peaks
 from qcrd_ray.method.objectives import Forward, Objective, Targets
 from qcrd_ray.method.prefix import EncodedInputs, encode_inputs
 from qcrd_ray.method.selection import Selection
+from qcrd_ray.method.token_losses import ends_in_head
 
 DROPOUTS = (
     "dropout_rate",
@@ -109,6 +110,7 @@ class StudentStep(nn.Module):
         super().__init__()
         self.student = student
         self.objective = objective
+        ends_in_head(student)  # tried here, before an engine shares out the weights
 
     def forward(self, batch: MicroBatch, counts: Counts) -> StudentOutput:
         """``counts`` are those of the global batch (``total_counts``), not those of ``batch``."""
@@ -142,7 +144,8 @@ class StudentStep(nn.Module):
         Each input once, each label, all candidates where they are scored to choose, and then those
         chosen. Neither padding, nor dummy rows, nor what gradient checkpointing reads again.
         """
-        inputs = batch.input_mask.sum() if batch.label_real.any() or len(batch.positives) else 0
+        real = batch.label_real.any() | bool(len(batch.positives))
+        inputs = batch.input_mask.sum() * real
         labels = ((batch.labels != IGNORED).sum(dim=1) * batch.label_real).sum()
         if chosen is None:
             return inputs + labels
@@ -162,12 +165,20 @@ class StudentStep(nn.Module):
         An absent one is a target without tokens.
         """
         indices = torch.cat([side.flatten() for side in chosen])
-        present = indices >= 0
-        rows = indices[present] if present.any() else indices.new_zeros(1)
+        lengths = (batch.candidates != IGNORED).sum(dim=1)
+        # The step waits for the device here and nowhere else: running the chosen at the length of
+        # the longest of them is worth more than the wait.
+        found, found_lengths = torch.stack([indices, lengths[indices.clamp(min=0)]]).tolist()
+        present = [place for place, index in enumerate(found) if index >= 0]
+        longest = max((found_lengths[place] for place in present), default=1)
+        rows = indices.new_tensor([found[place] for place in present] or [0])
+        places = indices.new_tensor(present)
         targets = self._targets(
-            inputs, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows]
+            inputs,
+            batch.candidates[rows, :longest],
+            batch.candidate_rows[rows],
+            batch.skips[rows],
         )
-        places = present.nonzero()[:, 0]
         sizes = [side.numel() for side in chosen]
 
         def by_side(values: Tensor) -> list[Tensor]:
@@ -192,14 +203,17 @@ class StudentStep(nn.Module):
         ``rows`` ``[targets]`` is the row of each one's input. The first ``skips`` ``[targets]``
         tokens of each are read and not counted.
         """
-        labels = labels[:, : int((labels != IGNORED).sum(dim=1).max())]
-        logits = inputs.logits(labels, rows)
+        counted = labels
         if skips is not None:
-            labels = labels.masked_fill(
+            counted = labels.masked_fill(
                 torch.arange(labels.shape[1], device=labels.device) < skips[:, None], IGNORED
             )
-        peaks = token_peaks(logits, labels) if self.objective.needs_token_peaks else None
-        return Targets(*target_nll(logits, labels), peaks)
+        if self.objective.needs_token_peaks:  # of all tokens at once, so the logits are made whole
+            logits = inputs.logits(labels, rows)
+            return Targets(
+                *target_nll(token_nll(logits, counted), counted), token_peaks(logits, counted)
+            )
+        return Targets(*target_nll(inputs.losses(labels, rows, counted), counted))
 
 
 @contextmanager

@@ -108,18 +108,17 @@ class Qcrd(Objective):
 
 def _score_sums(batch: MicroBatch) -> dict[str, Tensor]:
     """Sums and counts of the candidates' scores, where they have one, by side and source."""
-    positive, negative = (
-        batch.positives[batch.positives >= 0],
-        batch.negatives[batch.negatives >= 0],
-    )
-    groups = {"positive": positive}
-    groups |= {
-        f"{source}_negative": negative[batch.sources[negative] == place]
-        for place, source in enumerate(SOURCES)
-    }
-    groups = {name: members[~batch.scores[members].isnan()] for name, members in groups.items()}
-    sums = {f"{name}_score": batch.scores[members].sum() for name, members in groups.items()}
-    return sums | {
-        f"{name}_candidates": batch.scores.new_tensor(len(members))
-        for name, members in groups.items()
-    }
+    sums: dict[str, Tensor] = {}
+
+    def add(name: str, members: Tensor, *, source: int | None = None) -> None:
+        scores, present = batch.scores[members.clamp(min=0)], members >= 0
+        present = present & ~scores.isnan()
+        if source is not None:
+            present = present & (batch.sources[members.clamp(min=0)] == source)
+        sums[f"{name}_score"] = scores.where(present, 0.0).sum()
+        sums[f"{name}_candidates"] = present.sum()
+
+    add("positive", batch.positives)
+    for place, name in enumerate(SOURCES):
+        add(f"{name}_negative", batch.negatives, source=place)
+    return sums

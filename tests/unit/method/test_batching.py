@@ -140,3 +140,16 @@ def test_keyed_randomness_depends_on_its_key_alone():
         == 4
     )
     assert 0 <= keyed_seed(0, "x") < 2**63
+
+
+@pytest.mark.parametrize(
+    ("every", "first"), [(None, None), (3, None), (4, 16), (3, 13), (10, None)]
+)
+def test_stretches_are_the_steps_that_are_left_cut_at_the_same_places(every, first):
+    """A round that goes on must be cut where it would have been cut without the interruption."""
+    rounds = Rounds(count=3, unit="steps", size=10, questions=50, batch_size=5, seed=0)
+    stretches = rounds.stretches(1, every, first=first)
+    assert [step for part in stretches for step in part] == list(range(first or 10, 20))
+    whole = {part.stop for part in rounds.stretches(1, every)}
+    assert {part.stop for part in stretches} <= whole
+    assert all(len(part) <= (every or 10) for part in stretches)

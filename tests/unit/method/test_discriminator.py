@@ -15,6 +15,7 @@ from qcrd_ray.method.discriminator import (
     Discriminator,
     DiscriminatorStep,
     collate_contrasts,
+    split_contrasts,
 )
 from qcrd_ray.method.ranking import auc
 
@@ -204,3 +205,26 @@ def test_training_raises_the_auc_on_a_separable_toy():
         step(collate_contrasts(batch, pad=PAD), len(batch)).loss.backward()
         optimizer.step()
     assert before < 0.75 and measured() > 0.95
+
+
+@pytest.mark.parametrize(("tokens", "micro_batches"), [(1, 3), (30, 3), (60, 2), (10_000, 1)])
+def test_no_token_budget_changes_loss_or_gradient(tokens, micro_batches):
+    """Bug guarded: a worker's whole share at once, 35 GB of activations for a T5-base."""
+    contrasts = varied_contrasts()
+    step = DiscriminatorStep(tiny_discriminator())
+    loss, sums, gradient = run(step, [contrasts], 3)
+    batches = split_contrasts(contrasts, tokens=tokens)
+    split_loss, split_sums, split_gradient = run(step, batches, 3)
+    assert split_loss == pytest.approx(loss, abs=1e-5)
+    torch.testing.assert_close(split_sums, sums, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(split_gradient, gradient, atol=1e-5, rtol=1e-4)
+    for batch in batches:
+        padded = collate_contrasts(batch, pad=PAD).tokens.numel()
+        assert padded <= tokens or len(batch) == 1, "only a question that is larger stands alone"
+    assert sum(map(len, batches)) == 3 and len(batches) == micro_batches
+
+
+def test_a_split_of_nothing_is_one_empty_micro_batch():
+    """A worker whose share is empty must still take part in the step."""
+    assert split_contrasts([], tokens=8) == [[]]
+    assert split_contrasts([Contrast(positives=((5, EOS),), negatives=())], tokens=8) == [[]]

@@ -15,6 +15,7 @@ from qcrd_ray.method.losses import (
     negative_term,
     positive_term,
     target_nll,
+    token_nll,
     weighted_loss,
 )
 
@@ -130,9 +131,13 @@ def test_the_negative_term_stays_within_its_bounds(nll):
 # E: likelihoods of targets
 
 
+def nll_of(logits, labels):
+    return target_nll(token_nll(logits, labels), labels)
+
+
 def test_case_e_eos_counts_and_padding_does_not():
     logits = torch.zeros(1, 3, 4, requires_grad=True)
-    nll, length = target_nll(logits, torch.tensor([[2, 1, -100]]))
+    nll, length = nll_of(logits, torch.tensor([[2, 1, -100]]))
     (nll / length).sum().backward()
     assert (nll / length).item() == pytest.approx(1.386294, abs=1e-6)
     assert length.item() == 2
@@ -144,17 +149,17 @@ def test_case_e_mean_over_examples_not_over_tokens():
     log_probability = torch.tensor([[1.0, 1.0, 1.0], [3.0, 0.0, 0.0]])
     wanted = (-log_probability).exp()
     logits = torch.stack([wanted, 1 - wanted], dim=2).clamp(min=1e-9).log()
-    nll, length = target_nll(logits, torch.tensor([[0, 0, 0], [0, -100, -100]]))
+    nll, length = nll_of(logits, torch.tensor([[0, 0, 0], [0, -100, -100]]))
     assert (nll / length).mean().item() == pytest.approx(2.0, abs=1e-5)
 
 
 def test_target_nll_is_taken_in_float32():
     """bf16 logits would round the losses that the selection compares."""
     logits = torch.randn(2, 3, 5).bfloat16()
-    nll, _ = target_nll(logits, torch.tensor([[1, 2, 3], [1, 2, -100]]))
+    nll, _ = nll_of(logits, torch.tensor([[1, 2, 3], [1, 2, -100]]))
     assert nll.dtype == torch.float32
     assert nll.tolist() == pytest.approx(
-        target_nll(logits.float(), torch.tensor([[1, 2, 3], [1, 2, -100]]))[0].tolist()
+        nll_of(logits.float(), torch.tensor([[1, 2, 3], [1, 2, -100]]))[0].tolist()
     )
 
 
