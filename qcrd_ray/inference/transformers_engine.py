@@ -24,6 +24,9 @@ from qcrd_ray.models.pretrained import load_model, load_student
 
 # ended rows leave the batch once no more than this share of it is unfinished
 KEEP_BELOW = 0.8
+# Steps between two looks at which rows have ended. A look waits for a GPU, which otherwise has work
+# queued; a row that has ended is decoded in vain until it is seen.
+LOOK_EVERY = 8
 
 
 class TransformersEngine:
@@ -32,6 +35,8 @@ class TransformersEngine:
     Prompts are batched by length, the longest first.
     """
 
+    concurrent = False
+
     def __init__(self, folder: str | Path, options: EngineOptions) -> None:
         """Load and check the student in ``folder`` (or hub id, or `demo`). Raises UserError."""
         self.options = options
@@ -39,6 +44,7 @@ class TransformersEngine:
         # transformers wraps `to` in a way that hides its signature from type checkers
         self.model = model.to(options.device)  # pyright: ignore[reportArgumentType]
         self.end_tokens = torch.tensor(end_tokens(model.config, model.generation_config))
+        self.look_every = 1 if options.device.type == "cpu" else LOOK_EVERY
 
     def load_weights(self, folder: str | Path) -> None:
         """Copy the weights of ``folder`` into the model; device, precision and tokenizer stay."""
@@ -129,8 +135,10 @@ class TransformersEngine:
                 token = sample(logits / temperature, top_p=top_p, uniforms=uniforms[alive, step])
             tokens[alive, step] = token[:, 0]
             ended = torch.isin(token[:, 0], end_tokens) & ~stopped[alive]
-            lengths[alive[ended]] = step + 1
-            stopped[alive[ended]] = True
+            lengths[alive] = torch.where(ended, step + 1, lengths[alive])
+            stopped[alive] |= ended
+            if (step + 1) % self.look_every:
+                continue
             keep = (~stopped[alive]).nonzero()[:, 0]
             if not len(keep):
                 break

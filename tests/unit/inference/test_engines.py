@@ -97,6 +97,16 @@ def test_greedy_equals_hugging_face(either):
     assert len({generated.tokens for (generated,) in ours}) > 3
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_looking_seldom_at_what_has_ended_changes_no_text(either, monkeypatch, temperature):
+    """On a GPU a look waits for it. A row that has ended is decoded on, unseen, to no effect."""
+    prompts = [f"{prompt} {i}" for i in range(3) for prompt in PROMPTS]
+    asked = {"max_tokens": 20, "temperature": temperature}
+    always = either.generate(prompts, **asked)
+    monkeypatch.setattr(either, "look_every", 7)
+    assert either.generate(prompts, **asked) == always
+
+
 def test_results_come_in_the_order_of_the_prompts(either):
     """Prompts are batched by length; a result must find its way back."""
     alone = [either.generate([prompt], max_tokens=12)[0][0].text for prompt in PROMPTS]
