@@ -17,8 +17,16 @@ class RoundRecipe(Section):
 
     unit: Literal["steps", "epochs"] = "epochs"
     """What `size` counts: optimizer steps, or passes over the questions."""
-    size: Count = 1
-    """Length of a round in units."""
+    size: Count | None = None
+    """Length of a round in units. A worker holds the questions of one round: null is one pass over
+    the questions, or as many steps as read 10,000 of them where there are more.
+    """
+
+    @model_validator(mode="after")
+    def _steps_are_counted(self):
+        if self.unit == "steps" and self.size is None:
+            raise ValueError("size: say how many steps a round has, where unit is steps")
+        return self
 
 
 class WorkerRecipe(Resources):
@@ -71,7 +79,15 @@ class TrainRecipe(Section):
     clip: Positive = 1.0
     """Largest norm of the gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of weights and activations; bf16 takes half the memory."""
+    """Number format of weights and activations; bf16 takes half the memory. Gradients are summed in
+    float32 in either.
+    """
+    tf32: bool = True
+    """Multiply float32 matrices in TF32 on GPUs that have it: much faster, 10 bits of mantissa. For
+    training, its discriminator and its samplers.
+    """
+    compile: bool = False
+    """Compile the student's layers (torch.compile): minutes at first, then faster steps on GPUs."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
     """What DeepSpeed ZeRO shares among workers: 1 optimizer states, 2 gradients too, 3 weights too.
     """
@@ -79,8 +95,19 @@ class TrainRecipe(Section):
     """Validation during training."""
     keep_snapshots: Count | None = None
     """Snapshots of the student kept on disk; null: as many as the lag needs."""
+    checkpoint_every_steps: Count | None = None
+    """Steps between two checkpoints within a round; null: one checkpoint a round, at its end."""
     max_failures: Annotated[int, Field(ge=0)] = 1
     """How often failed workers are restarted from the last checkpoint."""
+
+    @model_validator(mode="after")
+    def _whole_layers(self):
+        if self.compile and self.zero_stage == 3:
+            raise ValueError(
+                "compile: ZeRO stage 3 gathers each layer's weights by hooks, which a compiled"
+                " layer does not call; set zero_stage to 2 or lower, or compile to false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shares(self):

@@ -17,6 +17,7 @@ from qcrd_ray.method.discriminator import (
     Discriminator,
     DiscriminatorStep,
     collate_contrasts,
+    split_contrasts,
 )
 from qcrd_ray.method.examples import Rationale, Source
 from qcrd_ray.method.negatives import balancing_negatives, merge_rationales
@@ -36,7 +37,8 @@ class DiscriminatorLearner:
     """Trains D on rationales of both kinds, and scores them.
 
     ``start`` is the encoder that it begins with. ``task`` reads the answers of rationales, and
-    ``words`` are what word replacement draws from.
+    ``words`` are what word replacement draws from. ``merged``: see
+    :func:`qcrd_ray.training.engines.start_engine`.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class DiscriminatorLearner:
         seed: int,
         trust_remote_code: bool,
         process_group: ProcessGroup,
+        merged: bool = False,
     ):
         self.config, self.task, self.tokenizer, self.words = config, task, tokenizer, words
         self.seed, self.process_group = seed, process_group
@@ -62,9 +65,14 @@ class DiscriminatorLearner:
             dropout=config.dropout,
             trust_remote_code=trust_remote_code,
         )
+        if config.gradient_checkpointing:
+            discriminator.encoder.gradient_checkpointing_enable({"use_reentrant": False})
         step = DiscriminatorStep(discriminator, loss=config.loss, smoothing=config.label_smoothing)
         self.engine = start_engine(
-            step, discriminator_config(config, train), process_group=process_group
+            step,
+            discriminator_config(config, train),
+            process_group=process_group,
+            merged=merged,
         )
         self.learning_rate = config.learning_rate
         self.mask = mask_word(tokenizer)
@@ -99,7 +107,7 @@ class DiscriminatorLearner:
             group["lr"] = self.learning_rate
         self.engine.train()
         order = keyed_seed(self.seed, "discriminator batches", phase)
-        sums = torch.zeros(len(DiscriminatorStep.sums))
+        sums = torch.zeros(len(DiscriminatorStep.sums), device=self.process_group.device)
         for step in range(steps):
             batch = global_batch(
                 seed=order, step=step, questions=len(usable), batch_size=self.config.batch_size
@@ -172,13 +180,14 @@ class DiscriminatorLearner:
         torch.manual_seed(
             keyed_seed(self.seed, "discriminator dropout", phase, step, self.process_group.rank)
         )
-        output = self.engine(
-            collate_contrasts(mine, pad=pad_id(self.tokenizer)).to(self.process_group.device),
-            two_sided,
-        )
-        self.engine.backward(self.process_group.size * output.loss)
+        sums = torch.zeros(len(DiscriminatorStep.sums), device=self.process_group.device)
+        for contrasts in split_contrasts(mine, tokens=self.config.micro_batch_tokens):
+            inputs = collate_contrasts(contrasts, pad=pad_id(self.tokenizer))
+            output = self.engine(inputs.to(self.process_group.device), two_sided)
+            self.engine.backward(self.process_group.size * output.loss)
+            sums += output.sums
         self.engine.step()
-        return output.sums.cpu()
+        return sums
 
     def _sides(
         self, question: RoundQuestion, *, step: int, phase: str

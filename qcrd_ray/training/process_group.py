@@ -35,7 +35,7 @@ class ProcessGroup:
         """The elementwise sum over all workers, on the CPU. All workers call it."""
         if self.alone:
             return tensor.cpu()
-        tensor = tensor.to(self.device)
+        tensor = tensor.to(self.device, copy=True)  # the reduction is in place
         dist.all_reduce(tensor)
         return tensor.cpu()
 
@@ -43,6 +43,15 @@ class ProcessGroup:
         """Wait for all workers."""
         if not self.alone:
             dist.barrier()
+
+
+def use_tf32(enabled: bool) -> None:
+    """Whether this process multiplies float32 matrices in TF32 on GPUs that have it.
+
+    TF32 has the range of float32 and 10 bits of mantissa; sums are float32. Two to eight times as
+    fast. CPUs compute as before.
+    """
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if enabled else "ieee"
 
 
 def disable_operator_builds() -> None:

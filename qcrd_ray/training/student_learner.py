@@ -25,7 +25,7 @@ from qcrd_ray.method.student import StudentStep, load_student
 from qcrd_ray.method.tokenization import pad_id
 from qcrd_ray.recipe import StudentRecipe, TrainRecipe
 from qcrd_ray.training.dataset import RoundQuestion
-from qcrd_ray.training.engines import gathered, start_engine, student_config
+from qcrd_ray.training.engines import compile_layers, gathered, start_engine, student_config
 from qcrd_ray.training.lora import add_adapters, merged_state
 from qcrd_ray.training.process_group import ProcessGroup
 
@@ -33,7 +33,10 @@ _REFERENCE_BATCH = 16  # questions, each with all of its candidates
 
 
 class StudentLearner:
-    """Trains the student in ``start`` towards ``objective`` for ``total_steps`` steps."""
+    """Trains the student in ``start`` towards ``objective`` for ``total_steps`` steps.
+
+    ``merged``: see :func:`qcrd_ray.training.engines.start_engine`.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class StudentLearner:
         total_steps: int,
         seed: int,
         process_group: ProcessGroup,
+        merged: bool = False,
     ):
         self.config, self.train = config, train
         self.tokenizer, self.pad = tokenizer, pad_id(tokenizer)
@@ -57,6 +61,8 @@ class StudentLearner:
             add_adapters(student, config.lora, seed=seed)
         if config.gradient_checkpointing:
             student.gradient_checkpointing_enable({"use_reentrant": False})
+        if train.compile:
+            compile_layers(student)
         schedule = "constant_with_warmup" if train.schedule == "constant" else "linear"
         self.engine = start_engine(
             StudentStep(student, objective),
@@ -68,6 +74,7 @@ class StudentLearner:
                 num_training_steps=total_steps,
             ),
             process_group=process_group,
+            merged=merged,
         )
         self.engine.train()
 
@@ -94,7 +101,7 @@ class StudentLearner:
         """One optimizer step on a global batch, of which this worker takes its share.
 
         Returns this worker's sums for the log, and how many tokens its share of the step read
-        (``StudentOutput``).
+        (``StudentOutput``), both on its device: reading them would wait for the step.
 
         The loss is divided by counts over the global batch, which are known from the data: no
         communication. DeepSpeed divides by workers and micro-batches once more, so the loss is
@@ -114,7 +121,9 @@ class StudentLearner:
         # a resumed step draws what it drew before
         torch.manual_seed(keyed_seed(self.seed, "dropout", step, self.process_group.rank))
         scale = self.process_group.size * len(micro_batches)
-        sums, tokens = torch.zeros(len(self.objective.sums)), torch.zeros((), dtype=torch.long)
+        device = self.process_group.device
+        sums = torch.zeros(len(self.objective.sums), device=device)
+        tokens = torch.zeros((), dtype=torch.long, device=device)
 
         def draw(example: Example) -> tuple[float, float]:
             random = keyed_random(self.seed, "selection", step, example.explain)
@@ -122,11 +131,11 @@ class StudentLearner:
 
         for examples in micro_batches:
             inputs = collate(examples, self.objective, pad=self.pad, draw=draw)
-            output = self.engine(inputs.to(self.process_group.device), counts)
+            output = self.engine(inputs.to(device), counts)
             self.engine.backward(scale * output.loss)
             self.engine.step()
-            sums += output.sums.cpu()
-            tokens += output.tokens.cpu()
+            sums += output.sums
+            tokens += output.tokens
         return sums, tokens
 
     def save(self, folder: Path) -> None:

@@ -5,6 +5,7 @@ silently train something else.
 from __future__ import annotations
 
 import pytest
+import torch
 from training_tiny import tiny_recipe
 
 from qcrd_ray.training.engines import discriminator_config, micro_batches, student_config
@@ -77,20 +78,24 @@ def test_the_students_settings_arrive(read, stage, precision):
     )
     config = read(student_config(recipe.train))
     assert config.gradient_clipping == 0.7
-    assert config.zero_optimization_stage == stage
+    # DeepSpeed accumulates bf16 gradients in bf16 where nothing is shared out
+    assert config.zero_optimization_stage == (max(stage, 1) if precision == "bf16" else stage)
     assert config.bfloat16_config.enabled == (precision == "bf16")
+    assert config.grad_accum_dtype == "fp32" and config.communication_data_type == torch.float32
     assert config.optimizer_name == "adamw"
     assert config.optimizer_params == {"lr": 1e-3, "weight_decay": 0.03, "torch_adam": True}
     assert config.gradient_accumulation_steps == 1
 
 
-def test_the_discriminator_has_its_own_settings(read):
+@pytest.mark.parametrize(("precision", "stage"), [("fp32", 0), ("bf16", 1)])
+def test_the_discriminator_has_its_own_settings(read, precision, stage):
     recipe = tiny_recipe(
         **{
             "train.zero_stage": 3,
             "train.precision": "bf16",
             "train.clip": 0.7,
             "discriminator.clip": 0.2,
+            "discriminator.precision": precision,
         }
     )
     config = read(discriminator_config(recipe.discriminator, recipe.train))
@@ -98,5 +103,11 @@ def test_the_discriminator_has_its_own_settings(read):
         config.gradient_clipping,
         config.zero_optimization_stage,
         config.bfloat16_config.enabled,
-    ) == (0.2, 0, False)
+    ) == (0.2, stage, precision == "bf16")
+    assert not config.managed_gradient_accumulation, "a step has as many micro-batches as it needs"
     assert config.optimizer_params["lr"] == recipe.discriminator.learning_rate
+
+
+def test_compiled_layers_have_no_hooks_of_zero_3():
+    with pytest.raises(ValueError, match="compile: ZeRO stage 3"):
+        tiny_recipe(**{"train.compile": True, "train.zero_stage": 3})

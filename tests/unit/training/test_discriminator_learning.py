@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -63,13 +65,13 @@ def test_the_label_moves_the_teacher_s_rationales_and_no_others():
 
 @pytest.fixture(scope="module")
 def learner(tiny_student):
-    def make(**changes) -> DiscriminatorLearner:
+    def make(start=tiny_student, **changes) -> DiscriminatorLearner:
+        alone = {"train.workers": 1, "train.zero_stage": 0, "discriminator.batch_size": 1}
         recipe = tiny_recipe(
-            **{f"discriminator.{name}": value for name, value in changes.items()},
-            **{"train.workers": 1, "train.zero_stage": 0, "discriminator.batch_size": 1},
+            **alone | {f"discriminator.{name}": value for name, value in changes.items()}
         )
         return DiscriminatorLearner(
-            tiny_student,
+            start,
             recipe.discriminator,
             recipe.train,
             task=TASK,
@@ -130,3 +132,31 @@ def test_a_step_reads_the_sides_by_the_label_where_it_is_asked_to(taught):
     assert taught(question("12"), positives="vote") == [*VOTED, *OTHERS, STUDENT]
     assert taught(question("12"), positives="label") == [OTHERS[0], *VOTED, OTHERS[1], STUDENT]
     assert taught(question("99"), positives="label") == [], "no positive: nothing is better"
+
+
+@pytest.mark.parametrize("tokens", [1, 120])
+def test_a_token_budget_changes_nothing_that_is_learnt(learner, tiny_student, tmp_path, tokens):
+    """Micro-batches of one step are added up before the one update, by the engine's own calls."""
+    questions = [question("7"), question("12"), question(None), question("99")]
+    start = shutil.copytree(tiny_student, tmp_path / "start")
+    config = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps(config | {"dropout_rate": 0.0}))
+
+    def taught(**changes):
+        each = learner(start, batch_size=4, loss="cross_entropy", **changes)
+        metrics = each.train(questions, steps=2, phase="round 0")
+        return metrics, [parameter.detach() for parameter in each.discriminator.parameters()]
+
+    metrics, weights = taught()
+    again, same = taught(micro_batch_tokens=tokens)
+    assert again == pytest.approx(metrics, abs=1e-5)
+    for ours, theirs in zip(weights, same, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_checkpointing_and_bf16_reach_the_discriminator(learner):
+    assert learner(gradient_checkpointing=True).discriminator.encoder.is_gradient_checkpointing
+    half = learner(precision="bf16")
+    assert half.train([question("7")], steps=1, phase="round 0")["loss"] != 0
+    weight = half.discriminator.inner.weight
+    assert weight.dtype == torch.float32, "one process keeps its weights, and casts them to read"
