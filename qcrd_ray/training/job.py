@@ -55,8 +55,8 @@ def objective_config(settings: ObjectiveRecipe, name: ObjectiveName) -> Objectiv
 class TrainingJob:
     """One training.
 
-    ``home`` holds ``start`` and ``data``, which all trainings in it share. This one writes to
-    ``folder``.
+    ``home`` holds ``start``, ``discriminator`` (where that has a model of its own) and ``data``,
+    which all trainings in it share. This one writes to ``folder``.
     """
 
     recipe: Recipe
@@ -70,6 +70,11 @@ class TrainingJob:
     def start(self) -> Path:
         """The folder of the student that training starts from."""
         return self.home / "start"
+
+    @property
+    def discriminator_start(self) -> Path:
+        """The folder of the model that the discriminator starts from."""
+        return self.home / "discriminator" if self.recipe.discriminator.model else self.start
 
     @property
     def data(self) -> Path:

@@ -2,20 +2,26 @@
 
 The random one (`student.scratch`) has a tokenizer that is trained on the questions. Either is
 written to one folder of the run, so that workers and samplers on any node, all objectives, and the
-evaluation of the base read the same weights.
+evaluation of the base read the same weights. So is the discriminator's model, where it has one of
+its own.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import torch
+from huggingface_hub import list_repo_files, try_to_load_from_cache
 from jinja2 import TemplateError
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModel,
     LlamaConfig,
     LlamaForCausalLM,
     PretrainedConfig,
@@ -35,7 +41,10 @@ from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
 from qcrd_ray.run.files import atomic_folder
 from qcrd_ray.training.lora import check_lora
 
+log = logging.getLogger(__name__)
+
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as in T5
+_SAFE = ("model.safetensors", "model.safetensors.index.json")
 # the first masks words for the discriminator
 _SENTINELS = tuple(f"<extra_id_{i}>" for i in range(4))
 
@@ -53,8 +62,8 @@ def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> N
 
     Raises:
         UserError: no such model, code of its own that is not trusted, no tokenizer, a tokenizer
-            that does not belong to the student, texts too long for it, or adapters that it cannot
-            have.
+            that does not belong to the student, weights that are not in safetensors, texts too long
+            for it, or adapters that it cannot have.
     """
     config = None
     if student.model is not None:
@@ -62,6 +71,7 @@ def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> N
             config, tokenizer = check_student(
                 student.model, trust_remote_code=student.trust_remote_code
             )
+        check_weights(student.model, key="student.model")
         _check_chat(student, config, tokenizer)
         _check_lengths(student, config)
     if student.lora is not None:
@@ -72,6 +82,42 @@ def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> N
             read_config(discriminator.model)
         except UserError as error:
             raise UserError(f"discriminator.model: {error}") from error
+        check_weights(discriminator.model, key="discriminator.model")
+
+
+def check_weights(model: str, *, key: str) -> None:
+    """Say early of a model whose weights are pickled what a run would know only at its training.
+
+    The hub can convert weights while it is asked, so of a hub's model this is a warning. A hub out
+    of reach says nothing of the model.
+
+    Raises:
+        UserError: a folder has no weights in safetensors; it names the recipe's ``key``.
+    """
+    name = resolve(model)
+    is_folder = Path(name).is_dir()
+    if is_folder:
+        files = [file.name for file in Path(name).iterdir()]
+    elif any(isinstance(try_to_load_from_cache(name, file), str) for file in _SAFE):
+        return
+    else:
+        try:
+            files = list_repo_files(name)
+        except (OSError, ValueError, httpx.HTTPError):
+            return
+    pickled = sorted(file for file in files if file.endswith(".bin"))
+    if not pickled or any(file.endswith(".safetensors") for file in files):
+        return
+    missing = (
+        f"{key}: {name} has no {_SAFE[0]}, only {pickled[0]}, which can run code when it is read."
+    )
+    mend = (
+        "convert it once where you trust it: load it with transformers, write it to a folder with"
+        f" `save_pretrained`, and give {key} that folder"
+    )
+    if is_folder:
+        raise UserError(f"{missing} {mend[0].upper()}{mend[1:]}")
+    log.warning("%s The hub is asked for a conversion of it; if it has none, %s", missing, mend)
 
 
 @contextmanager
@@ -147,6 +193,27 @@ def write_start(
             tokenizer.save_pretrained(writing)
     _, tokenizer = check_student(folder, trust_remote_code=student.trust_remote_code)
     return tokenizer
+
+
+def write_discriminator_start(model: str, folder: Path) -> None:
+    """Write the discriminator's own model and its tokenizer to ``folder``, unless one is there.
+
+    So that the driver is the only one that asks the hub, and says early what is missing.
+
+    Raises:
+        UserError: the model cannot be read.
+    """
+    if (folder / "config.json").exists():
+        return
+    name = resolve(model)
+    tokenizer = read_tokenizer(name)
+    try:
+        encoder = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"discriminator.model: {name} cannot be read: {error}") from error
+    with atomic_folder(folder) as writing:
+        encoder.save_pretrained(writing)
+        tokenizer.save_pretrained(writing)
 
 
 def _pretrained_start(

@@ -14,12 +14,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
-from ray.actor import ActorHandle
 
 from qcrd_ray.data.records import STUDENT_NEGATIVE_SCHEMA, StudentNegative
 from qcrd_ray.errors import UserError
@@ -32,6 +30,10 @@ from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import EXPLAIN
 from qcrd_ray.training.checkpoints import SnapshotStore
 from qcrd_ray.training.dataset import Row, TrainingSet, rounds_of
+from qcrd_ray.training.process_group import use_tf32
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 _POLL_S = 0.2
 
@@ -236,6 +238,8 @@ def start_samplers(sampler: NegativeSampler) -> list[ActorHandle]:
 
     Each works until its rounds are done. Kill them when the training ends.
     """
+    import ray  # here, because a training in one process has no samplers beside it
+
     settings = sampler.recipe.negatives
     sampler.files.failure.unlink(missing_ok=True)
     actor_class: Any = ray.remote(_SamplerActor)  # ray.remote is typed for functions
@@ -265,5 +269,7 @@ class _SamplerActor:
     def run(self, part: int) -> None:
         import torch
 
-        torch.set_num_threads(self.sampler.recipe.negatives.sampler.cores)
+        recipe = self.sampler.recipe
+        torch.set_num_threads(recipe.negatives.sampler.cores)
+        use_tf32(recipe.train.tf32)
         self.sampler.run(part)

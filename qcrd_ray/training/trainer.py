@@ -32,12 +32,16 @@ from qcrd_ray.run.results import TrainingResult
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import store_split
 from qcrd_ray.training import OnRounds, ignore
-from qcrd_ray.training.checkpoints import CHECKPOINT_CONFIG, CHECKPOINTS, snapshots_kept
+from qcrd_ray.training.checkpoints import CHECKPOINTS, CHECKPOINTS_KEPT, snapshots_kept
 from qcrd_ray.training.dataset import TrainingSet, read_validation, rounds_of
 from qcrd_ray.training.job import ObjectiveName, TrainingJob, bundles, uses_discriminator
 from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
 from qcrd_ray.training.prepare import prepare, target_texts
-from qcrd_ray.training.start_models import check_start, write_start
+from qcrd_ray.training.start_models import (
+    check_start,
+    write_discriminator_start,
+    write_start,
+)
 from qcrd_ray.training.student_negatives import NegativeSampler, start_samplers
 from qcrd_ray.training.synthetic_negatives import check_rows, check_sources
 
@@ -105,6 +109,7 @@ def run_job(
 PREPARED_BY = (
     "task",
     "student",
+    "discriminator.model",
     "objective.labels",
     "objective.positives",
     "negatives.teacher",
@@ -148,6 +153,8 @@ def prepare_job(
     tokenizer = write_start(
         recipe.student, home / "start", texts=target_texts(table, task), seed=recipe.seed
     )
+    if recipe.discriminator.model and uses_discriminator(recipe, OBJECTIVES[objective]):
+        write_discriminator_start(recipe.discriminator.model, home / "discriminator")
     manifest = prepare(recipe, table, home / "data", task=task, tokenizer=tokenizer)
     if note := truncation_note(manifest, recipe.student):
         log.warning("%s", note)
@@ -243,7 +250,7 @@ def _fit(job: TrainingJob) -> None:
             name=CHECKPOINTS,
             storage_path=str(job.folder),
             failure_config=ray.train.FailureConfig(max_failures=train_recipe.max_failures),
-            checkpoint_config=CHECKPOINT_CONFIG,
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
             worker_runtime_env={
                 "env_vars": environment if gpus else environment | {"DS_ACCELERATOR": "cpu"}
             },

@@ -7,48 +7,32 @@ negatives of snapshot r - lag -> D's steps -> the round's scores -> the student'
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ray.train
-import ray.train.torch
 import torch
 
-from qcrd_ray.data.records import StudentNegative
-from qcrd_ray.method.batching import global_batch, keyed_seed
 from qcrd_ray.method.tokenization import pad_id
-from qcrd_ray.method.weights import assign_weights
-from qcrd_ray.models.pretrained import pick_device, read_tokenizer, resolve
+from qcrd_ray.models.pretrained import pick_device, read_tokenizer
 from qcrd_ray.run.files import atomic_folder
 from qcrd_ray.run.results import RoundMetrics
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.checkpoints import (
     Best,
+    Checkpoint,
+    RoundSoFar,
     SnapshotStore,
-    load_checkpoint,
+    find_checkpoint,
     save_checkpoint,
     snapshots_kept,
 )
-from qcrd_ray.training.dataset import (
-    RoundQuestion,
-    TrainingSet,
-    assemble,
-    count_sources,
-    read_validation,
-    rounds_of,
-)
-from qcrd_ray.training.discriminator_learner import DiscriminatorLearner, score_metrics
+from qcrd_ray.training.dataset import RoundQuestion, TrainingSet, read_validation, rounds_of
 from qcrd_ray.training.discriminator_probe import probe
 from qcrd_ray.training.job import TrainingJob
-from qcrd_ray.training.metrics import MetricsWriter, Timer, keep_scores
-from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
+from qcrd_ray.training.metrics import MetricsWriter, Timer
+from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds, use_tf32
+from qcrd_ray.training.round_questions import Metrics, RoundQuestions
 from qcrd_ray.training.student_learner import Reference, StudentLearner
-from qcrd_ray.training.student_negatives import (
-    RoundNegatives,
-    round_snapshot,
-)
-from qcrd_ray.training.synthetic_negatives import PRETRAINING, synthesize_all
 from qcrd_ray.training.validation import Validator
 
 
@@ -57,10 +41,13 @@ def train_worker(job: TrainingJob) -> None:
 
     Ray Train runs it on every worker.
     """
+    import ray.train.torch  # here, because a training in one process needs no Ray
+
     torch.set_num_threads(job.recipe.train.worker.threads)
+    use_tf32(job.recipe.train.tf32)
     disable_operator_builds()
-    worker = Worker(job, ProcessGroup.current(ray.train.torch.get_device()))
-    worker.run(first=worker.resume())
+    process_group = ProcessGroup.current(ray.train.torch.get_device())
+    Worker(job, process_group, checkpoint=find_checkpoint(process_group)).run()
 
 
 def train_in_process(job: TrainingJob) -> None:
@@ -69,80 +56,82 @@ def train_in_process(job: TrainingJob) -> None:
     There is no Ray Train, no DeepSpeed, no sampler beside it, and nothing to resume from. Without
     dropout it learns what :func:`train_worker` learns, whatever the number of workers there.
     """
+    use_tf32(job.recipe.train.tf32)
     Worker(job, ProcessGroup.single(pick_device("auto"))).run()
 
 
 class Worker:
-    """One worker's share of a training.
+    """One worker's share of a training, which goes on from ``checkpoint``; None: from the start.
 
     ``best`` is the best validation so far; it is kept in the checkpoints.
     """
 
-    def __init__(self, job: TrainingJob, process_group: ProcessGroup):
+    def __init__(
+        self, job: TrainingJob, process_group: ProcessGroup, checkpoint: Checkpoint | None = None
+    ):
+        merged = checkpoint.merged if checkpoint else frozenset()
         recipe, student = job.recipe, job.recipe.student
         self.job, self.recipe, self.process_group = job, recipe, process_group
-        self.task = build_task(recipe.task)
-        self.training_set = TrainingSet(job.data)
-        self.rounds = rounds_of(recipe, len(self.training_set))
-        self.tokenizer = read_tokenizer(job.start, trust_remote_code=student.trust_remote_code)
+        task, training_set = build_task(recipe.task), TrainingSet(job.data)
+        self.rounds = rounds_of(recipe, len(training_set))
+        tokenizer = read_tokenizer(job.start, trust_remote_code=student.trust_remote_code)
         self.student = StudentLearner(
             job.start,
             student,
             recipe.train,
             objective=job.objective,
-            tokenizer=self.tokenizer,
+            tokenizer=tokenizer,
             total_steps=self.rounds.total_steps,
             seed=recipe.seed,
             process_group=process_group,
+            merged="student" in merged,
         )
         self.snapshots = SnapshotStore(
             job.folder / "snapshots",
             keep=snapshots_kept(recipe) if job.samples_negatives else 1,
             always=job.reference_snapshot,
         )
-        self.reference = None
+        reference = None
         if job.objective.needs_reference:
             before_pairs = job.reference_snapshot
-            self.reference = Reference(
+            reference = Reference(
                 self.snapshots.path(before_pairs) if before_pairs else job.start,
                 student,
                 recipe.train,
                 objective=job.objective,
-                pad=pad_id(self.tokenizer),
+                pad=pad_id(tokenizer),
                 process_group=process_group,
             )
-        self.discriminator = self._build_discriminator() if job.uses_discriminator else None
-        self.negatives = None
-        if job.samples_negatives:
-            self.negatives = RoundNegatives(recipe, job.folder, job.data, alone=process_group.alone)
+        self.questions = RoundQuestions(
+            job,
+            training_set=training_set,
+            rounds=self.rounds,
+            task=task,
+            tokenizer=tokenizer,
+            reference=reference,
+            process_group=process_group,
+            merged="discriminator" in merged,
+            show=self._show,
+        )
+        self.discriminator = self.questions.discriminator
         self.validator = Validator(
             student,
-            read_validation(job.validation, self.task, limit=recipe.train.validate_.max_questions),
-            task=self.task,
+            read_validation(job.validation, task, limit=recipe.train.validate_.max_questions),
+            task=task,
             heads=job.heads,
             process_group=process_group,
         )
+        self.first = 0
+        self.so_far: RoundSoFar | None = None
         self.best: Best | None = None
-        self.steps_done = 0
-        self.pretraining_metrics: dict[str, float] = {}
-        self.metrics: MetricsWriter | None = None  # of rank 0
-
-    def _build_discriminator(self) -> DiscriminatorLearner:
-        """On the student's start, or on a model of its own, whose code is never trusted."""
-        config = self.recipe.discriminator
-        start = resolve(config.model) if config.model else self.job.start
-        trust = self.recipe.student.trust_remote_code and config.model is None
-        return DiscriminatorLearner(
-            start,
-            config,
-            self.recipe.train,
-            task=self.task,
-            tokenizer=read_tokenizer(start, trust_remote_code=trust),
-            words=self.training_set.words,
-            seed=self.recipe.seed,
-            trust_remote_code=trust,
-            process_group=self.process_group,
+        if checkpoint:
+            checkpoint.load(self.engines)
+            state = checkpoint.state
+            self.first, self.so_far, self.best = state["round"], state["so_far"], state["best"]
+        self.steps_done = (
+            self.so_far["step"] if self.so_far else self.first * self.rounds.steps_per_round
         )
+        self.metrics: MetricsWriter | None = None  # of rank 0
 
     @property
     def engines(self) -> dict[str, Any]:
@@ -152,61 +141,31 @@ class Worker:
             {"discriminator": self.discriminator.engine} if self.discriminator else {}
         )
 
-    def resume(self) -> int:
-        """Load the last checkpoint, if there is one. Returns the round to continue with."""
-        state = load_checkpoint(self.engines, workers=self.process_group.size)
-        self.best = state["best"]
-        return state["round"]
-
-    def run(self, first: int = 0) -> None:
-        """Train from round ``first`` to the last one."""
-        self.steps_done = first * self.rounds.steps_per_round
+    def run(self) -> None:
+        """Train to the last round."""
         if self.process_group.rank == 0:
             self.metrics = MetricsWriter(
-                self.job.folder, first_round=first, first_step=self.steps_done
+                self.job.folder, first_round=self.first, first_step=self.steps_done
             )
-        if first == 0:
+        if self.first == 0 and not self.so_far:
             self._snapshot(0)  # before pretraining: the samplers wait for it
-            if self.discriminator:
-                self._pretrain(self.discriminator)
-        for round in range(first, self.rounds.count):
+            self.questions.pretrain()
+        for round in range(self.first, self.rounds.count):
             self.round(round)
         if self.metrics:
             self.metrics.close()
 
-    def _pretrain(self, discriminator: DiscriminatorLearner) -> None:
-        """D's first steps, on the teacher's rationales of as many questions as they can read."""
-        steps, total = self.recipe.discriminator.pretrain_steps, len(self.training_set)
-        if steps:
-            phase = "pretraining the discriminator"
-            self._show(phase, f"0/{steps}")
-            size = min(total, steps * self.recipe.discriminator.batch_size)
-            order = keyed_seed(self.recipe.seed, "pretraining questions")
-            indices = global_batch(seed=order, step=0, questions=total, batch_size=size)
-            questions = list(self._assemble(sorted(indices), [], round=PRETRAINING).values())
-            self.pretraining_metrics = discriminator.train(
-                questions,
-                steps=steps,
-                phase="pretraining",
-                on_step=lambda done: self._show(phase, f"{done}/{steps}"),
-            )
-
     def round(self, round: int) -> None:
-        """One round, from its negatives to its checkpoint."""
+        """One round, from its negatives, or from where a checkpoint left it, to its checkpoint."""
+        so_far, self.so_far = self.so_far, None
         timer = Timer()
+        timer.seconds.update(so_far["seconds"] if so_far else {})
         name = f"round {round + 1}/{self.rounds.count}"
-        self.student.objective = objective = self.job.objective_of(round)
-        questions, before = self._round_questions(round, name, timer)
-        sums, tokens = torch.zeros(len(objective.sums)), torch.zeros((), dtype=torch.long)
-        with timer("student"):
-            for step in self.rounds.steps(round):
-                batch = [questions[index].example for index in self.rounds.batch(step)]
-                step_sums, step_tokens = self.student.step(step, batch)
-                sums += step_sums
-                tokens += step_tokens
-                self.steps_done = step + 1
-                self._show(name)
-        student = objective.metrics(self.process_group.sum(sums))
+        self.student.objective = self.job.objective_of(round)
+        questions, before = self.questions.of_round(
+            round, name, timer, before=so_far["before"] if so_far else None
+        )
+        student, tokens = self._train_student(round, questions, name, timer, before, so_far)
         with timer("snapshot"):
             snapshot = self._snapshot(round + 1)
         validation: dict[str, float] = {}
@@ -226,7 +185,7 @@ class Worker:
             "learning_rate": self.student.learning_rate,
             "student": student,
             "seconds": timer.seconds,
-            "tokens": int(self.process_group.sum(tokens)),  # of the student's steps alone
+            "tokens": tokens,  # of the student's steps alone
         }
         if "negatives" in before:
             row["negatives"] = before["negatives"]
@@ -236,109 +195,66 @@ class Worker:
             row["validation"] = validation
         if self.metrics:
             self.metrics.round(row)
+        self._save(round + 1, validation)
+        if self.process_group.rank == 0:
+            self.snapshots.prune(round + 1)
+
+    def _train_student(
+        self,
+        round: int,
+        questions: dict[int, RoundQuestion],
+        name: str,
+        timer: Timer,
+        before: Metrics,
+        so_far: RoundSoFar | None,
+    ) -> tuple[dict[str, float], int]:
+        """The student's steps of the round, or what is left of them.
+
+        Returns their metrics, and how many tokens they read, over all workers.
+        """
+        objective, device = self.student.objective, self.process_group.device
+        sums = torch.zeros(len(objective.sums), device=device)
+        tokens = torch.zeros((), dtype=torch.long, device=device)
+        if so_far and self.process_group.rank == 0:
+            sums, tokens = sums + torch.tensor(so_far["sums"]).to(device), tokens + so_far["tokens"]
+        total, read = sums, 0
+        every = self.recipe.train.checkpoint_every_steps
+        for steps in self.rounds.stretches(round, every, first=so_far["step"] if so_far else None):
+            with timer("student"):
+                for step in steps:
+                    batch = [questions[index].example for index in self.rounds.batch(step)]
+                    step_sums, step_tokens = self.student.step(step, batch)
+                    sums, tokens = sums + step_sums, tokens + step_tokens
+                    self.steps_done = step + 1
+                    self._show(name)
+                # reading them waits for the steps, which a GPU may still be at
+                total, read = self.process_group.sum(sums), int(self.process_group.sum(tokens))
+            if steps.stop < self.rounds.steps(round).stop:
+                self._save(
+                    round,
+                    {},
+                    so_far={
+                        "step": steps.stop,
+                        "before": before,
+                        "sums": total.tolist(),
+                        "tokens": read,
+                        "seconds": timer.seconds,
+                    },
+                )
+        return objective.metrics(total), read
+
+    def _save(
+        self, round: int, metrics: dict[str, float], so_far: RoundSoFar | None = None
+    ) -> None:
+        """Write the checkpoint that continues with ``round``; one process alone has none."""
         if not self.process_group.alone:
             save_checkpoint(
                 self.engines,
                 self.job.folder,
-                round=round + 1,
-                best=self.best,
+                {"round": round, "so_far": so_far, "best": self.best},
                 process_group=self.process_group,
-                metrics=validation,
+                metrics=metrics,
             )
-        if self.process_group.rank == 0:
-            self.snapshots.prune(round + 1)
-
-    def _round_questions(
-        self, round: int, name: str, timer: Timer
-    ) -> tuple[dict[int, RoundQuestion], dict[str, dict[str, Any]]]:
-        """The round's questions with student negatives, and weights and references if needed.
-
-        Returns them with the "negatives" and "discriminator" entries of the round's row of metrics.
-        """
-        metrics: dict[str, dict[str, Any]] = {}
-        with timer("negatives"):
-            negatives, sampled = [], {}
-            if self.negatives and round_snapshot(self.recipe, round) is not None:
-                self._show(f"{name}, student negatives")
-                negatives, sampled = self.negatives.read(round)
-            indices = self.rounds.question_indices(round)
-            questions = self._assemble(indices, negatives, round=round)
-        if self.job.objective.uses_negatives:
-            metrics["negatives"] = sampled | count_sources(questions.values())
-        if self.discriminator:
-            questions, metrics["discriminator"] = self._score(
-                self.discriminator, questions, negatives, round, name, timer
-            )
-        if self.job.objective.needs_weights:
-            weighted = assign_weights(
-                {index: question.example for index, question in questions.items()},
-                weights=self.recipe.objective.weights,
-            )
-            questions = {
-                index: replace(question, example=weighted[index])
-                for index, question in questions.items()
-            }
-        if self.reference and not self.student.objective.sft:
-            self._show(f"{name}, scoring under the reference")
-            with timer("reference"):
-                questions = self.reference.score(questions)
-        return questions, metrics
-
-    def _score(
-        self,
-        discriminator: DiscriminatorLearner,
-        questions: dict[int, RoundQuestion],
-        negatives: list[StudentNegative],
-        round: int,
-        name: str,
-        timer: Timer,
-    ) -> tuple[dict[int, RoundQuestion], dict[str, float]]:
-        """D's steps of the round, then its scores on every rationale, and its metrics.
-
-        Its steps also read the student samples of older rounds where they are replayed.
-        """
-        with timer("discriminator"):
-            steps, phase = self.recipe.discriminator.steps_per_round, f"{name}, discriminator"
-            seen = questions
-            if self.negatives and (older := self.negatives.replayed(round)):
-                seen = self._assemble(list(questions), [*negatives, *older], round=round)
-            trained = discriminator.train(
-                list(seen.values()),
-                steps=steps,
-                phase=f"round {round}",
-                decays=round,
-                on_step=lambda done: self._show(phase, f"{done}/{steps}"),
-            )
-        self._show(f"{name}, scoring rationales")
-        with timer("scoring"):
-            questions = discriminator.score(questions)
-            if self.process_group.rank == 0:
-                keep_scores(self.job.folder, round, list(questions.values()), seed=self.recipe.seed)
-        metrics = {
-            **trained,
-            **score_metrics(list(questions.values())),
-            "learning_rate": discriminator.learning_rate,
-        }
-        if round == 0:
-            pretraining = self.pretraining_metrics
-            metrics |= {f"pretraining_{key}": value for key, value in pretraining.items()}
-        return questions, metrics
-
-    def _assemble(
-        self, indices: list[int], negatives: list[StudentNegative], *, round: int
-    ) -> dict[int, RoundQuestion]:
-        rows = self.training_set.read(indices)
-        synthetic = {}
-        if self.job.objective.uses_negatives:
-            synthetic = synthesize_all(self.recipe, self.task, self.tokenizer, rows, round=round)
-        return assemble(
-            rows,
-            negatives,
-            synthetic=synthetic,
-            right=self.recipe.negatives.right,
-            tokenizer=self.tokenizer,
-            max_tokens=self.recipe.student.max_target_tokens,
-        )
 
     def _snapshot(self, snapshot: int) -> Path:
         self.student.save(self.snapshots.staging(snapshot))

@@ -6,15 +6,18 @@ rate; these have what a resume can lose beside the weights.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray.train
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 from training_tiny import tiny_recipe, write_run
 
-from qcrd_ray.training import checkpoints
+from qcrd_ray.training.checkpoints import find_checkpoint
+from qcrd_ray.training.metrics import read_metrics
 from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
 from qcrd_ray.training.trainer import prepare_job
 from qcrd_ray.training.worker import Worker
@@ -61,52 +64,64 @@ def kept(monkeypatch):
 
     def report(metrics, *, checkpoint, checkpoint_upload_mode):
         kept.checkpoint = checkpoint
-        if metrics["round"] == kept.killed_after:
+        if Path(checkpoint.path).name == kept.killed_after:
             kept.killed_after = None
             raise Killed
 
-    monkeypatch.setattr(checkpoints.ray.train, "report", report)
-    monkeypatch.setattr(checkpoints.ray.train, "get_checkpoint", lambda: kept.checkpoint)
+    monkeypatch.setattr(ray.train, "report", report)
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: kept.checkpoint)
     return kept
 
 
 def trained(root, objective, process_group, kept, *, killed_after=None, **changes):
-    """The last snapshot's weights, of a training that is killed after a round and goes on."""
+    """The last snapshot's weights and the rows of metrics, of a training that is killed after a
+    checkpoint (``killed_after`` is its name) and goes on.
+    """
     job = prepare_job(tiny_recipe(**{**SETTINGS, **changes}), write_run(root), objective)
     job.folder.mkdir()
     kept.checkpoint, kept.killed_after = None, killed_after
     if killed_after is not None:
-        worker = Worker(job, process_group)
         with pytest.raises(Killed):
-            worker.run(first=worker.resume())
-    worker = Worker(job, process_group)
-    first = worker.resume()
-    assert first == (killed_after or 0)
-    worker.run(first=first)
-    return load_file(job.folder / "snapshots" / f"{ROUNDS:05d}" / "model.safetensors")
+            Worker(job, process_group, find_checkpoint(process_group)).run()
+    checkpoint = find_checkpoint(process_group)
+    assert (checkpoint and checkpoint.path.name) == killed_after
+    Worker(job, process_group, checkpoint).run()
+    weights = load_file(job.folder / "snapshots" / f"{ROUNDS:05d}" / "model.safetensors")
+    return weights, [{**row, "seconds": 0} for row in read_metrics(job.folder)]
 
 
 @pytest.mark.parametrize(
-    ("objective", "changes"),
+    ("objective", "changes", "killed_after"),
     [
-        ("qcrd", {"train.zero_stage": 0}),
-        ("qcrd", {"train.zero_stage": 1, "objective.sft_rounds": 2}),
-        ("dpo", {"train.zero_stage": 1, "objective.sft_rounds": 1}),
+        ("qcrd", {"train.zero_stage": 0}, ["round-00001", "round-00003"]),
+        (
+            "qcrd",
+            {
+                "train.zero_stage": 1,
+                "objective.sft_rounds": 2,
+                "train.checkpoint_every_steps": 2,
+            },
+            ["round-00000-step-0000002", "round-00002-step-0000008"],
+        ),
+        (
+            "dpo",
+            {"train.zero_stage": 1, "objective.sft_rounds": 1},
+            ["round-00001", "round-00003"],
+        ),
     ],
 )
-def test_a_resumed_training_learns_the_same(tmp_path, process_group, kept, objective, changes):
+def test_a_resumed_training_learns_the_same(
+    tmp_path, process_group, kept, objective, changes, killed_after
+):
     """Guards what a resume can lose: the optimizer's moments, the place in the warm-up and in the
     linear decay, the draws of dropout, the phase of a round, and the reference of its pairs, which
-    is a snapshot that stays.
+    is a snapshot that stays; within a round, the steps that D has made and what the round's row of
+    metrics has summed up.
     """
-    whole = trained(tmp_path / "whole", objective, process_group, kept, **changes)
-    for round in (1, 3):
-        resumed = trained(
-            tmp_path / f"killed-{round}",
-            objective,
-            process_group,
-            kept,
-            killed_after=round,
-            **changes,
+    whole, rows = trained(tmp_path / "whole", objective, process_group, kept, **changes)
+    for name in killed_after:
+        resumed, again = trained(
+            tmp_path / name, objective, process_group, kept, killed_after=name, **changes
         )
-        assert all(torch.equal(resumed[name], whole[name]) for name in whole), round
+        assert all(torch.equal(resumed[name], whole[name]) for name in whole), name
+        assert again == rows

@@ -10,18 +10,29 @@ import threading
 import time
 
 import pytest
+import torch
+import torch.distributed as dist
 from teacher_tiny import write_llama
-from training_tiny import tiny_recipe
+from training_tiny import tiny_recipe, write_run
 from transformers import AutoTokenizer
 
 from qcrd_ray.data.records import StudentNegative
 from qcrd_ray.errors import UserError
+from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.tokenization import tokenize_inputs
 from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
 from qcrd_ray.training.checkpoints import SnapshotStore, snapshots_kept
 from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_progress
-from qcrd_ray.training.start_models import check_start, train_tokenizer, write_start
+from qcrd_ray.training.process_group import ProcessGroup
+from qcrd_ray.training.start_models import (
+    check_start,
+    check_weights,
+    train_tokenizer,
+    write_discriminator_start,
+    write_start,
+)
 from qcrd_ray.training.student_negatives import NegativesFolder, round_snapshot
+from qcrd_ray.training.trainer import prepare_job
 
 
 def publish(snapshots, snapshot):
@@ -336,3 +347,59 @@ def test_a_decoder_only_student_that_cannot_be_trained_is_refused(
 def test_an_encoder_decoder_takes_no_chat_template(tiny_student):
     with pytest.raises(UserError, match=r"student\.chat: .* encoder-decoder"):
         check_start(StudentRecipe(model=str(tiny_student), chat="always"), DiscriminatorRecipe())
+
+
+def test_weights_that_are_pickled_are_named_before_anything_is_paid(tiny_student, tmp_path):
+    """Bug guarded: the workers found it out, after the teacher had answered."""
+    pickled = tmp_path / "pickled"
+    shutil.copytree(tiny_student, pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"discriminator.model: .*no model.safetensors"):
+        check_start(StudentRecipe(scratch=ScratchRecipe()), DiscriminatorRecipe(model=str(pickled)))
+    with pytest.raises(UserError, match=r"student.model: .*only pytorch_model.bin.* Convert it"):
+        check_start(StudentRecipe(model=str(pickled)), DiscriminatorRecipe())
+
+
+def test_of_a_hub_s_pickled_weights_one_is_warned_and_of_a_hub_out_of_reach_not(
+    monkeypatch, caplog
+):
+    """The hub may convert them; the mend stands in the warning, for where it does not."""
+
+    def unreachable(name):
+        raise ConnectionError("offline")
+
+    listed = "qcrd_ray.training.start_models.list_repo_files"
+    for files in (unreachable, lambda name: ["pytorch_model.bin", "model.safetensors"]):
+        monkeypatch.setattr(listed, files)
+        check_weights("someone/model", key="student.model")
+    assert not caplog.records
+    monkeypatch.setattr(listed, lambda name: ["config.json", "pytorch_model.bin"])
+    check_weights("someone/model", key="student.model")
+    assert "student.model: someone/model has no model.safetensors" in caplog.text
+
+
+def test_the_discriminators_own_model_is_written_once_on_the_driver(tiny_student, tmp_path):
+    """The workers read a folder of the run, and ask no hub."""
+    write_discriminator_start(str(tiny_student), tmp_path / "discriminator")
+    before = (tmp_path / "discriminator" / "model.safetensors").stat().st_mtime_ns
+    found = Discriminator.from_pretrained(tmp_path / "discriminator", hidden=8)
+    assert found.encoder.config.hidden_size == 32
+    assert AutoTokenizer.from_pretrained(tmp_path / "discriminator")("a").input_ids
+    write_discriminator_start("/nowhere", tmp_path / "discriminator")  # there is one
+    assert (tmp_path / "discriminator" / "model.safetensors").stat().st_mtime_ns == before
+    recipe = tiny_recipe(**{"discriminator.model": str(tiny_student)})
+    job = prepare_job(recipe, write_run(tmp_path / "run"), "qcrd")
+    assert job.discriminator_start == tmp_path / "run" / "train" / "discriminator"
+    assert (job.discriminator_start / "config.json").exists()
+    plain = prepare_job(tiny_recipe(), write_run(tmp_path / "plain"), "qcrd")
+    assert plain.discriminator_start == plain.start
+
+
+def test_a_sum_over_workers_leaves_what_was_summed(tmp_path):
+    """Bug guarded: the reduction is in place, and a checkpoint in mid-round would count twice."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/s", rank=0, world_size=1)
+    try:
+        group, ours = ProcessGroup.current(torch.device("cpu")), torch.ones(2)
+        assert group.sum(ours).data_ptr() != ours.data_ptr()
+    finally:
+        dist.destroy_process_group()
