@@ -1,7 +1,8 @@
 # make demo           the whole pipeline on this machine
 # make test           the tests that continuous integration runs
 # make test-unit      those that start no Ray cluster, in two processes: the inner loop
-# make test-long      what is longer than continuous integration allows, or needs a GPU
+# make test-long      what is longer than continuous integration allows
+# make gpu-test       what this machine's GPU can show: memory, speed, the same numbers as a CPU
 # make cluster-test   several hosts on this machine (root)
 # make check          lint, format, types, and which module imports which
 # make lock           the requirements and lock files from pyproject.toml (UPGRADE=1: newer versions)
@@ -22,7 +23,7 @@ ifneq ($(wildcard ../shared/datasets),)
 export QCRD_DATASETS ?= $(abspath ../shared/datasets)
 endif
 
-.PHONY: setup demo test test-unit test-long cluster-test check lock clean
+.PHONY: setup demo test test-unit test-long gpu-test cluster-test check lock clean
 setup: $(STAMP)
 
 $(STAMP):
@@ -49,7 +50,10 @@ test-unit: setup
 	@$(BIN)/python -m pytest tests/unit -n 2 -m "not long and not gpu"
 
 test-long: setup
-	@$(BIN)/python -m pytest -m "long or gpu"
+	@$(BIN)/python -m pytest -m "long and not gpu"
+
+gpu-test: setup
+	@$(BIN)/python -m pytest tests/gpu -m gpu -s
 
 cluster-test: setup
 	@$(BIN)/python -m pytest -m cluster
