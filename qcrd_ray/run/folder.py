@@ -50,7 +50,8 @@ from qcrd_ray.run.files import write_text
 from qcrd_ray.run.provenance import describe_call
 from qcrd_ray.run.storage import Mirror, is_uri, work_folder
 
-# Keys that may change between two calls on one folder: no row, weight or number depends on them.
+# Keys that may change between two calls on one folder: no row depends on them, and no weight or
+# number, but for the draws of dropout, which go by worker and micro-batch.
 OPERATIONAL = (
     "compare",
     "run",
@@ -66,8 +67,12 @@ OPERATIONAL = (
     "teacher.max_spent_tokens",
     "negatives.sampler.resources",
     "negatives.wait_timeout_s",
+    "train.workers",
     "train.worker.resources",
+    "train.micro_batch_size",
+    "train.checkpoint_every_steps",
     "train.max_failures",
+    "discriminator.micro_batch_tokens",
     "evaluate.worker.resources",
     "evaluate.workers",
 )

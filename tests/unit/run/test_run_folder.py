@@ -55,6 +55,7 @@ def test_another_recipe_is_refused_and_the_changed_key_named(tmp_path):
         {"ray": {"num_cpus": 3}},
         {"serve": {"port": 1234}},
         {"generation": {"attempts": 9}},
+        {"train": {"workers": 3, "micro_batch_size": 2}},  # a node was lost
         {
             "evaluate": {"worker": {"resources": {"trainer": 0.001}}}
         },  # another cluster calls its groups otherwise
