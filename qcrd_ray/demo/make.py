@@ -124,7 +124,7 @@ def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: StoryPlan, seed: 
     task = demo_task()
     for stories in _stories(plan, seed):
         labelled = stories[:: plan.labels_every]
-        labels = [task.label(story.answer or "") for story in labelled]
+        labels = [task.label(story.answer or "", story) for story in labelled]
         explanations = [_explanation(task, story) for story in stories]
         heads = [
             ([PREDICT + task.student_input(story) for story in labelled], labels),
@@ -141,4 +141,4 @@ def _student_batches(tokenizer: PreTrainedTokenizerFast, plan: StoryPlan, seed: 
 
 def _explanation(task: Task, story: Question) -> str:
     assert story.rationale is not None and story.answer is not None, "generated stories have both"
-    return task.explanation(story.rationale, story.answer)
+    return task.explanation(story.rationale, story.answer, story)

@@ -108,7 +108,10 @@ class EvidenceReader:
         ]
         losses = self.student.token_losses(
             [head_prompt(self.task, question, head="label") for question in questions],
-            [[self.task.label(answer) for answer in each] for each in answers],
+            [
+                [self.task.label(answer, question) for answer in each]
+                for question, each in zip(questions, answers, strict=True)
+            ],
         )
         columns = []
         for each, distinct, found in zip(samples, answers, losses, strict=True):

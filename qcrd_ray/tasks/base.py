@@ -111,11 +111,14 @@ class Task(Protocol):
         """
         ...
 
-    def label(self, answer: str) -> str:
-        """The target text of the student's `predict:` head for a canonical answer."""
+    def label(self, answer: str, question: Question) -> str:
+        """The target text of the student's `predict:` head for a canonical answer.
+
+        `canonical` reads it back.
+        """
         ...
 
-    def explanation(self, rationale: str, answer: str) -> str:
+    def explanation(self, rationale: str, answer: str, question: Question) -> str:
         """The target text of the student's `explain:` head.
 
         It is the rationale closed by its own answer, so that `parse` reads it back.

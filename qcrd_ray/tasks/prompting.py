@@ -95,7 +95,7 @@ class PromptedTask(ABC):
             messages.append(
                 {
                     "role": "assistant",
-                    "content": self.explanation(example.rationale, example.answer),
+                    "content": self.explanation(example.rationale, example.answer, asked),
                 }
             )
         return [*messages, {"role": "user", "content": self._turn(question)}]
@@ -107,15 +107,15 @@ class PromptedTask(ABC):
         for example, asked in self._examples():
             blocks.append(
                 f"Q: {self.student_input(asked)}\nA:"
-                f" {self.explanation(example.rationale, example.answer)}"
+                f" {self.explanation(example.rationale, example.answer, asked)}"
             )
         return "\n\n".join([*blocks, f"Q: {self.student_input(question)}\nA:"])
 
-    def label(self, answer: str) -> str:
+    def label(self, answer: str, question: Question) -> str:
         """The target text of the student's `predict:` head."""
         return answer
 
-    def explanation(self, rationale: str, answer: str) -> str:
+    def explanation(self, rationale: str, answer: str, question: Question) -> str:
         """The target text of the student's `explain:` head: the rationale and its own answer."""
         return f"{rationale.strip()} {self.recipe.closing.replace('{answer}', answer)}".strip()
 

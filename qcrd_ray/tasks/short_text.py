@@ -51,11 +51,11 @@ class ShortText(PromptedTask):
             question,
         )
 
-    def label(self, answer: str) -> str:
+    def label(self, answer: str, question: Question) -> str:
         return _spellings(answer)[0]
 
-    def explanation(self, rationale: str, answer: str) -> str:
-        return super().explanation(rationale, _spellings(answer)[0])
+    def explanation(self, rationale: str, answer: str, question: Question) -> str:
+        return super().explanation(rationale, _spellings(answer)[0], question)
 
 
 def normalise(text: str) -> str:

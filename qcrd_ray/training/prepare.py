@@ -64,7 +64,8 @@ def target_texts(table: pa.Table, task: Task) -> Iterator[str]:
     for row in _rows(table):
         question = Question.from_row(row)
         yield from (prefix + task.student_input(question) for prefix in (PREDICT, EXPLAIN))
-        yield from (task.label(c["answer"]) for c in row["completions"] if c["answer"] is not None)
+        answers = (c["answer"] for c in row["completions"])
+        yield from (task.label(answer, question) for answer in answers if answer is not None)
         yield from _explanations(row, Role.POSITIVE, task)
 
 
@@ -177,7 +178,7 @@ def _select(row: dict[str, Any], task: Task, recipe: Recipe) -> tuple[dict[str, 
         "answer": answer,
         "positives": positives,
         "negatives": negatives,
-        **_first(row, answer, task),
+        **_first(row, answer, task, question),
     }, ""
 
 
@@ -191,7 +192,9 @@ def _role(completion: dict[str, Any], answer: str) -> Role:
     return Role.POSITIVE if completion["answer"] == answer else Role.NEGATIVE
 
 
-def _first(row: dict[str, Any], answer: str | None, task: Task) -> dict[str, str | None]:
+def _first(
+    row: dict[str, Any], answer: str | None, task: Task, question: Question
+) -> dict[str, str | None]:
     """The targets of the methods that take the first readable sample.
 
     "first" is closed by the sample's own answer, "single" by the label.
@@ -201,8 +204,8 @@ def _first(row: dict[str, Any], answer: str | None, task: Task) -> dict[str, str
         return {"first": None, "single": None}
     rationale = completion["rationale"]
     return {
-        "first": task.explanation(rationale, completion["answer"]),
-        "single": None if answer is None else task.explanation(rationale, answer),
+        "first": task.explanation(rationale, completion["answer"], question),
+        "single": None if answer is None else task.explanation(rationale, answer, question),
     }
 
 
@@ -233,7 +236,11 @@ def _tokenize(
         row["label"] = []
     for row, tokens in zip(
         labelled,
-        ids([task.label(row["answer"]) for row in labelled], targets, "labels"),
+        ids(
+            [task.label(row["answer"], Question.from_row(row)) for row in labelled],
+            targets,
+            "labels",
+        ),
         strict=True,
     ):
         row["label"] = tokens
@@ -267,8 +274,9 @@ def _others(row: dict[str, Any]) -> set[str]:
 
 def _explanations(row: dict[str, Any], role: Role, task: Task) -> list[str]:
     """The targets of a question's completions of one role."""
+    question = Question.from_row(row)
     return [
-        task.explanation(c["rationale"], c["answer"])
+        task.explanation(c["rationale"], c["answer"], question)
         for c in row["completions"]
         if c["role"] == role and _readable(c)
     ]

@@ -116,7 +116,7 @@ def _batches(
         asked = list(itertools.islice(questions, plan.batch_size))
         answers = [task.canonical(q.answer or "", q) or "" for q in asked]
         explanations = [
-            task.explanation(q.rationale or "", answer)
+            task.explanation(q.rationale or "", answer, q)
             for q, answer in zip(asked, answers, strict=True)
         ]
         yield [

@@ -59,7 +59,7 @@ def test_the_tokenizers_know_every_word_of_questions_prompts_and_answers_and_giv
     for name in SHIPPED:
         tokenizer = AutoTokenizer.from_pretrained(demo_model(name))
         for question in QUESTIONS:
-            explanation = TASK.explanation(question.rationale, question.answer)
+            explanation = TASK.explanation(question.rationale, question.answer, question)
             for text in (
                 TASK.teacher_prompt(question),
                 PREDICT + question.question,
@@ -143,7 +143,7 @@ def test_a_decoder_only_base_is_pretrained_on_what_training_reads_and_generation
     stories = next(_stories(plan, 7))
     heads = {
         PREDICT: [story.answer for story in stories],
-        EXPLAIN: [TASK.explanation(story.rationale, story.answer) for story in stories],
+        EXPLAIN: [TASK.explanation(story.rationale, story.answer, story) for story in stories],
     }
     (part,) = next(_student_batches(tokenizer, plan, 7))
     prompts = encode(started, [each + s.question for each in heads for s in stories], 128)

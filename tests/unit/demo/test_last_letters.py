@@ -126,7 +126,7 @@ def test_the_tokenizer_gives_questions_rationales_and_answers_back(ends_input):
     """Guards names that come back with blanks between their letters, which no task could read."""
     tokenizer = build_tokenizer(ends_input=ends_input, max_tokens=192)
     for question in itertools.islice(make_questions((1, 2, 4), seed=5), 200):
-        explanation = TASK.explanation(question.rationale or "", question.answer or "")
+        explanation = TASK.explanation(question.rationale or "", question.answer or "", question)
         for text in (f"explain: {question.question}", question.answer, explanation):
             ids = tokenizer(text).input_ids
             assert tokenizer.unk_token_id not in ids

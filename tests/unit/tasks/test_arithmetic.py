@@ -160,7 +160,7 @@ def test_the_students_text_reads_back(rationale, number):
     only a run-on header would cut it.
     """
     rationale = rationale.replace(":", "")
-    assert answer(TASK.explanation(rationale, str(number))) == str(number)
+    assert answer(TASK.explanation(rationale, str(number), ASKED)) == str(number)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_the_students_text_reads_back(rationale, number):
 )
 def test_another_closing_phrase_reads_back(closing):
     task = build_task(TaskRecipe(kind="arithmetic", closing=closing))
-    parsed = task.parse(task.explanation("He had 3 and 4 of 99.", "7"), ASKED)
+    parsed = task.parse(task.explanation("He had 3 and 4 of 99.", "7", ASKED), ASKED)
     assert (parsed.answer, parsed.rationale) == ("7", "He had 3 and 4 of 99.")
 
 

@@ -37,7 +37,7 @@ def test_the_task_of_the_docs_asks_and_reads(task):
         task.parse("The answer is perhaps.", ASKED).reason
         == "the completion announces nothing that is yes or no"
     )
-    assert task.parse(task.explanation("It clings.", "no"), ASKED).answer == "no"
+    assert task.parse(task.explanation("It clings.", "no", ASKED), ASKED).answer == "no"
     assert "'maybe' is not yes or no" in task.check(Question(id="1", question="?", answer="maybe"))
 
 
@@ -87,7 +87,7 @@ def test_options_reach_it_and_no_other():
         ("own_task:NoCanonical", r"no task: it has no method canonical\(answer, question\)"),
         (
             "own_task:TakesMore",
-            r"label is called as label\(answer\), and takes \(self, answer, question\)",
+            r"label is called as label\(answer, question\), and takes \(self, answer, question,",
         ),
         ("own_task:TakesNothing", r"made with one argument.*it takes \(\)"),
     ],

@@ -84,7 +84,7 @@ def test_choices_that_are_letters_are_read_by_text():
     """Guards the student's own closing: "So the answer is C." means the choice C, not the third."""
     question = Question(id="1", question="Which vitamin?", choices=("C", "B", "A"))
     for choice in question.choices:
-        assert answer(TASK.explanation("Because.", choice), question) == choice
+        assert answer(TASK.explanation("Because.", choice, question), question) == choice
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_choices_that_are_letters_are_read_by_text():
 )
 def test_the_students_text_reads_back(choice):
     question = Question(id="1", question="Which?", choices=("bus", "the", choice))
-    assert answer(TASK.explanation("First (a), then (b).", choice), question) == choice
+    assert answer(TASK.explanation("First (a), then (b).", choice, question), question) == choice
 
 
 @pytest.mark.parametrize("written", ["wool", "Wool ", "wool.", "D", "d", "(d)"])

@@ -62,7 +62,7 @@ def test_a_text_cut_off_before_its_label_abstains(text):
 
 @pytest.mark.parametrize("label", ["entailment", "neutral", "contradiction"])
 def test_the_students_text_reads_back(label):
-    parsed = TASK.parse(TASK.explanation("No dog is yes, and it is true.", label), ASKED)
+    parsed = TASK.parse(TASK.explanation("No dog is yes, and it is true.", label, ASKED), ASKED)
     assert (parsed.answer, parsed.rationale) == (label, "No dog is yes, and it is true.")
 
 

@@ -254,7 +254,8 @@ def test_the_generator_is_a_source_too():
     assert len(questions) == 20 and not rejected and len({q.id for q in questions}) == 20
     task = build_task(TaskRecipe(kind="word_problems"))
     assert all(
-        task.parse(task.explanation(q.rationale, q.answer), q).answer == q.answer for q in questions
+        task.parse(task.explanation(q.rationale, q.answer, q), q).answer == q.answer
+        for q in questions
     )
     with pytest.raises(UserError, match="kind must be one of seen, held_out"):
         generated(generate=20, kind="heldout")

@@ -122,5 +122,5 @@ def test_gsm8k_solutions_parse_to_their_answers():
             and "####" not in whole.rationale
         )
         assert (
-            task.parse(task.explanation(whole.rationale, whole.answer), q) == whole
+            task.parse(task.explanation(whole.rationale, whole.answer, q), q) == whole
         )  # as the student's text is read

@@ -57,15 +57,16 @@ def test_a_canonical_answer_is_its_own_spelling(text, accepted):
     canonical = TASK.canonical(text, question)
     assert canonical is None or TASK.canonical(canonical, question) == canonical
     if canonical is not None:
-        assert TASK.canonical(TASK.label(canonical), question) in (canonical, TASK.label(canonical))
+        label = TASK.label(canonical, question)
+        assert TASK.canonical(label, question) in (canonical, label)
 
 
 @pytest.mark.parametrize("answer", ["NYC", "New York.", "the new york", "new york | nyc"])
 def test_every_accepted_answer_is_the_gold_one(answer):
     assert TASK.canonical(answer, NYC) == NYC.answer
-    assert TASK.label(NYC.answer) == "new york"
+    assert TASK.label(NYC.answer, NYC) == "new york"
     assert (
-        TASK.explanation("It stands there.", NYC.answer)
+        TASK.explanation("It stands there.", NYC.answer, NYC)
         == "It stands there. So the answer is new york."
     )
 
@@ -118,6 +119,8 @@ def test_a_list_of_accepted_answers_is_read_as_squad_has_it(tmp_path):
     )
     assert not rejected and [q.answer for q in questions] == ["italy | in italy", None]
     assert (
-        TASK.parse(TASK.explanation("Rome is there.", questions[0].answer), questions[0]).answer
+        TASK.parse(
+            TASK.explanation("Rome is there.", questions[0].answer, questions[0]), questions[0]
+        ).answer
         == questions[0].answer
     )

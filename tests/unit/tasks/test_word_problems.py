@@ -106,7 +106,9 @@ def test_the_task_reads_its_own_answers_back():
     for question in EVERY:
         assert TASK.check(question) == ""
         assert (
-            TASK.parse(TASK.explanation(question.rationale, question.answer), question).answer
+            TASK.parse(
+                TASK.explanation(question.rationale, question.answer, question), question
+            ).answer
             == question.answer
         )
 
