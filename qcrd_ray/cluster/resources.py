@@ -116,12 +116,18 @@ def may_have(resource: str) -> bool | None:
     """
     if any(node.get(resource, 0.0) for node in _node_totals()):
         return True
-    if started_ray_here():
-        return False
-    config = autoscaler_config()
-    if config is None:
+    if not started_ray_here() and autoscaler_config() is None:
         return None
-    return any(worker.get(resource, 0.0) for worker in allowed_workers(config) or ())
+    return any(worker.get(resource, 0.0) for worker in startable_workers())
+
+
+def startable_workers() -> list[Bundle]:
+    """The resources of every worker that the connected cluster's autoscaler may start.
+
+    Empty where there is no autoscaler, or what it may start is not known here.
+    """
+    config = None if started_ray_here() else autoscaler_config()
+    return (allowed_workers(config) or []) if config else []
 
 
 def wait_for_resources(demands: Sequence[Bundle], *, what: str, timeout_s: float) -> None:

