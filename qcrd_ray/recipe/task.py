@@ -9,7 +9,14 @@ from pydantic import Field, field_validator, model_validator
 
 from qcrd_ray.recipe.base import Count, Section
 
-KINDS = ("word_problems", "arithmetic", "multiple_choice", "nli", "short_text")
+KINDS = (
+    "word_problems",
+    "arithmetic",
+    "slotted_arithmetic",
+    "multiple_choice",
+    "nli",
+    "short_text",
+)
 
 
 class FewShotExample(Section):
@@ -29,7 +36,8 @@ class TaskRecipe(Section):
     """What kind of question is asked. A prompt field left empty takes the kind's own text."""
 
     kind: str
-    """word_problems, arithmetic, multiple_choice, nli, short_text, or a task of your own as
+    """word_problems, arithmetic, slotted_arithmetic (for a small student, which reads n1, n2 ...
+    for the numbers), multiple_choice, nli, short_text, or a task of your own as
     package.module:Class.
     """
     options: dict[str, Any] = Field(default={})

@@ -16,6 +16,7 @@ from qcrd_ray.run.results import cost_text
 _KINDS = {
     "word_problems": "arithmetic word problems that the task makes itself",
     "arithmetic": "arithmetic word problems",
+    "slotted_arithmetic": "arithmetic word problems, with slots for the numbers",
     "multiple_choice": "multiple choice",
     "nli": "natural language inference",
     "short_text": "short answers in free words",

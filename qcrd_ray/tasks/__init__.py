@@ -13,9 +13,11 @@ from qcrd_ray.tasks.custom import load_custom_task
 from qcrd_ray.tasks.multiple_choice import MultipleChoice
 from qcrd_ray.tasks.nli import NaturalLanguageInference
 from qcrd_ray.tasks.short_text import ShortText
+from qcrd_ray.tasks.slotted_arithmetic import SlottedArithmetic
 
 KINDS = {
     "arithmetic": Arithmetic,
+    "slotted_arithmetic": SlottedArithmetic,
     "word_problems": Arithmetic,  # the built-in generator makes arithmetic questions
     "multiple_choice": MultipleChoice,
     "nli": NaturalLanguageInference,

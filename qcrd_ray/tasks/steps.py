@@ -30,12 +30,24 @@ from qcrd_ray.tasks.numbers import spell
 
 NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
 _OPERATION = r"[-–−+*/x×÷]"
-# a number, and what it counts
-_TERM = rf"{NUMBER}(?:\s+[A-Za-z][A-Za-z'/-]*){{0,5}}?(?:\s*\([A-Za-z' -]*\))?"
-STEP = re.compile(
-    rf"(?<![\w.,])(?P<left>{_TERM}(?:\s*{_OPERATION}\s*\$?{_TERM}){{1,8}})\s*=\s*(?P<sign>-?)\$?(?P<result>{NUMBER})(?![\w]|\.[0-9])"
-)
-_OPERAND = re.compile(rf"(?:({_OPERATION})\s*)?\$?({NUMBER})")
+
+
+def step_pattern(number: str) -> re.Pattern[str]:
+    """A step between numbers that match ``number``: the groups left, sign and result."""
+    # a number, and what it counts
+    term = rf"{number}(?:\s+[A-Za-z][A-Za-z'/-]*){{0,5}}?(?:\s*\([A-Za-z' -]*\))?"
+    return re.compile(
+        rf"(?<![\w.,])(?P<left>{term}(?:\s*{_OPERATION}\s*\$?{term}){{1,8}})\s*=\s*(?P<sign>-?)\$?(?P<result>{number})(?![\w]|\.[0-9])"
+    )
+
+
+def operand_pattern(number: str) -> re.Pattern[str]:
+    """An operand of a step: its operation, which the first one lacks, and its number."""
+    return re.compile(rf"(?:({_OPERATION})\s*)?\$?({number})")
+
+
+STEP = step_pattern(NUMBER)
+_OPERAND = operand_pattern(NUMBER)
 _SIGNS = ("+", "-–−", "*x×", "/÷")  # of each operation, the first is what we write
 _TOLERANCE = Fraction(1, 100)  # people round to cents
 
