@@ -94,7 +94,7 @@ def compare(
         home = root / f"{'control' if method.control else 'data'}-{data_key(method)}"
         table = tables["compare.control" if method.control else "train"]
         job = prepare_job(
-            method.recipe, folder, method.recipe.objective.name, home=home, table=table
+            method.recipe, folder, method.recipe.objective.name, home=home, rationales=table
         )
         second = None
         if method.recipe.self_training.vote != "none":

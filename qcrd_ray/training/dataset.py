@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from qcrd_ray.data.records import Question, StudentNegative
@@ -20,7 +19,9 @@ from qcrd_ray.method.negatives import merge_rationales
 from qcrd_ray.method.tokenization import tokenize
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.tasks.base import Task
+from qcrd_ray.tasks.questions import iter_questions
 
+QUESTIONS_A_ROUND = 10_000  # 44 KB each on every worker
 _READ_AT_ONCE = 256
 
 
@@ -57,13 +58,15 @@ class RoundQuestion:
 
 
 class TrainingSet:
-    """Rows by their index.
+    """Rows by their index, over all parts of a prepared training set.
 
-    The file is memory-mapped: workers on a node share it, and a million questions cost no memory.
+    The files are memory-mapped: workers on a node share them, and a million questions cost no
+    memory.
     """
 
-    def __init__(self, file: Path):
-        self._rows = Dataset.from_file(str(file))
+    def __init__(self, folder: Path):
+        files = sorted(folder.glob("train-*.arrow"))
+        self._rows = concatenate_datasets([Dataset.from_file(str(file)) for file in files])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -89,12 +92,18 @@ class TrainingSet:
 
 
 def rounds_of(recipe: Recipe, questions: int) -> Rounds:
-    """The recipe's rounds over ``questions`` questions."""
+    """The recipe's rounds over ``questions`` questions.
+
+    By default a round is one pass over them, or reads QUESTIONS_A_ROUND where there are more.
+    """
     train = recipe.train
+    unit, size = train.round.unit, train.round.size
+    if size is None and questions > QUESTIONS_A_ROUND:
+        unit, size = "steps", -(-QUESTIONS_A_ROUND // train.batch_size)
     return Rounds(
         count=train.rounds,
-        unit=train.round.unit,
-        size=train.round.size,
+        unit=unit,
+        size=size or 1,
         questions=questions,
         batch_size=train.batch_size,
         seed=recipe.seed,
@@ -204,14 +213,14 @@ def count_sources(questions: Iterable[RoundQuestion]) -> dict[str, int]:
 
 def read_validation(file: Path, task: Task, *, limit: int | None) -> list[Question]:
     """The first ``limit`` validation questions with a readable gold answer, made canonical."""
-    rows = pq.read_table(file).to_pylist()
-    questions = [Question.from_row(row) for row in rows]
     answered = []
-    for question in questions:
+    for question in iter_questions(file):
         answer = task.canonical(question.answer, question) if question.answer is not None else None
         if answer is not None:
             answered.append(replace(question, answer=answer))
-    return answered[:limit]
+        if len(answered) == limit:
+            break
+    return answered
 
 
 def _row(row: dict) -> Row:

@@ -78,8 +78,8 @@ class TrainingJob:
 
     @property
     def data(self) -> Path:
-        """The prepared training set."""
-        return self.home / "data" / "train.arrow"
+        """The folder of the prepared training set."""
+        return self.home / "data"
 
     @property
     def uses_discriminator(self) -> bool:

@@ -95,7 +95,7 @@ def self_training_job(
         folder,
         job.objective_name,
         home=job.folder / "self_training",
-        table=table,
+        rationales=table,
     )
 
 

@@ -36,7 +36,7 @@ from qcrd_ray.training.checkpoints import CHECKPOINTS, CHECKPOINTS_KEPT, snapsho
 from qcrd_ray.training.dataset import TrainingSet, read_validation, rounds_of
 from qcrd_ray.training.job import ObjectiveName, TrainingJob, bundles, uses_discriminator
 from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
-from qcrd_ray.training.prepare import prepare, target_texts
+from qcrd_ray.training.prepare import Rationales, prepare, rationale_rows
 from qcrd_ray.training.start_models import (
     check_start,
     write_discriminator_start,
@@ -44,6 +44,7 @@ from qcrd_ray.training.start_models import (
 )
 from qcrd_ray.training.student_negatives import NegativeSampler, start_samplers
 from qcrd_ray.training.synthetic_negatives import check_rows, check_sources
+from qcrd_ray.training.targets import target_texts
 
 log = logging.getLogger(__name__)
 
@@ -126,12 +127,12 @@ def prepare_job(
     objective: ObjectiveName,
     *,
     home: Path | None = None,
-    table: pa.Table | None = None,
+    rationales: pa.Table | None = None,
 ) -> TrainingJob:
     """Check all that can be checked before anything is started, and write what training reads.
 
-    The start and the training set are written to ``home`` (None: train/). ``table`` holds the
-    rationales to train on (None: all of the run folder's).
+    The start and the training set are written to ``home`` (None: train/). ``rationales`` are
+    those to train on (None: all of the run folder's).
 
     Raises:
         UserError: see :func:`train`.
@@ -147,17 +148,30 @@ def prepare_job(
             f"no validation question in {validation} has an answer: the best checkpoint could not"
             " be chosen"
         )
-    table = folder.read_rationales("train") if table is None else table
+    parts: list[Rationales]
+    parts = [*folder.rationale_files("train")] if rationales is None else [rationales]
     home = home or folder.root / "train"
     home.mkdir(parents=True, exist_ok=True)
     tokenizer = write_start(
-        recipe.student, home / "start", texts=target_texts(table, task), seed=recipe.seed
+        recipe.student,
+        home / "start",
+        texts=target_texts(rationale_rows(parts), task),
+        seed=recipe.seed,
     )
     if recipe.discriminator.model and uses_discriminator(recipe, OBJECTIVES[objective]):
         write_discriminator_start(recipe.discriminator.model, home / "discriminator")
-    manifest = prepare(recipe, table, home / "data", task=task, tokenizer=tokenizer)
+    manifest = prepare(recipe, parts, home / "data", task=task, tokenizer=tokenizer)
     if note := truncation_note(manifest, recipe.student):
         log.warning("%s", note)
+    rounds = rounds_of(recipe, manifest["questions"])
+    if (read := rounds.total_steps * recipe.train.batch_size) < manifest["questions"]:
+        log.warning(
+            "%d rounds of %s steps read %s of the %s questions (train.rounds, train.round)",
+            rounds.count,
+            f"{rounds.steps_per_round:,}",
+            f"{read:,}",
+            f"{manifest['questions']:,}",
+        )
     if objective == "finetune" and not manifest["labelled"]:
         raise UserError(
             f"no training question has a {recipe.objective.labels} answer: finetune has nothing to"
@@ -179,7 +193,7 @@ def prepare_job(
                 " samples to replay; set it to 0"
             )
         check_sources(recipe)
-        check_rows(recipe, task, tokenizer, TrainingSet(home / "data" / "train.arrow").rows)
+        check_rows(recipe, task, tokenizer, TrainingSet(home / "data").rows)
     return TrainingJob(
         recipe=recipe,
         objective_name=objective,

@@ -16,6 +16,7 @@ from qcrd_ray.data.records import RATIONALE_SET_SCHEMA
 from qcrd_ray.errors import UserError
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.word_problems import generate
+from qcrd_ray.training import prepare as module
 from qcrd_ray.training.dataset import (
     TrainingSet,
     assemble,
@@ -44,9 +45,9 @@ def prepared(rows, tmp_path, tokenizer, **changes):
     )
     folder = tmp_path / "train" / "data"
     manifest = prepare(
-        recipe, table(rows), folder, task=build_task(recipe.task), tokenizer=tokenizer
+        recipe, [table(rows)], folder, task=build_task(recipe.task), tokenizer=tokenizer
     )
-    training_set = TrainingSet(folder / "train.arrow")
+    training_set = TrainingSet(folder)
     return manifest, list(training_set.read(range(len(training_set))).values()), folder
 
 
@@ -316,6 +317,17 @@ def test_a_round_samples_only_the_questions_of_its_batches():
     assert rounds_of(epochs, 10).question_indices(0) == list(range(10))
 
 
+def test_a_round_of_a_large_set_is_bounded_unless_the_recipe_says_how_long_it_is():
+    """Bug guarded: each worker held a whole epoch, 44 GB at a million questions."""
+    size = {"train.round.unit": "epochs", "train.batch_size": 64}
+    default, epoch = (tiny_recipe(**size, **{"train.round.size": n}) for n in (None, 1))
+    assert rounds_of(default, 10_000).steps_per_round == 157  # all of them
+    assert rounds_of(default, 10**6).steps_per_round == 157
+    assert rounds_of(epoch, 10**6).steps_per_round == 15_625
+    with pytest.raises(ValueError, match="how many steps a round has"):
+        tiny_recipe(**{"train.round.unit": "steps", "train.round.size": None})
+
+
 def test_validation_questions_need_a_readable_answer(tmp_path):
     from qcrd_ray.data.records import QUESTION_SCHEMA
 
@@ -329,3 +341,34 @@ def test_validation_questions_need_a_readable_answer(tmp_path):
     assert (
         len(read_validation(tmp_path / "v.parquet", build_task(tiny_recipe().task), limit=1)) == 1
     )
+
+
+def test_parts_give_what_one_table_gives(tmp_path, tokenizer, monkeypatch):
+    """Shards are prepared apart, in files or in memory: every row, count and reason is as if they
+    were one table, and a part of which nothing is left harms nothing.
+    """
+    rows = sets(7)
+    rows[6] = {**rows[6], "gold": None, "vote": None, "completions": []}
+    rows[0] = {**rows[0], "outcome": "rejected_input", "reason": "too long"}
+    whole, read, folder = prepared(rows, tmp_path / "whole", tokenizer)
+    monkeypatch.setattr(module, "map_tasks", lambda f, items, **_: [(i, f(i)) for i in items])
+    parts = []
+    for place, of_part in enumerate((rows[:1], rows[1:4], rows[4:])):
+        parts.append(tmp_path / f"{place}.parquet")
+        pq.write_table(table(of_part), parts[-1], row_group_size=2)
+    recipe = tiny_recipe(**{"student.max_input_tokens": 500, "student.max_target_tokens": 200})
+    apart = tmp_path / "apart" / "train" / "data"
+    manifest = prepare(recipe, parts, apart, task=build_task(recipe.task), tokenizer=tokenizer)
+    assert {**manifest, "source": ""} == {**whole, "source": ""}
+    assert manifest["dropped"] == {
+        "rejected: too long": 1,
+        "no gold answer and no voted rationale": 1,
+    }
+    assert list(TrainingSet(apart).rows()) == read and len(read) == 5
+    dropped = (apart / "dropped.jsonl").read_text()
+    assert dropped == (folder / "dropped.jsonl").read_text() and dropped.count("\n") == 2
+    assert sorted(file.name for file in apart.iterdir()) == [
+        "dropped.jsonl",
+        "manifest.json",
+        *(f"train-0000{place}.arrow" for place in range(3)),
+    ]
