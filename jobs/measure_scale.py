@@ -25,12 +25,12 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.provenance import describe_code
 
+ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = 5
 EVERY_S = 0.2
 # How Ray names the processes of each kind; the driver is the command itself.
