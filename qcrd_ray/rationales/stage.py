@@ -41,7 +41,7 @@ from qcrd_ray.run.manifests import AskedCounts, Overlap, RationaleManifest
 from qcrd_ray.run.periodic import periodically
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.questions import iter_questions, load_split, write_split
-from qcrd_ray.teacher import Teacher, teacher_for
+from qcrd_ray.teacher import Stopped, Teacher, teacher_for, trouble
 
 POLL_S = 0.5
 FILES_CPUS = 0.25  # reading and writing files of text is light work
@@ -214,7 +214,7 @@ def _ask_blocks(
 
     start = time.monotonic()
     show = _progress(
-        recipe.name, done_so_far, report, total=counts.requests, finished=counts.finished
+        recipe.name, teacher, done_so_far, report, total=counts.requests, finished=counts.finished
     )
     with (
         data_context(cpus=sum(bundle.get("CPU", 0.0) for bundle in wanted)),
@@ -275,7 +275,13 @@ def _run_job(
 
 
 def _progress(
-    run: str, counts: Callable[[], Counter[str]], report: Report, *, total: int, finished: int
+    run: str,
+    teacher: Teacher,
+    counts: Callable[[], Counter[str]],
+    report: Report,
+    *,
+    total: int,
+    finished: int,
 ) -> Callable[[], None]:
     """A function that brings the progress line and Ray's metrics up to date."""
     metrics = RationaleMetrics(run)
@@ -285,12 +291,15 @@ def _progress(
         done = counts()
         metrics.update(done)
         speed = done["tokens_out"] / (time.monotonic() - start)
+        notes = [_outcomes_text(done), f"{speed:,.0f} tokens/s" if speed else "", troubled()]
         # a block whose actor died is asked, and so counted, twice
-        report(
-            min(finished + done["rows"], total),
-            total,
-            _outcomes_text(done) + (f", {speed:,.0f} tokens/s" if speed else ""),
-        )
+        report(min(finished + done["rows"], total), total, ", ".join(filter(None, notes)))
+
+    def troubled() -> str:
+        try:
+            return trouble(teacher).partition("\n")[0]
+        except Stopped as stopped:  # the actors meet it too, and end the asking
+            return str(stopped).partition("\n")[0]
 
     return show
 
