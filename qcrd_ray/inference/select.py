@@ -25,8 +25,9 @@ def choose_engine(
     *,
     device: str = "auto",
     trust_remote_code: bool = False,
+    key: str = "serve.engine",
 ) -> EngineName:
-    """Resolve `serve.engine` for the model in ``folder``, from its config alone.
+    """Resolve the recipe's ``key`` for the model in ``folder``, from its config alone.
 
     `auto` is vllm for decoder-only models where it is installed, else transformers. For the T5
     family on a CPU it is ctranslate2, which generates the same greedy texts faster than our loop on
@@ -58,17 +59,17 @@ def choose_engine(
         kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder-only model"
         fitting = " or ".join(name for name, fits in runs.items() if fits)
         raise UserError(
-            f"serve.engine: {engine} cannot run {folder}, which is {kind} ({config.model_type});"
+            f"{key}: {engine} cannot run {folder}, which is {kind} ({config.model_type});"
             f" use auto, or {fitting}"
         )
     if not find_spec(engine):
         raise UserError(
-            f"serve.engine: the package {engine} is not installed; use auto, or install what the"
+            f"{key}: the package {engine} is not installed; use auto, or install what the"
             " lock file names"
         )
     if engine == "ctranslate2" and pick_device(device).type == "cuda" and not _loads(CUBLAS):
         raise UserError(
-            f"serve.engine: ctranslate2 needs {CUBLAS} on a GPU, and torch brought another CUDA's;"
+            f"{key}: ctranslate2 needs {CUBLAS} on a GPU, and torch brought another CUDA's;"
             " use auto or transformers, or install nvidia-cublas-cu12 and put its lib folder on"
             " LD_LIBRARY_PATH"
         )

@@ -123,6 +123,10 @@ class NegativesRecipe(Section):
     """Processes that sample the student beside training; raise it if it waits."""
     sampler: Resources = Resources()
     """What one of them takes of the cluster."""
+    engine: Literal["transformers", "auto", "ctranslate2", "vllm"] = "transformers"
+    """What samples: transformers, whose texts depend on seed and weights alone; vllm for a
+    decoder-only student on a GPU; auto: as serve.engine.
+    """
     batch_size: Count = 64
     """Texts sampled together; a GPU is used well from 512 on."""
     wait_timeout_s: Positive = 1800.0

@@ -195,11 +195,16 @@ class NegativeSampler:
     def _engine_with(self, snapshot: Path) -> Engine:
         """The engine, with the weights of ``snapshot``."""
         if self._engine is None:
+            settings = self.recipe.negatives
+            gpus = settings.sampler.gpus
             self._engine = load_engine(
                 snapshot,
-                batch_size=self.recipe.negatives.batch_size,
+                engine=settings.engine,
+                batch_size=settings.batch_size,
                 max_input_tokens=self.recipe.student.max_input_tokens,
                 trust_remote_code=self.recipe.student.trust_remote_code,
+                # vLLM's own share is of the whole card, which others may use too
+                gpu_memory_utilization=0.9 * min(1.0, gpus) if gpus else None,
             )
         elif snapshot != self._loaded:
             self._engine.load_weights(snapshot)

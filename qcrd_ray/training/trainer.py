@@ -20,6 +20,7 @@ from ray.train.torch import TorchTrainer
 from qcrd_ray.cluster.ray_internals import TRAIN_CHECKPOINT_LIST, poll_train_workers
 from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.errors import UserError
+from qcrd_ray.inference.select import choose_engine
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_text
@@ -191,6 +192,13 @@ def prepare_job(
             raise UserError(
                 "discriminator.replay: negatives.student is off, so there are no older student"
                 " samples to replay; set it to 0"
+            )
+        if recipe.negatives.student:
+            choose_engine(
+                home / "start",
+                recipe.negatives.engine,
+                trust_remote_code=recipe.student.trust_remote_code,
+                key="negatives.engine",
             )
         check_sources(recipe)
         check_rows(recipe, task, tokenizer, TrainingSet(home / "data").rows)

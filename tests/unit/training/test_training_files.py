@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.distributed as dist
@@ -22,6 +23,7 @@ from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.tokenization import tokenize_inputs
 from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
 from qcrd_ray.training.checkpoints import SnapshotStore, snapshots_kept
+from qcrd_ray.training.dataset import rounds_of
 from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_progress
 from qcrd_ray.training.process_group import ProcessGroup
 from qcrd_ray.training.start_models import (
@@ -31,7 +33,7 @@ from qcrd_ray.training.start_models import (
     write_discriminator_start,
     write_start,
 )
-from qcrd_ray.training.student_negatives import NegativesFolder, round_snapshot
+from qcrd_ray.training.student_negatives import NegativeSampler, NegativesFolder, round_snapshot
 from qcrd_ray.training.trainer import prepare_job
 
 
@@ -403,3 +405,20 @@ def test_a_sum_over_workers_leaves_what_was_summed(tmp_path):
         assert group.sum(ours).data_ptr() != ours.data_ptr()
     finally:
         dist.destroy_process_group()
+
+
+def test_another_engine_samples_negatives_and_one_that_cannot_is_refused(tmp_path):
+    """Bug guarded: the sampler took transformers' loop whatever the recipe said, and vLLM for a
+    T5 would have failed in the sampler, after the teacher was paid.
+    """
+    folder = write_run(tmp_path / "run")
+    with pytest.raises(UserError, match=r"negatives\.engine: vllm cannot run .* encoder-decoder"):
+        prepare_job(tiny_recipe(**{"negatives.engine": "vllm"}), folder, "qcrd")
+    job = prepare_job(tiny_recipe(**{"negatives.engine": "ctranslate2"}), folder, "qcrd")
+    shutil.copytree(job.start, SnapshotStore(job.folder / "snapshots", keep=1).path(0))
+    sampler = NegativeSampler(recipe=job.recipe, folder=job.folder, data=job.data)
+    sampler.write_part(0, 0)
+    assert type(sampler._engine).__name__ == "CTranslate2Engine"
+    rows = pq.read_table(sampler.files.part(0, 0)).to_pylist()
+    asked = rounds_of(job.recipe, 24).question_indices(0)
+    assert len({row["question_id"] for row in rows}) == len(rows) == len(asked)
