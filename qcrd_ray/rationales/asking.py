@@ -1,8 +1,9 @@
 """Ask, parse, vote: from a block of questions to a block of rationale sets.
 
-A :class:`RationaleGenerator` lives in a Ray Data actor and keeps many requests in flight. Whatever
-happens to a request (it fails, hangs or is refused), its questions come out as rows with an outcome
-and a reason. Nothing is raised, so that no bad row takes others with it.
+A :class:`BlockAnswerer` lives in a Ray Data actor, and its :class:`RationaleGenerator` keeps many
+requests in flight. Whatever happens to a request (it fails, hangs or is refused), its questions
+come out as rows with an outcome and a reason. Nothing is raised, so that no bad row takes others
+with it.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Reply:
 
 
 class RationaleGenerator:
-    """The callable of a Ray Data actor: a block of requests becomes as many rationale sets.
+    """A table of requests in, as many rationale sets out.
 
     ``send_counts`` takes what has been done since its last call: rows, rows by outcome, tokens_in,
     tokens_out, retries.
@@ -90,40 +91,17 @@ class RationaleGenerator:
         self,
         recipe: Recipe,
         teacher: Teacher,
-        store: RationaleStore,
         send_counts: Callable[[Counter[str]], object],
     ):
         self._recipe = recipe
         self._teacher = teacher
-        self._store = store
         self._task = build_task(recipe.task)
         self._send_counts = send_counts
         self._counts: Counter[str] = Counter()
         self._sent = time.monotonic()
         self._slots = asyncio.Semaphore(recipe.generation.requests_in_flight)
 
-    async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Answer the block that ``batch`` names (BLOCK_SCHEMA), and write its rows.
-
-        The file appears whole, so a block that is asked twice, since its actor died, is one block.
-        Returns one row of ANSWERED_SCHEMA.
-        """
-        ((shard, block),) = (tuple(row.values()) for row in batch.to_pylist())
-        rows = await self.answer(self._store.read_block(shard, block))
-        write_table(rows, self._store.block_file(shard, block))
-        failed = [
-            row["reason"]
-            for row in rows.select(["outcome", "reason"]).to_pylist()
-            if row["outcome"] == Outcome.FAILED
-        ]
-        answered = {
-            "rows": rows.num_rows,
-            "failed": len(failed),
-            "reason": failed[0] if failed else None,
-        }
-        return pa.Table.from_pylist([answered], schema=ANSWERED_SCHEMA)
-
-    async def answer(self, requests: pa.Table) -> pa.Table:
+    async def __call__(self, requests: pa.Table) -> pa.Table:
         """RATIONALE_SET_SCHEMA for REQUEST_SCHEMA, in the same order."""
         rows = requests.to_pylist()
         size = self._recipe.generation.questions_per_request
@@ -235,6 +213,41 @@ class RationaleGenerator:
     def _send(self) -> None:
         self._send_counts(self._counts)
         self._counts, self._sent = Counter(), time.monotonic()
+
+
+class BlockAnswerer:
+    """The callable of a Ray Data actor: blocks of pending requests become files of rows."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        teacher: Teacher,
+        store: RationaleStore,
+        send_counts: Callable[[Counter[str]], object],
+    ):
+        self._generate = RationaleGenerator(recipe, teacher, send_counts)
+        self._store = store
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """Answer the block that ``batch`` names (BLOCK_SCHEMA), and write its rows.
+
+        The file appears whole, so a block that is asked twice, since its actor died, is one block.
+        Returns one row of ANSWERED_SCHEMA.
+        """
+        ((shard, block),) = (tuple(row.values()) for row in batch.to_pylist())
+        rows = await self._generate(self._store.read_block(shard, block))
+        write_table(rows, self._store.block_file(shard, block))
+        failed = [
+            row["reason"]
+            for row in rows.select(["outcome", "reason"]).to_pylist()
+            if row["outcome"] == Outcome.FAILED
+        ]
+        answered = {
+            "rows": rows.num_rows,
+            "failed": len(failed),
+            "reason": failed[0] if failed else None,
+        }
+        return pa.Table.from_pylist([answered], schema=ANSWERED_SCHEMA)
 
 
 def retry_delay_s(settings: GenerationRecipe, attempt: int, retry_after_s: float) -> float:

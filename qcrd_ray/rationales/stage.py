@@ -1,6 +1,6 @@
 """The rationales stage: ask the teacher each question that is not finished, and sum up.
 
-    questions ─▶ requests, in shards ─▶ pending blocks ─RationaleGenerator actors─▶ rows/
+    questions ─▶ requests, in shards ─▶ pending blocks ─BlockAnswerer actors─▶ rows/
 
 A shard is some ten thousand questions. Shards are prepared and settled one by one in Ray tasks, and
 a Ray Data job asks the pending blocks of all of them. What the driver holds grows with the number
@@ -24,7 +24,7 @@ from qcrd_ray.cluster.tasks import map_tasks
 from qcrd_ray.data.overlap import key_of, keys_among
 from qcrd_ray.data.records import Outcome
 from qcrd_ray.errors import UserError
-from qcrd_ray.rationales.asking import ProgressCounter, RationaleGenerator
+from qcrd_ray.rationales.asking import BlockAnswerer, ProgressCounter
 from qcrd_ray.rationales.manifest import write_manifest
 from qcrd_ray.rationales.requests import (
     Part,
@@ -248,7 +248,7 @@ def _run_job(
     """
     settings = recipe.generation
     answered = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
-        RationaleGenerator,
+        BlockAnswerer,
         fn_constructor_args=(recipe, teacher, store, send_counts),
         batch_size=1,
         batch_format="pyarrow",

@@ -25,7 +25,7 @@ def test_every_process_is_placed_in_its_stages_group(tmp_path):
     )
     assert walked.returncode == 0, walked.stderr[-3000:]
     placed = json.loads(next(line for line in walked.stdout.splitlines() if line.startswith("{")))
-    assert placed["MapWorker(MapBatches(RationaleGenerator))"] == ["data"]
+    assert placed["MapWorker(MapBatches(BlockAnswerer))"] == ["data"]
     assert placed["ProgressCounter"] == ["data"]
     assert placed["RayTrainWorker"] == placed["_SamplerActor"] == placed["Evaluator"] == ["trainer"]
     assert placed["ServeReplica:qcrd-student:student"] == ["data"]

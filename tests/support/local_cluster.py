@@ -18,7 +18,7 @@ STAGES_START = (
     "ServeReplica",
     "ServeController",
     "ProxyActor",
-    "RationaleGenerator",
+    "BlockAnswerer",
     "TrainController",
     "RayTrainWorker",
     "Sampler",

@@ -23,7 +23,7 @@ from qcrd_ray.method.collation import collate
 from qcrd_ray.method.objectives import OBJECTIVES, ObjectiveConfig, build_objective, total_counts
 from qcrd_ray.method.student import StudentStep
 from qcrd_ray.rationales.asking import RationaleGenerator
-from qcrd_ray.rationales.store import REQUEST_SCHEMA
+from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.recipe import Recipe, TaskRecipe
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import Task

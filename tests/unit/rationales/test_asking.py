@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -16,11 +15,8 @@ import pytest
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion
 from qcrd_ray.rationales.asking import RationaleGenerator
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
-from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.teacher import Stopped, TeacherAnswer, TeacherError, TeacherRefusal, TeacherRequest
-
-UNUSED = RationaleStore(Path("/nowhere"))
 
 
 class Scripted:
@@ -80,8 +76,9 @@ def ask(script: Callable, ids: str = "a", **generation) -> tuple[list[dict], Scr
     ]
 
     async def run() -> pa.Table:
-        generator = RationaleGenerator(recipe(**generation), teacher, UNUSED, told.update)
-        return await generator.answer(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA))
+        return await RationaleGenerator(recipe(**generation), teacher, told.update)(
+            pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA)
+        )
 
     table = asyncio.run(run())
     assert table.schema == RATIONALE_SET_SCHEMA

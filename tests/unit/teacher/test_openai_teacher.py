@@ -19,7 +19,7 @@ from openai_server import DROP, HANG, KEY, TEXT, half, reply, serving, status
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales.asking import RationaleGenerator, retry_delay_s
-from qcrd_ray.rationales.store import REQUEST_SCHEMA
+from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.recipe import GenerationRecipe, OpenAITeacher, Recipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.teacher import build_teacher, check, probe
