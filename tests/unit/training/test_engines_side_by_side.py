@@ -7,28 +7,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.distributed as dist
 from gpu_engines import PRECISIONS, STAGES, train_both
 from test_discriminator_learning import TASK, question
 from training_tiny import tiny_recipe
 
 from qcrd_ray.method.prefix import EncodedInputs
 from qcrd_ray.training.engines import compile_layers, student_config
-from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds, use_tf32
-
-
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory):
-    """A real group of one worker, so that its engines are DeepSpeed's."""
-    pytest.importorskip("deepspeed")
-    store = tmp_path_factory.mktemp("group") / "store"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        patch.setenv("LOCAL_RANK", "0")  # as Ray Train sets it
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-        disable_operator_builds()
-        yield ProcessGroup.current(torch.device("cpu"))
-        dist.destroy_process_group()
+from qcrd_ray.training.process_group import ProcessGroup, use_tf32
 
 
 def recipe(stage: int, precision: str):

@@ -12,13 +12,11 @@ from types import SimpleNamespace
 import pytest
 import ray.train
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from training_tiny import tiny_recipe, write_run
 
 from qcrd_ray.training.checkpoints import find_checkpoint
 from qcrd_ray.training.metrics import read_metrics
-from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds
 from qcrd_ray.training.trainer import prepare_job
 from qcrd_ray.training.worker import Worker
 
@@ -37,20 +35,6 @@ SETTINGS = {
     "train.warmup_steps": 5,
     "train.validate.every_rounds": ROUNDS,
 }
-
-
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory):
-    """A real group of one worker, so that its engines are DeepSpeed's."""
-    pytest.importorskip("deepspeed")
-    store = tmp_path_factory.mktemp("group") / "store"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        patch.setenv("LOCAL_RANK", "0")  # as Ray Train sets it
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-        disable_operator_builds()
-        yield ProcessGroup.current(torch.device("cpu"))
-        dist.destroy_process_group()
 
 
 class Killed(Exception):

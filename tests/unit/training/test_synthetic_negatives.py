@@ -4,6 +4,7 @@ is made, and the same for ever.
 
 from __future__ import annotations
 
+from functools import cache
 from random import Random
 
 import pytest
@@ -28,6 +29,11 @@ from qcrd_ray.training.synthetic_negatives import (
 from qcrd_ray.training.trainer import prepare_job
 
 MADE = {"negatives.corrupted": 2, "negatives.evolved": 1}
+
+
+@cache
+def demo_tokenizer():
+    return build_tokenizer(ends_input=True, max_tokens=192)
 
 
 def row(
@@ -162,7 +168,7 @@ def test_the_demo_s_vocabulary_is_not_left():
     discriminator learnt to see that token instead of the error.
     """
     recipe = tiny_recipe(**{"negatives.corrupted": 4})
-    task, demo = build_task(recipe.task), build_tokenizer(ends_input=True, max_tokens=192)
+    task, demo = build_task(recipe.task), demo_tokenizer()
     assert unknown_tokens(demo, "32 / 2 = 96.") == 1 and unknown_tokens(demo, "32 / 2 = 16.") == 0
     spilt = sum(
         unknown_tokens(demo, corrupted(each.positives[0], None, Random(seed)) or "") > 0
@@ -178,7 +184,7 @@ def test_the_demo_s_vocabulary_is_not_left():
 
 def test_a_positive_s_own_unknown_words_are_no_reason_to_leave_it_out():
     recipe = tiny_recipe(**{"negatives.corrupted": 1})
-    task, demo = build_task(recipe.task), build_tokenizer(ends_input=True, max_tokens=192)
+    task, demo = build_task(recipe.task), demo_tokenizer()
     each = row(
         Question(id="q", question="Zebedee has 3 pens and 4 books. How many things?", answer="7"),
         positives=("Zebedee: 3 + 4 = 7 things. So the answer is 7.",),
@@ -193,17 +199,14 @@ def test_a_positive_s_own_unknown_words_are_no_reason_to_leave_it_out():
 
 def balanced(each: Row, positives, negatives, **changes) -> list[str]:
     task = build_task(tiny_recipe().task)
-    demo = build_tokenizer(ends_input=True, max_tokens=192)
+    demo = demo_tokenizer()
     settings = {"seed": 0, "key": ("round 0", 0, each.question.id)} | changes
     return balancing_numbers(positives, negatives, task=task, tokenizer=demo, row=each, **settings)
 
 
 def test_hard_negatives_balance_the_sides_and_are_wrong_in_every_way():
     """Each is in the vocabulary and ends in a wrong answer; wrong steps and operations occur."""
-    task, demo = (
-        build_task(tiny_recipe().task),
-        build_tokenizer(ends_input=True, max_tokens=192),
-    )
+    task, demo = build_task(tiny_recipe().task), demo_tokenizer()
     wrong_steps, signs, lengths = set(), set(), set()
     for each in ROWS:
         (positive,) = each.positives

@@ -15,6 +15,7 @@ from worker_group import run_workers
 from qcrd_ray.training.metrics import read_metrics
 from qcrd_ray.training.trainer import prepare_job
 
+pytestmark = pytest.mark.integration
 CASES = [(1, "fp32"), (3, "fp32"), (1, "bf16")]
 SETTINGS = {
     "discriminator.pretrain_steps": 2,
