@@ -19,8 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as little work as this is slower on more
 
-from qcrd_ray.demo.last_letters.pretraining import PLANS, accuracy, make_base, make_questions
-from qcrd_ray.demo.last_letters.questions import write_splits
+from qcrd_ray.demo.last_letters.pretraining import PLANS, make_base, make_questions
+from qcrd_ray.demo.last_letters.questions import last_letters_task, write_splits
+from qcrd_ray.demo.recorded import accuracy
 from qcrd_ray.errors import UserError
 
 
@@ -55,7 +56,8 @@ def main() -> None:
     for words in range(1, 5):
         unseen = make_questions([words], seed=chosen.seed + 1)
         asked = list(itertools.islice(unseen, chosen.questions))
-        right = [accuracy(student, asked, head=head) for head in ("label", "rationale")]
+        task, heads = last_letters_task(), ("label", "rationale")
+        right = [accuracy(student, task, asked, head=head) for head in heads]
         print(f"{words} words: label head right {right[0]:.3f}, rationale head {right[1]:.3f}")
 
 

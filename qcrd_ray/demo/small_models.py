@@ -39,14 +39,14 @@ def llama(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM._from_config(config, attn_implementation="eager")
 
 
-def t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
+def t5(tokenizer: PreTrainedTokenizerFast, *, layers: int = 2) -> T5ForConditionalGeneration:
     """An encoder-decoder of 0.8 M parameters; without dropout, since its texts are made anew."""
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=128,
         d_kv=32,
         d_ff=384,
-        num_layers=2,
+        num_layers=layers,
         num_heads=4,
         dropout_rate=0.0,
         decoder_start_token_id=tokenizer.pad_token_id,  # pyright: ignore[reportCallIssue]  # PretrainedConfig takes it

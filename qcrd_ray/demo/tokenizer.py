@@ -52,10 +52,16 @@ def tokenizer_of(
     vocabulary = {token: index for index, token in enumerate([PAD, END, UNKNOWN, *pieces])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = splitter
+    return framed(tokenizer, ends_input=ends_input, max_tokens=max_tokens)
+
+
+def framed(tokenizer: Tokenizer, *, ends_input: bool, max_tokens: int) -> PreTrainedTokenizerFast:
+    """``tokenizer``, which writes a space as ``▁``, with the special tokens and a decoder."""
+    end = tokenizer.token_to_id(END)
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
     if ends_input:
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"$A {END}", special_tokens=[(END, vocabulary[END])]
+            single=f"$A {END}", special_tokens=[(END, end)]
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -22,8 +22,6 @@ from qcrd_ray.demo.last_letters.questions import ask, last_letters_task
 from qcrd_ray.demo.last_letters.tokenizer import build_tokenizer
 from qcrd_ray.demo.small_models import CHAT_TEMPLATE, MAX_TOKENS, llama, pairs, t5
 from qcrd_ray.demo.training_loop import Batches, Plan, train
-from qcrd_ray.inference import load_engine
-from qcrd_ray.inference.heads import Head, answer_questions
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT
 
 
@@ -123,15 +121,3 @@ def _batches(
             pairs(tokenizer, [PREDICT + task.student_input(q) for q in asked], answers),
             pairs(tokenizer, [EXPLAIN + task.student_input(q) for q in asked], explanations),
         ]
-
-
-def accuracy(folder: Path, questions: Sequence[Question], *, head: Head) -> float:
-    """The share of ``questions`` that the base in ``folder`` gets right, greedily."""
-    task = last_letters_task()
-    answers = answer_questions(
-        load_engine(folder), task, questions, head=head, max_tokens=MAX_TOKENS - 64
-    )
-    return sum(
-        each.answer == task.canonical(q.answer or "", q)
-        for each, q in zip(answers, questions, strict=True)
-    ) / len(questions)

@@ -7,19 +7,17 @@ the answer by construction. Validation and test take different names.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcrd_ray.data.json_lines import find_file, read_json_lines
 from qcrd_ray.data.records import Question
+from qcrd_ray.demo.recorded import read_rows, write_rows
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import TaskRecipe
-from qcrd_ray.run.files import write_text
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import Task
 
@@ -125,33 +123,23 @@ def write_splits(data: Path, out: Path, *, held: int, seed: int) -> Split:
     Raises:
         UserError: a file is missing, or a row has no question and answer of this task.
     """
-    recorded = split(list(_rows(data / QUESTIONS)), held=held, seed=seed)
+    recorded = split(
+        list(read_rows(data / QUESTIONS, "id", "question", "answer")), held=held, seed=seed
+    )
     trained_on = {row["id"] for row in recorded.train}
-    completions = [row for row in _rows(data / COMPLETIONS) if row["id"] in trained_on]
+    completions = [
+        row for row in read_rows(data / COMPLETIONS, "id", "completion") if row["id"] in trained_on
+    ]
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / QUESTIONS, recorded.train)
-    _write(out / COMPLETIONS, completions)
+    write_rows(out / QUESTIONS, recorded.train)
+    write_rows(out / COMPLETIONS, completions)
     asked: set[str] = set()  # tune_test holds no question of validation, which has the same names
     for label, (half, count) in COMPOSED.items():
         composed = compose(recorded.kept_out[half], count + len(asked), label=label, seed=seed)
         new = [each for each in composed if each.question not in asked][:count]
         asked |= {each.question for each in new}
-        _write(
+        write_rows(
             out / f"{label}.jsonl",
             [{"id": q.id, "question": q.question, "answer": q.answer} for q in new],
         )
     return recorded
-
-
-def _rows(file: Path) -> Iterator[dict]:
-    file = find_file(str(file))
-    needed = ("id", "question", "answer") if file.name == QUESTIONS else ("id", "completion")
-    for line in read_json_lines(str(file)):
-        if line.data is None or not all(isinstance(line.data.get(key), str) for key in needed):
-            why = line.reason or f"a row needs the texts {', '.join(needed)}"
-            raise UserError(f"{file}:{line.number}: {why}")
-        yield line.data
-
-
-def _write(file: Path, rows: Sequence[dict]) -> None:
-    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
