@@ -58,6 +58,9 @@ LABEL_TOKENS = 16  # of a label, at most
 _QUANTIZED = {"fp8": 1.0, "awq": 0.5, "gptq": 0.5, "bitsandbytes": 0.5, "compressed-tensors": 1.0}
 
 
+_OF_TEXTS = ("keys and values", "logits")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """Bytes of one process at its peak, by what takes them; ``change``: what makes it less."""
@@ -67,8 +70,17 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """All parts together."""
+        """All parts together, with texts as long as they may be."""
         return sum(self.parts.values())
+
+    @property
+    def kept(self) -> float:
+        """What is held however short the texts are."""
+        return sum(
+            size
+            for name, size in self.parts.items()
+            if not name.endswith("'s step") and name not in _OF_TEXTS
+        )
 
 
 def training_estimate(

@@ -54,8 +54,9 @@ def check_memory(recipe: Recipe) -> str:
     """The object stores hold Ray Data's blocks, and the processes fit their nodes or GPUs.
 
     Raises:
-        UserError: an object store is too small, or a GPU for what would run on it.
-        MissingResource: training on CPUs needs more memory than the nodes have.
+        UserError: an object store is too small, or a GPU for what would run on it with texts of any
+            length.
+        MissingResource: training on CPUs needs more memory than the nodes have, at the least.
     """
     for node in live_nodes():
         if (store := node["Resources"].get("object_store_memory", 0.0)) < STORE_BYTES:
@@ -69,10 +70,16 @@ def check_memory(recipe: Recipe) -> str:
         gpus = process.bundle.get("GPU", 0.0)
         lines.append(describe(process))
         if gpus:
-            problems += too_small(process, smallest_gpu(process.bundle), share=min(gpus, 1.0))
+            told = too_small(process, smallest_gpu(process.bundle), share=min(gpus, 1.0))
+            # texts may all be shorter than the longest that the recipe allows: no reason to refuse
+            certain = too_small(
+                process, smallest_gpu(process.bundle), share=min(gpus, 1.0), certain=True
+            )
+            problems += told if certain else []
+            lines += [] if certain else told
         elif process.name == "train.worker":
             cluster.check_feasible(
-                [{"memory": process.estimate.total}] * recipe.train.workers,
+                [{"memory": process.estimate.kept}] * recipe.train.workers,
                 what=f"training ({process.estimate.change})",
             )
     if problems:
@@ -151,16 +158,19 @@ def describe(process: Process) -> str:
     return f"{process.name}: {process.estimate.total / GIB:.2f} GiB at most ({parts})"
 
 
-def too_small(process: Process, gpu: float | None, *, share: float) -> list[str]:
-    """What to tell where the process does not fit its ``share`` of a GPU of so many bytes.
+def too_small(
+    process: Process, gpu: float | None, *, share: float, certain: bool = False
+) -> list[str]:
+    """What to tell where the process may not fit its ``share`` of a GPU of so many bytes.
 
-    Nothing where it fits, or the GPU is not known (None).
+    ``certain``: only where it cannot, however short the texts are. Nothing where it fits, or the
+    GPU is not known (None).
     """
     if gpu is None:
         return []
     # vLLM's estimate is of a whole card, of which it takes its share itself
     room = gpu if process.name == "teacher.replica" else (gpu * USABLE - CONTEXT_BYTES) * share
-    if process.estimate.total <= room:
+    if (process.estimate.kept if certain else process.estimate.total) <= room:
         return []
     return [
         f"memory: {describe(process)}, and it has {room / GIB:.1f} GiB of a GPU"
