@@ -15,6 +15,7 @@ import itertools
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as little work as this is slower on more
@@ -23,6 +24,7 @@ from qcrd_ray.demo.last_letters.pretraining import PLANS, make_base, make_questi
 from qcrd_ray.demo.last_letters.questions import last_letters_task, write_splits
 from qcrd_ray.demo.recorded import accuracy
 from qcrd_ray.errors import UserError
+from qcrd_ray.inference.heads import Head
 
 
 def main() -> None:
@@ -56,8 +58,8 @@ def main() -> None:
     for words in range(1, 5):
         unseen = make_questions([words], seed=chosen.seed + 1)
         asked = list(itertools.islice(unseen, chosen.questions))
-        task, heads = last_letters_task(), ("label", "rationale")
-        right = [accuracy(student, task, asked, head=head) for head in heads]
+        task = last_letters_task()
+        right = [accuracy(student, task, asked, head=head) for head in get_args(Head)]
         print(f"{words} words: label head right {right[0]:.3f}, rationale head {right[1]:.3f}")
 
 

@@ -15,6 +15,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as little work as this is slower on more
@@ -25,6 +26,7 @@ from qcrd_ray.demo.reading.pretraining import PLANS, make_base
 from qcrd_ray.demo.reading.stories import write_splits
 from qcrd_ray.demo.recorded import accuracy
 from qcrd_ray.errors import UserError
+from qcrd_ray.inference.heads import Head
 
 
 def main() -> None:
@@ -62,8 +64,8 @@ def main() -> None:
     make_base(examples, student, plans=plans, seed=chosen.seed)
     for label in ("validation", "test"):
         some = asked[label][: chosen.questions]
-        task, heads = slotted_task(), ("label", "rationale")
-        right = [accuracy(student, task, some, head=head) for head in heads]
+        task = slotted_task()
+        right = [accuracy(student, task, some, head=head) for head in get_args(Head)]
         print(f"{label}: label head right {right[0]:.3f}, rationale head {right[1]:.3f}")
 
 
