@@ -37,7 +37,8 @@ from qcrd_ray.teacher import (
 )
 
 BLOCK_SCHEMA = pa.schema([("shard", pa.int32()), ("block", pa.int32())])
-# What became of a block; `reason` is that of one of its failed rows.
+# What became of a block; `failed` leaves out what was not asked, since the teacher had stopped, and
+# `reason` is that of one of them.
 ANSWERED_SCHEMA = pa.schema([("rows", pa.int32()), ("failed", pa.int32()), ("reason", pa.string())])
 
 SEND_EVERY_S = 0.5
@@ -239,8 +240,8 @@ class BlockAnswerer:
         write_table(rows, self._store.block_file(shard, block))
         failed = [
             row["reason"]
-            for row in rows.select(["outcome", "reason"]).to_pylist()
-            if row["outcome"] == Outcome.FAILED
+            for row in rows.select(["outcome", "reason", "attempts"]).to_pylist()
+            if row["outcome"] == Outcome.FAILED and row["attempts"]
         ]
         answered = {
             "rows": rows.num_rows,

@@ -23,6 +23,8 @@ from qcrd_ray.rationales import generate, generate_splits, requests, stage
 from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.training.dataset import TrainingSet
+from qcrd_ray.training.trainer import prepare_job
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 
@@ -222,6 +224,9 @@ def test_shards_and_large_blocks_change_no_row(tmp_path, monkeypatch):
     before = [pq.read_table(file)["question_id"].to_pylist() for file in files]
     assert [file.stem for file in files] == [f"0000{i}-of-00004" for i in range(4)]
     assert all(ids == sorted(ids) for ids in before)
+    job = prepare_job(recipe, folder, "dss")  # a task for each shard
+    prepared = [row.question.id for row in TrainingSet(job.data).rows()]
+    assert prepared == [id for ids in before for id in ids]
 
     changed = [*questions[:40], {**questions[40], "question": "40: 2 + 6?"}, *questions[41:]]
     write_jsonl(tmp_path / "train.jsonl", changed[::-1])
