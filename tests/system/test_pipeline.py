@@ -144,6 +144,7 @@ print(tokenizer.decode(written, skip_special_tokens=True))
 
 
 @pytest.mark.skipif(not DATASETS, reason="QCRD_DATASETS is not set: no recorded SVAMP samples here")
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_recorded_svamp_runs_through_and_again_pays_for_nothing(tmp_path):
     """Real text through `qcrd run`; the same command again finds everything done."""
