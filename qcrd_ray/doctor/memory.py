@@ -56,8 +56,6 @@ BUCKET = 50_000_000  # `training.engines`: gradients that DeepSpeed sends at a t
 VLLM_SHARE = 0.92
 LABEL_TOKENS = 16  # of a label, at most
 _QUANTIZED = {"fp8": 1.0, "awq": 0.5, "gptq": 0.5, "bitsandbytes": 0.5, "compressed-tensors": 1.0}
-
-
 _OF_TEXTS = ("keys and values", "logits")
 
 

@@ -70,13 +70,11 @@ def check_memory(recipe: Recipe) -> str:
         gpus = process.bundle.get("GPU", 0.0)
         lines.append(describe(process))
         if gpus:
-            told = too_small(process, smallest_gpu(process.bundle), share=min(gpus, 1.0))
+            gpu, share = smallest_gpu(process.bundle), min(gpus, 1.0)
             # texts may all be shorter than the longest that the recipe allows: no reason to refuse
-            certain = too_small(
-                process, smallest_gpu(process.bundle), share=min(gpus, 1.0), certain=True
-            )
-            problems += told if certain else []
-            lines += [] if certain else told
+            refused = too_small(process, gpu, share=share, certain=True)
+            problems += refused
+            lines += [] if refused else too_small(process, gpu, share=share)
         elif process.name == "train.worker":
             cluster.check_feasible(
                 [{"memory": process.estimate.kept}] * recipe.train.workers,

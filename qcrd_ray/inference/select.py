@@ -84,6 +84,14 @@ def _loads(library: str) -> bool:
     return True
 
 
+def vllm_share(gpus: float) -> float | None:
+    """The share of a GPU's memory for vLLM in a process that has ``gpus``; None: it has none.
+
+    vLLM's own 0.92 is of the whole card, whatever part of it the process was given.
+    """
+    return 0.9 * min(1.0, gpus) if gpus else None
+
+
 def load_engine(
     folder: str | Path,
     *,

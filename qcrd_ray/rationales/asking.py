@@ -36,7 +36,6 @@ from qcrd_ray.teacher import (
     TeacherRequest,
 )
 
-BLOCK_SCHEMA = pa.schema([("shard", pa.int32()), ("block", pa.int32())])
 # What became of a block; `failed` leaves out what was not asked, since the teacher had stopped, and
 # `reason` is that of one of them.
 ANSWERED_SCHEMA = pa.schema([("rows", pa.int32()), ("failed", pa.int32()), ("reason", pa.string())])
@@ -230,7 +229,7 @@ class BlockAnswerer:
         self._store = store
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Answer the block that ``batch`` names (BLOCK_SCHEMA), and write its rows.
+        """Answer the block that ``batch`` names, by shard and number, and write its rows.
 
         The file appears whole, so a block that is asked twice, since its actor died, is one block.
         Returns one row of ANSWERED_SCHEMA.

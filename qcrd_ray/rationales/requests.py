@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table
 from qcrd_ray.tasks import build_task
+from qcrd_ray.tasks.questions import iter_questions
 from qcrd_ray.teacher import Prompt, Teacher
 
 REQUEST_SCHEMA = pa.schema(
@@ -71,13 +71,6 @@ def parts_of(questions: Path) -> list[Part]:
     return parts
 
 
-def questions_of(part: Part, questions: Path) -> Iterator[Question]:
-    """The questions of one part of a file, in their order."""
-    with pq.ParquetFile(questions) as file:
-        for batch in file.iter_batches(row_groups=list(part.row_groups)):
-            yield from map(Question.from_row, batch.to_pylist())
-
-
 def write_requests(
     part: Part,
     *,
@@ -96,7 +89,7 @@ def write_requests(
     task = build_task(recipe.task)
     sampling = {**recipe.sampling.model_dump(mode="json"), "seed": recipe.seed}
     by_shard: dict[int, list[dict[str, Any]]] = {}
-    for question in questions_of(part, questions):
+    for question in iter_questions(questions, part.row_groups):
         id = request_id(
             question, teacher.prompt(task, question), teacher=identity, sampling=sampling
         )

@@ -29,7 +29,6 @@ from qcrd_ray.rationales.manifest import write_manifest
 from qcrd_ray.rationales.requests import (
     Part,
     parts_of,
-    questions_of,
     shard_count,
     write_requests,
 )
@@ -143,7 +142,7 @@ def _file_options(generation: GenerationRecipe) -> dict[str, object]:
 
 
 def _blocks(shards: dict[int, ShardCounts], block_rows: int) -> list[dict[str, int]]:
-    """The blocks of pending requests, by shard (BLOCK_SCHEMA)."""
+    """The blocks of pending requests, by shard."""
     return [
         {"shard": shard, "block": block}
         for shard in sorted(shards)
@@ -186,7 +185,7 @@ def _overlap(recipe: Recipe, folder: RunFolder) -> dict[str, Overlap]:
 
 
 def _keys_in(part: Part, *, file: Path, keys: set[str]) -> set[str]:
-    return keys_among(keys, questions_of(part, file))
+    return keys_among(keys, iter_questions(file, part.row_groups))
 
 
 def _ask_blocks(

@@ -22,6 +22,7 @@ from qcrd_ray.cluster.ray_internals import serve_address
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference.answering import AnswerRequest, JudgeRequest, ScoreRequest, Student
 from qcrd_ray.inference.heads import HeadAnswer
+from qcrd_ray.inference.select import vllm_share
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.serving import auth
@@ -162,13 +163,9 @@ def build(args: Mapping[str, Any]) -> serve.Application:
 
 
 def memory_share(recipe: ServingRecipe) -> float | None:
-    """The share of a GPU's memory that vLLM may take in one replica; None: there is no GPU.
-
-    vLLM's own 0.92 is of the whole card, whatever part of it the replica was given.
-    """
-    if not recipe.replica.gpus:
-        return None
-    return recipe.gpu_memory_utilization or 0.9 * min(1.0, recipe.replica.gpus)
+    """The share of a GPU's memory that vLLM may take in one replica; None: there is no GPU."""
+    share = vllm_share(recipe.replica.gpus)
+    return share and (recipe.gpu_memory_utilization or share)
 
 
 def replica_key(recipe: ServingRecipe, *, expected: bool) -> str | None:

@@ -84,10 +84,13 @@ def store_split(
     return _read_back(folder.questions(split), folder.rejected(split))
 
 
-def iter_questions(file: Path) -> Iterator[Question]:
-    """The questions that :func:`write_questions` wrote, in their order, some at a time."""
+def iter_questions(file: Path, row_groups: Sequence[int] | None = None) -> Iterator[Question]:
+    """The questions that :func:`write_questions` wrote, in their order, some at a time.
+
+    ``row_groups``: those of some row groups alone.
+    """
     with pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(BLOCK):
+        for batch in parquet.iter_batches(BLOCK, row_groups=row_groups):
             yield from map(Question.from_row, batch.to_pylist())
 
 

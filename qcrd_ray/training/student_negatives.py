@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from qcrd_ray.data.records import STUDENT_NEGATIVE_SCHEMA, StudentNegative
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference import Engine, load_engine
+from qcrd_ray.inference.select import vllm_share
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.negatives import snapshot_for
 from qcrd_ray.recipe import Recipe
@@ -196,15 +197,13 @@ class NegativeSampler:
         """The engine, with the weights of ``snapshot``."""
         if self._engine is None:
             settings = self.recipe.negatives
-            gpus = settings.sampler.gpus
             self._engine = load_engine(
                 snapshot,
                 engine=settings.engine,
                 batch_size=settings.batch_size,
                 max_input_tokens=self.recipe.student.max_input_tokens,
                 trust_remote_code=self.recipe.student.trust_remote_code,
-                # vLLM's own share is of the whole card, which others may use too
-                gpu_memory_utilization=0.9 * min(1.0, gpus) if gpus else None,
+                gpu_memory_utilization=vllm_share(settings.sampler.gpus),
             )
         elif snapshot != self._loaded:
             self._engine.load_weights(snapshot)
