@@ -45,6 +45,7 @@ data:
   validation: {{path: {data}/validation.jsonl}}
   test: {{path: {data}/validation.jsonl}}
 teacher: {{source: recording, path: {data}/teacher.jsonl}}
+generation: {{actors: 2}}
 student:
   scratch: {{d_model: 64, d_ff: 128, layers: 1, heads: 2, vocabulary: 1000}}
   max_input_tokens: 128

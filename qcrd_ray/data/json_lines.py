@@ -102,7 +102,8 @@ def read_line(number: int, raw: bytes) -> Line:
         )
     try:
         data = json.loads(text)
-        json.dumps(data, ensure_ascii=False).encode("utf-8")
+        if "\\u" in text:  # only an escape can spell half of a surrogate pair
+            json.dumps(data, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         return Line(number, None, f"no JSON: {error.msg} at column {error.colno}", text)
     except UnicodeEncodeError:

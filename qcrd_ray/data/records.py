@@ -9,7 +9,7 @@ stage reads and writes nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -102,7 +102,13 @@ class RationaleSet:
 
     def row(self) -> dict[str, Any]:
         """The row as plain Python values, in the order of :data:`RATIONALE_SET_SCHEMA`."""
-        return asdict(self)
+        # not dataclasses.asdict, which copies every value and took a fifth of the time of a vote
+        row = {name: getattr(self, name) for name in RATIONALE_SET_SCHEMA.names}
+        names = [field.name for field in COMPLETION_TYPE]
+        row["completions"] = [
+            {name: getattr(completion, name) for name in names} for completion in self.completions
+        ]
+        return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import ClassVar
 
 from qcrd_ray.data.records import Question
@@ -56,7 +57,7 @@ class Arithmetic(PromptedTask):
         kept = plain(cut_run_on(text, question.question))
         if not kept:
             return Parsed(reason="the completion is empty")
-        given = {value for _, _, value in find_numbers(plain(question.question))}
+        given = _given(question.question)
         for announcement in find_announcements(kept, self.recipe.closing, _ANNOUNCED):
             sentence = _SENTENCE_END.split(announcement.text, maxsplit=1)[0]
             value = _stated(sentence, given)
@@ -70,7 +71,13 @@ class Arithmetic(PromptedTask):
         return Parsed(rationale=clean(kept), reason="no number in the completion")
 
 
-def _stated(sentence: str, given: set[Fraction]) -> Fraction | None:
+@lru_cache(maxsize=1024)  # the K samples of a question are read one after the other
+def _given(question: str) -> frozenset[Fraction]:
+    """The numbers of a question."""
+    return frozenset(value for _, _, value in find_numbers(plain(question)))
+
+
+def _stated(sentence: str, given: frozenset[Fraction]) -> Fraction | None:
     """The number that a sentence states as its result.
 
     That is what follows its last ``=`` or "equals". Without one it is the first number that the

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import lru_cache
 
 MOST_DIGITS = 40  # longer strings of digits are noise, and a way to make exact arithmetic slow
 
@@ -54,7 +55,10 @@ _WORD_NUMBER = re.compile(
     rf"\b(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_WORDS[1:10])}))?|({'|'.join(_WORDS)}))\b",
     re.IGNORECASE,
 )
-_HALVES = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
+_FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
+_FRACTION = re.compile(
+    rf"(?P<after>(?<=[0-9{''.join(_FRACTIONS)}]) ?)?(?P<character>[{''.join(_FRACTIONS)}])"
+)
 
 
 def plain(text: str) -> str:
@@ -62,11 +66,10 @@ def plain(text: str) -> str:
 
     :func:`find_numbers` reads such a text.
     """
-    for pattern, replacement in _LATEX:
-        text = pattern.sub(replacement, text)
-    for character, digits in _HALVES.items():
-        text = re.sub(rf"(?<=[0-9]) ?{character}", f" {digits}", text).replace(character, digits)
-    return text
+    if any(mark in text for mark in ("\\", "{,}", "<<")):  # most texts have none
+        for pattern, replacement in _LATEX:
+            text = pattern.sub(replacement, text)
+    return text if text.isascii() else _FRACTION.sub(_spell_fraction, text)
 
 
 def find_numbers(text: str) -> list[tuple[int, int, Fraction]]:
@@ -76,7 +79,9 @@ def find_numbers(text: str) -> list[tuple[int, int, Fraction]]:
     """
     found = []
     for match in _NUMBER.finditer(text):
-        value = _value(match)
+        if match.end() - match.start() > MOST_DIGITS:
+            continue
+        value = _value(*match.group("sign", "whole", "digits", "below"))
         if value is not None:
             found.append((match.start(), match.end(), value))
     return found
@@ -96,6 +101,7 @@ def find_number_words(text: str) -> list[Fraction]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def spell(value: Fraction) -> str:
     """The one spelling of a number: "32", "-0.5", and "1/3" where no decimal ends."""
     rest = value.denominator
@@ -109,14 +115,20 @@ def spell(value: Fraction) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _value(match: re.Match[str]) -> Fraction | None:
-    if len(match[0]) > MOST_DIGITS:
-        return None
-    value = Fraction(match["digits"].replace(",", ""))
-    if match["below"]:
-        below = Fraction(match["below"])
-        if not below:
+def _spell_fraction(match: re.Match[str]) -> str:
+    """1½ and 1 ½ are 1 1/2."""
+    blank = "" if match["after"] is None else " "
+    return blank + _FRACTIONS[match["character"]]
+
+
+@lru_cache(maxsize=4096)  # the K samples of a question write the same numbers
+def _value(sign: str | None, whole: str | None, digits: str, below: str | None) -> Fraction | None:
+    """The value of a match of _NUMBER by its groups; None: it divides by zero."""
+    value = Fraction(digits.replace(",", ""))
+    if below:
+        if not (divisor := Fraction(below)):
             return None
-        value /= below
-    value += Fraction(match["whole"] or 0)
-    return -value if match["sign"] else value
+        value /= divisor
+    if whole:
+        value += Fraction(whole)
+    return -value if sign else value

@@ -29,6 +29,7 @@ def values(text: str) -> list[str]:
         ("3/4 of it", ["0.75"]),
         ("1 1/2 hours", ["1.5"]),
         ("2½ cups and ½", ["2.5", "0.5"]),
+        ("2 ½ and ½¾", ["2.5", "0.5", "0.75"]),  # the second was read as 1/23/4
         ("1/3", ["1/3"]),  # no decimal ends: kept exact, not 0.3333
         ("5/0", []),  # no division by zero
         ("x = -5", ["-5"]),
