@@ -89,14 +89,15 @@ class RationaleStore:
         """Make room for the requests of ``shards`` shards, and name the shards' files.
 
         The first file of finished rows is written here, empty if need be: its name says for ever
-        how many shards there are.
+        how many shards there are. What was pending stays until its shard is settled: it says that
+        the split is not finished.
         """
+        shutil.rmtree(self.requests, ignore_errors=True)
+        if self.shards is None:  # what is pending is of other shards
+            shutil.rmtree(self.pending, ignore_errors=True)
+            write_table(RATIONALE_SET_SCHEMA.empty_table(), self.shard_file(0, shards))
         for folder in (self.requests, self.pending):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        first = self.shard_file(0, shards)
-        if not first.exists():
-            write_table(RATIONALE_SET_SCHEMA.empty_table(), first)
+            folder.mkdir(parents=True, exist_ok=True)
 
     def shard_file(self, shard: int, shards: int) -> Path:
         """The finished rows of a shard."""

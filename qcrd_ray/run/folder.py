@@ -185,8 +185,19 @@ class RunFolder:
 
         Each is sorted by question id. A question's shard depends on its id and on how many shards
         there are, so the order of all rows is the same however they came to be answered.
+
+        Raises:
+            UserError: `qcrd generate` was stopped before it had asked everything. What it answered
+                since is in no shard yet, and training on the rest would leave it out.
         """
-        return sorted((self.rationales(split) / "rows").glob("*.parquet"))
+        home = self.rationales(split)
+        if any((home / "rows").glob("*/[!.]*")) or any((home / "pending").glob("[!.]*")):
+            raise UserError(
+                f"run: the teacher has not been asked all questions of {split} in {self.root}:"
+                " generating was interrupted. Run `qcrd generate` with this recipe to its end"
+                " first; it goes on from what is answered."
+            )
+        return sorted((home / "rows").glob("*.parquet"))
 
     def read_rationales(self, split: str) -> pa.Table:
         """All rationale sets of a split in one table, for splits that fit into memory."""

@@ -16,6 +16,7 @@ from qcrd_ray.data.records import (
     RationaleSet,
     Role,
 )
+from qcrd_ray.errors import UserError
 from qcrd_ray.rationales import store as store_module
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA, shard_count, shard_of
 from qcrd_ray.rationales.store import RationaleStore, ShardCounts
@@ -195,3 +196,27 @@ def test_rows_of_before_there_was_thinking_are_still_read(tmp_path):
         "8",
         None,
     )
+
+
+def test_a_split_that_is_not_asked_to_its_end_is_not_trained_on(tmp_path):
+    """Bug guarded: `qcrd train` after an interrupted `qcrd generate` left out, without a word, the
+    blocks that were not merged into their shard yet; or all that had not been asked.
+    """
+    folder = RunFolder(tmp_path)
+    store = RationaleStore(folder.rationales("train"))
+    write_table(rows(("a", Outcome.ACCEPTED)), store.block_file(0, 0))
+    settle(store, "a")
+    assert folder.read_rationales("train").num_rows == 1
+    settle(store, "ab")  # killed before b is answered
+    with pytest.raises(UserError, match=r"questions of train.*Run `qcrd generate`"):
+        folder.rationale_files("train")
+    store.begin(1)  # and once more, before its shard is settled
+    with pytest.raises(UserError, match="interrupted"):
+        folder.rationale_files("train")
+    settle(store, "ab")
+    write_table(rows(("b", Outcome.ACCEPTED)), store.block_file(0, 0))
+    store.pending_file(0).unlink()  # killed before the block is merged
+    with pytest.raises(UserError, match="interrupted"):
+        folder.rationale_files("train")
+    settle(store, "ab")
+    assert folder.read_rationales("train")["id"].to_pylist() == ["a", "b"]
