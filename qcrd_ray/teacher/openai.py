@@ -36,10 +36,12 @@ from qcrd_ray.teacher.openai_protocol import (
     describe_key,
     raise_error,
     read_key,
+    read_models,
     read_samples,
     request_body,
     url_of,
 )
+from qcrd_ray.teacher.reply_body import ACCEPTED, ReplyBody
 
 CONNECT_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 60.0
@@ -126,18 +128,15 @@ class OpenAICompatible:
     async def _request(self, prompt: Prompt, *, n: int) -> Samples:
         await self._check_limit()
         try:
-            client = self._connect()
-            response = await client.post(
-                url_of(self._recipe), json=request_body(self._recipe, self._sampling, prompt, n=n)
-            )
+            asked = request_body(self._recipe, self._sampling, prompt, n=n)
+            async with self._connect().stream("POST", url_of(self._recipe), json=asked) as response:
+                body = ReplyBody(response.headers)
+                async for piece in response.aiter_raw():
+                    body.add(piece)
+            text = self._without_key(body.text())
             if response.status_code != 200:
-                raise_error(
-                    response.status_code,
-                    response.headers,
-                    self._without_key(response.text),
-                    self._recipe,
-                )
-            samples = read_samples(self._without_key(response.text))
+                raise_error(response.status_code, response.headers, text, self._recipe)
+            samples = read_samples(text)
         except httpx.HTTPError as error:
             raise TeacherError(f"{type(error).__name__}: {error}") from error
         except (Stopped, UserError) as error:
@@ -211,20 +210,30 @@ def probe(recipe: OpenAITeacher) -> str:
     url = recipe.base_url.rstrip("/") + "/models"
     with httpx.Client(headers=_headers(key), timeout=PROBE_TIMEOUT_S) as client:
         try:
-            response = client.get(url)
-            if response.status_code == 200 and recipe.model in (names := _names(response)):
+            status, text = _fetch(client, "GET", url)
+            if status == 200 and recipe.model in (names := read_models(text)):
                 return f"{recipe.base_url} has {recipe.model}, one of {len(names)} models"
-            if response.status_code in (200, 404, 405):
-                response = client.post(url_of(recipe), json=_smallest_request(recipe))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if status in (200, 404, 405):
+                status, text = _fetch(client, "POST", url_of(recipe), _smallest_request(recipe))
+        except (httpx.HTTPError, httpx.InvalidURL, TeacherError) as error:
             raise UserError(
                 f"teacher.base_url: nobody answers at {recipe.base_url}: {type(error).__name__}:"
                 f" {error}"
             ) from error
-    text = response.text.replace(key, "<key>") if key else response.text
-    if response.status_code in (401, 402, 403, 404):
-        _refuse(response.status_code, text, recipe)
-    return f"{recipe.base_url} answers (HTTP {response.status_code})"
+    if status in (401, 402, 403, 404):
+        _refuse(status, text.replace(key, "<key>") if key else text, recipe)
+    return f"{recipe.base_url} answers (HTTP {status})"
+
+
+def _fetch(
+    client: httpx.Client, method: str, url: str, body: dict | None = None
+) -> tuple[int, str]:
+    """The status and the text of an endpoint's answer."""
+    with client.stream(method, url, json=body) as response:
+        read = ReplyBody(response.headers)
+        for piece in response.iter_raw():
+            read.add(piece)
+    return response.status_code, read.text()
 
 
 def _refuse(status: int, text: str, recipe: OpenAITeacher) -> None:
@@ -235,7 +244,7 @@ def _refuse(status: int, text: str, recipe: OpenAITeacher) -> None:
 
 
 def _headers(key: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    return ACCEPTED | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
 def _smallest_request(recipe: OpenAITeacher) -> dict:
@@ -246,20 +255,6 @@ def _smallest_request(recipe: OpenAITeacher) -> dict:
         name: 1 if name in ("max_tokens", "max_completion_tokens") else value
         for name, value in body.items()
     }
-
-
-def _names(response: httpx.Response) -> list[str]:
-    """The models that an endpoint lists; [] if its list has another form."""
-    try:
-        body = response.json()
-    except ValueError:
-        return []
-    listed = body.get("data") if isinstance(body, dict) else body
-    return (
-        [model["id"] for model in listed if isinstance(model, dict) and "id" in model]
-        if isinstance(listed, list)
-        else []
-    )
 
 
 # --- Spent tokens ---

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from qcrd_ray.run.secrets import read_api_key
 from qcrd_ray.teacher.base import Prompt, Stopped, TeacherError, TeacherRefusal
 
 MAX_ERROR_CHARS = 400  # of an endpoint's error that are kept
+MAX_FINISH_REASON_CHARS = 40
+MAX_TOKENS = 10**9  # of one response; more is no count
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 # fields that are the same for every question
 _SHARED_FIELDS = {
@@ -98,29 +102,39 @@ def request_body(
 
 
 def read_samples(text: str) -> Samples:
-    """Read the choices in a response's body.
+    """Read the choices in a response's body, whatever it holds.
+
+    Halves of surrogate pairs, which are no characters, are replaced. Token counts that cannot be
+    are taken for unknown: the answer is paid for, and its texts are right all the same.
 
     Raises:
         TeacherError: the body is cut, has another form than the protocol's, holds no choice, or
             holds an error.
     """
-    try:
-        body = json.loads(text)
-    except ValueError as error:
-        raise TeacherError(
-            f"the endpoint's answer is no JSON ({error}): {_short(text)!r}"
-        ) from None
-    if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
+    body = _load(text)
+    if body is None:
+        raise TeacherError(f"the endpoint's answer is no JSON: {_short(text)!r}")
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(choices, list):
         raise TeacherError(f"the endpoint's answer holds no choices: {_short(_message(text)[0])!r}")
-    if not body["choices"]:
+    if not choices:
         raise TeacherError("the endpoint's list of choices is empty")
-    usage = body.get("usage") or {}
-    prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    shares = _shares(completion_tokens or 0, len(body["choices"]))
-    completions = tuple(
-        _completion(choice, tokens) for choice, tokens in zip(body["choices"], shares, strict=True)
+    usage = body.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    prompt_tokens, completion_tokens = (
+        _count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens")
     )
+    shares = _shares(completion_tokens or 0, len(choices))
+    completions = tuple(map(_completion, choices, shares))
     return Samples(completions, prompt_tokens, completion_tokens)
+
+
+def read_models(text: str) -> list[str]:
+    """The names in a list of models; [] if it has another form."""
+    body = _load(text)
+    listed = body.get("data") if isinstance(body, dict) else body
+    models = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    return [name for model in models if isinstance(name := model.get("id"), str)]
 
 
 def raise_error(status: int, headers: Mapping[str, str], text: str, recipe: OpenAITeacher) -> None:
@@ -165,7 +179,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 
@@ -175,23 +189,47 @@ def _completion(choice: object, tokens: int) -> Completion:
     Its thinking may be in a field of its own: `reasoning_content` at DeepSeek, `reasoning` at vLLM
     and OpenRouter.
     """
-    if not isinstance(choice, dict):
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict | None):
         raise TeacherError(
-            f"a choice of the endpoint's answer is no object: {_short(str(choice))!r}"
+            f"a choice of the endpoint's answer, or its message, is no object: {_short(choice)!r}"
         )
-    message = choice.get("message") or {}
-    text = message.get("content") or message.get("refusal") or choice.get("text") or ""
-    thinking = message.get("reasoning_content") or message.get("reasoning") or ""
-    if not isinstance(text, str) or not isinstance(thinking, str):
-        raise TeacherError(
-            "a choice of the endpoint's answer holds parts where a text was expected"
-        )
+    message = message or {}
     return Completion(
-        text=text,
-        thinking=thinking,
-        finish_reason=str(choice.get("finish_reason") or "stop"),
+        text=_text(message, "content") or _text(message, "refusal") or _text(choice, "text"),
+        thinking=_text(message, "reasoning_content") or _text(message, "reasoning"),
+        finish_reason=_text(choice, "finish_reason")[:MAX_FINISH_REASON_CHARS] or "stop",
         tokens=tokens,
     )
+
+
+def _text(fields: dict[str, object], name: str) -> str:
+    """A field as text without halves of surrogate pairs; "" if it is missing or null."""
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TeacherError(
+            f"a choice of the endpoint's answer holds parts where a text was expected: {name} is"
+            f" {_short(value)!r}"
+        )
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens; None if it can be none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    whole = isinstance(value, int) or value.is_integer()
+    return int(value) if whole and 0 <= value <= MAX_TOKENS else None
+
+
+def _load(text: str) -> object:
+    """The JSON of a body; None if it is none, or brackets nested by the thousand."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _message(text: str) -> tuple[str, str, str]:
@@ -199,15 +237,16 @@ def _message(text: str) -> tuple[str, str, str]:
 
     The message is the text itself where the form is unknown.
     """
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return text, "", ""
+    body = _load(text)
     error = body.get("error", body) if isinstance(body, dict) else body
+    if isinstance(error, str):
+        return error, "", ""
     if not isinstance(error, dict):
-        return str(error), "", ""
-    message = error.get("message") or error.get("detail") or text
-    return str(message), str(error.get("code") or ""), str(error.get("param") or "")
+        return text, "", ""
+    told = (error.get("message"), error.get("detail"))
+    message = next((each for each in told if isinstance(each, str) and each), text)
+    code, field = error.get("code"), error.get("param")
+    return message, code if isinstance(code, str) else "", field if isinstance(field, str) else ""
 
 
 def _shares(total: int, count: int) -> list[int]:
@@ -215,6 +254,9 @@ def _shares(total: int, count: int) -> list[int]:
     return [total // count + (number < total % count) for number in range(count)]
 
 
-def _short(text: str) -> str:
-    squeezed = " ".join(text.split())
+def _short(value: object) -> str:
+    """The beginning of a text on one line; of anything else, what kind of JSON it is."""
+    if not isinstance(value, str):
+        return f"a JSON {type(value).__name__}"
+    squeezed = " ".join(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value).split())
     return squeezed if len(squeezed) <= MAX_ERROR_CHARS else squeezed[:MAX_ERROR_CHARS] + " ..."

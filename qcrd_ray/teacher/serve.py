@@ -149,7 +149,8 @@ class ServedTeacher:
             raise TeacherError(f"{type(error.cause).__name__}: {error.cause}") from error
         except (RayError, RayServeException) as error:
             await asyncio.to_thread(self.trouble)
-            raise TeacherError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+            first_line = str(error).partition("\n")[0]
+            raise TeacherError(f"{type(error).__name__}: {first_line}") from error
         counts = [len(answer["samples"]) for answer in answers]
         if counts != [self._sampling["n"]] * len(requests):
             raise TeacherError(

@@ -5,6 +5,7 @@ key is told to nobody.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import pickle
@@ -125,6 +126,18 @@ FAULTS = {
         "holds no choices: 'upstream is away'",
     ),
     "another form": (lambda body: {"choices": [7]}, "is no object"),
+    "a message that is none": (lambda body: {"choices": [{"message": "red"}]}, "is no object"),
+    "a list": (lambda body: (200, {}, b"[1, 2]"), "holds no choices"),
+    "brackets by the thousand": (lambda body: (200, {}, b"[" * 200_000), "is no JSON"),
+    "a gzip bomb": (
+        lambda body: (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * (64 << 20))),
+        "is larger than 16 MiB",
+    ),
+    "no gzip": (
+        lambda body: (200, {"Content-Encoding": "gzip"}, b"no gzip"),
+        "cannot be unpacked",
+    ),
+    "packed unasked": (lambda body: (200, {"Content-Encoding": "br"}, b"x"), "packed as 'br'"),
     "parts for a text": (lambda body: reply(body, text=[{"type": "text"}]), "holds parts"),
     "a dropped connection": (lambda body: DROP, "RemoteProtocolError"),
     "no answer at all": (lambda body: HANG, r"generation.request_timeout_s"),
@@ -206,6 +219,44 @@ def test_no_usage_block_is_no_error():
         (row,) = ask(server)
     assert row["outcome"] == "accepted"
     assert [completion["tokens"] for completion in row["completions"]] == [0, 0, 0]
+
+
+def with_usage(body: dict, usage: object) -> tuple[int, dict, bytes]:
+    return 200, {}, json.dumps({**reply(body), "usage": usage}).encode()
+
+
+ODD_BUT_USABLE = {
+    "usage is a list": lambda body: with_usage(body, [1]),
+    "usage is a text": lambda body: with_usage(body, "30"),
+    "counts are texts": lambda body: with_usage(body, {"completion_tokens": "30"}),
+    "counts are absurd": lambda body: with_usage(body, {"completion_tokens": 10**12}),
+    "half a surrogate pair": lambda body: reply(body, text=TEXT.replace("First", "\ud83d First")),
+    "a charset that is none": lambda body: (
+        200,
+        {"Content-Type": "application/json; charset=rot13"},
+        json.dumps(reply(body)).encode(),
+    ),
+    "gzip": lambda body: (
+        200,
+        {"Content-Encoding": "gzip"},
+        gzip.compress(json.dumps(reply(body)).encode()),
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_BUT_USABLE)
+def test_an_odd_answer_that_can_be_read_is_taken(odd):
+    """Bug guarded: one answer with `usage` a text, or half a surrogate pair in it, ended the whole
+    job, and each rerun paid for everything again.
+    """
+    with serving(
+        lambda number, body: ODD_BUT_USABLE[odd](body) if "b: " in json.dumps(body) else reply(body)
+    ) as server:
+        rows = ask(server, "abc")
+    assert [(row["outcome"], row["vote"]) for row in rows] == [("accepted", "8")] * 3
+    assert len(server.requests) == 3
+    text = rows[1]["completions"][0]["text"]
+    assert text == (TEXT if odd != "half a surrogate pair" else "\N{REPLACEMENT CHARACTER} " + TEXT)
 
 
 STOPS = {
