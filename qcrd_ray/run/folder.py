@@ -34,7 +34,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +47,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import dump_recipe, flatten, load_recipe, within
 from qcrd_ray.run.files import write_text
+from qcrd_ray.run.lock import hold, release
 from qcrd_ray.run.provenance import describe_call
 from qcrd_ray.run.storage import Mirror, is_uri, work_folder
 
@@ -76,6 +77,7 @@ OPERATIONAL = (
     "evaluate.worker.resources",
     "evaluate.workers",
 )
+_LOCK = ".lock"
 _NOT_A_RUN_FOLDER = (
     "run: {} is not empty and holds no recipe.yaml, so it is no run folder; name another one"
     " with run"
@@ -97,6 +99,10 @@ class RunFolder:
         self.student = self.root / "student"
         self.seconds = self.root / "seconds.json"
         self.report = self.root / "report.html"
+        # outside of a work folder, which is fetched anew
+        self.lock = (
+            self.root.with_name(f".{self.root.name}{_LOCK}") if mirror else self.root / _LOCK
+        )
 
     @classmethod
     def check(cls, recipe: Recipe) -> RunFolder:
@@ -115,7 +121,7 @@ class RunFolder:
             folder._check_same_recipe(recipe, folder.recipe)
         # rationales/ alone may be there: a user may take them over from another run
         elif folder.root.exists() and any(
-            entry.name != "rationales" for entry in folder.root.iterdir()
+            entry.name not in ("rationales", _LOCK) for entry in folder.root.iterdir()
         ):
             raise UserError(_NOT_A_RUN_FOLDER.format(folder.root))
         return folder
@@ -124,10 +130,13 @@ class RunFolder:
     def open(cls, recipe: Recipe) -> RunFolder:
         """Create the recipe's run folder, or continue in it. What a URI holds is fetched.
 
+        The folder is this process's until the block of :meth:`in_step` or the process ends.
+
         Raises:
-            UserError: as :meth:`check`.
+            UserError: as :meth:`check`; or another driver works in the folder.
         """
         folder = cls.check(recipe)
+        hold(folder.lock, folder=folder.mirror.name if folder.mirror else str(folder.root))
         if folder.mirror:
             folder.mirror.open()
         calls = json.loads(folder.versions.read_text()) if folder.versions.exists() else []
@@ -150,9 +159,17 @@ class RunFolder:
         if self.mirror:
             self.mirror.try_push()
 
-    def in_step(self) -> AbstractContextManager[None]:
-        """Push regularly while the block runs and once at its end, also when it raises."""
-        return self.mirror.in_step() if self.mirror else nullcontext()
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """Push regularly while the block runs and once at its end, also when it raises.
+
+        Then the folder is free for other drivers.
+        """
+        try:
+            with self.mirror.in_step() if self.mirror else nullcontext():
+                yield
+        finally:
+            release(self.lock)
 
     def questions(self, split: str) -> Path:
         """The questions of a split, as they were read."""
