@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference import EngineName, load_engine
-from qcrd_ray.inference.base import UNLIMITED, EngineOptions
+from qcrd_ray.inference.base import UNLIMITED, EngineOptions, Listener
 from qcrd_ray.inference.heads import Head, HeadAnswer, head_prompt, read_answer
 from qcrd_ray.inference.sample_judge import SampleJudge
 from qcrd_ray.inference.vote_result import VoteKind, VoteResult, judged_result, plain_result
@@ -44,11 +44,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRequest:
-    """One question for one head, to be answered by ``sampling.n`` texts; the unit of a batch."""
+    """One question for one head, to be answered by ``sampling.n`` texts; the unit of a batch.
+
+    ``listener`` hears the texts while they are written.
+    """
 
     question: Question
     head: Head
     sampling: Sampling
+    listener: Listener | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +165,7 @@ class Student:
             groups.setdefault((request.sampling, repeat), []).append(i)
         answers: list[list[HeadAnswer]] = [[] for _ in requests]
         for (sampling, _), members in groups.items():
+            listeners = [requests[i].listener for i in members]
             with self._engine_lock:
                 generated = self.engine.generate(
                     [prompts[i] for i in members],
@@ -169,6 +174,7 @@ class Student:
                     top_p=sampling.top_p,
                     max_tokens=sampling.max_tokens,
                     seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
+                    listeners=listeners if any(listeners) else None,
                 )
             for i, texts in zip(members, generated, strict=True):
                 request = requests[i]

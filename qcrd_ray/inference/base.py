@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,12 +35,26 @@ class EngineOptions:
 class Generated:
     """One generated text.
 
-    ``tokens`` includes the end-of-sequence token; ``finish_reason`` is `stop` or `length`.
+    ``tokens`` includes the end-of-sequence token; ``finish_reason`` is `stop` or `length`. A text
+    that a listener ended has `stop`.
     """
 
     text: str
     tokens: int
     finish_reason: str
+
+
+class Listener(Protocol):
+    """Hears the texts of one prompt while they are written."""
+
+    def hear(self, sample: int, text: Callable[[], str]) -> bool:
+        """Hear that a sample has grown, and return whether it shall end here.
+
+        ``text()`` is the sample so far. It only ever grows, and its end may be held back: what is
+        left is in :class:`Generated`. Called in an engine's thread; where that writes on a GPU,
+        possibly once for several tokens, and not for the last of all.
+        """
+        ...
 
 
 class Engine(Protocol):
@@ -61,10 +75,11 @@ class Engine(Protocol):
         top_p: float = 1.0,
         max_tokens: int,
         seed: int = 0,
+        listeners: Sequence[Listener | None] | None = None,
     ) -> list[list[Generated]]:
         """Generate ``n`` texts for each prompt, in the order of the prompts.
 
-        ``temperature`` 0 is greedy. There is no top-k.
+        ``temperature`` 0 is greedy. There is no top-k. ``listeners``: one for each prompt.
         """
         ...
 
@@ -86,3 +101,18 @@ def encode(
     if limit >= UNLIMITED:
         return tokenizer(list(prompts)).input_ids
     return tokenizer(list(prompts), truncation=True, max_length=limit).input_ids
+
+
+def text_so_far(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of ``ids``, as far as no further token can change it."""
+    text = tokenizer.decode(list(ids), skip_special_tokens=True)
+    assert isinstance(text, str)
+    if tokenizer.clean_up_tokenization_spaces:  # it may yet join the last word to the next
+        text = text.rpartition(" ")[0]
+    # the bytes of an unfinished character
+    return text.rstrip("\ufffd").strip()
+
+
+def hear_all(listener: Listener, samples: Sequence[int], text: Callable[[], str]) -> bool:
+    """Tell ``listener`` of ``samples`` that are one text; return whether they shall end here."""
+    return any([listener.hear(sample, text) for sample in samples])

@@ -1,8 +1,9 @@
 """vLLM's engine in one thread, step after step; callers join and leave between steps.
 
 A text that arrives while others are written is written along with them from the next step on, and
-leaves when it ends. vLLM's own asynchronous engine does the same from a process of its own, which
-a replica would have to watch; here it lives and dies with the replica.
+leaves when it ends, or when nobody waits for it any longer. vLLM's own asynchronous engine does the
+same from a process of its own, which a replica would have to watch; here it lives and dies with the
+replica.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams, TokensPrompt
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    Hear = Callable[[RequestOutput], bool]
+
 log = logging.getLogger(__name__)
 
 
@@ -30,16 +33,22 @@ class ContinuousBatching:
         self._changed = threading.Condition()
         # what is to be done between two steps, and the future that it ends
         self._arrived: deque[tuple[Callable[[], None], Future[Any]]] = deque()
-        self._running: dict[str, Future[RequestOutput]] = {}
+        self._running: dict[str, tuple[Future[RequestOutput], Hear | None]] = {}
         self._count = 0
         self._broken: Exception | None = None
         threading.Thread(target=self._run, name="continuous batching", daemon=True).start()
 
-    def submit(self, prompt: TokensPrompt, params: SamplingParams) -> Future[RequestOutput]:
-        """The finished output, as a future. It raises what vLLM refuses the request with."""
+    def submit(
+        self, prompt: TokensPrompt, params: SamplingParams, hear: Hear | None = None
+    ) -> Future[RequestOutput]:
+        """The finished output, as a future. It raises what vLLM refuses the request with.
+
+        ``hear`` is given the output so far after each step that added to it. Where it returns True
+        the request leaves the engine, and what there is of its output is the result.
+        """
         from vllm.sampling_params import RequestOutputKind
 
-        params.output_kind = RequestOutputKind.FINAL_ONLY
+        params.output_kind = RequestOutputKind.CUMULATIVE if hear else RequestOutputKind.FINAL_ONLY
         done: Future[RequestOutput] = Future()
 
         def begin() -> None:
@@ -50,7 +59,7 @@ class ContinuousBatching:
             except ValueError as error:  # this request's own fault
                 done.set_exception(error)
             else:
-                self._running[name] = done
+                self._running[name] = done, hear
 
         self._between_steps(begin, done)
         return done
@@ -93,7 +102,7 @@ class ContinuousBatching:
             # It is in an unknown state: whoever waits is told, and so is whoever comes.
             with self._changed:
                 self._broken = error
-                begun = self._running.values()
+                begun = (done for done, _ in self._running.values())
                 waiting = [*begun, *(done for _, done in (*arrived, *self._arrived))]
             for done in waiting:
                 if not done.done():
@@ -101,6 +110,12 @@ class ContinuousBatching:
 
     def _step(self) -> None:
         for output in self._engine.step():
-            if output.finished:
-                # no request asks for the other kind, a pooled output
-                self._running.pop(output.request_id).set_result(output)  # pyright: ignore[reportArgumentType]
+            if TYPE_CHECKING:  # no request asks for the other kind, a pooled output
+                assert isinstance(output, RequestOutput)
+            done, hear = self._running[output.request_id]
+            ends_here = not output.finished and hear is not None and hear(output)
+            if ends_here:
+                self._engine.abort_request([output.request_id])
+            if output.finished or ends_here:
+                del self._running[output.request_id]
+                done.set_result(output)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import ctranslate2
@@ -27,7 +27,14 @@ from transformers import (
 )
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.inference.base import EngineOptions, Generated, encode
+from qcrd_ray.inference.base import (
+    EngineOptions,
+    Generated,
+    Listener,
+    encode,
+    hear_all,
+    text_so_far,
+)
 from qcrd_ray.inference.transformers_engine import TransformersEngine, end_tokens
 from qcrd_ray.models.pretrained import check_student, fingerprint, load_model, resolve
 
@@ -68,11 +75,18 @@ class CTranslate2Engine:
         top_p: float = 1.0,
         max_tokens: int,
         seed: int = 0,
+        listeners: Sequence[Listener | None] | None = None,
     ) -> list[list[Generated]]:
         """See :class:`qcrd_ray.inference.Engine`. Samples are :class:`TransformersEngine`'s."""
         if temperature > 0:
             return self.sampler.generate(
-                prompts, n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
+                prompts,
+                n=n,
+                temperature=temperature,
+                top_p=top_p,
+                max_tokens=max_tokens,
+                seed=seed,
+                listeners=listeners,
             )
         assert n >= 1 and max_tokens >= 1, (n, max_tokens)
         if not prompts:
@@ -89,6 +103,7 @@ class CTranslate2Engine:
             max_input_length=0,  # `encode` has cut them, and kept their end-of-sequence token
             min_decoding_length=0,
             max_decoding_length=max_tokens,
+            **({"callback": self._callback(listeners, n)} if listeners else {}),
         )
         rows: list[list[int]] = []
         for result in results:
@@ -96,11 +111,30 @@ class CTranslate2Engine:
             assert isinstance(ids, list)
             rows.append(ids)
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        reasons = ("stop" if row and row[-1] in self.end_tokens else "length" for row in rows)
+        # one that neither ended by itself nor reached its length was ended by its listener
+        reasons = (
+            "stop" if len(row) < max_tokens or row[-1] in self.end_tokens else "length"
+            for row in rows
+        )
         return [
             [Generated(text.strip(), len(row), reason)] * n
             for text, row, reason in zip(texts, rows, reasons, strict=True)
         ]
+
+    def _callback(
+        self, listeners: Sequence[Listener | None], n: int
+    ) -> Callable[[ctranslate2.GenerationStepResult], bool]:
+        """What ctranslate2 calls for each token; True ends that text alone."""
+        written: list[list[int]] = [[] for _ in listeners]
+
+        def hear(token: ctranslate2.GenerationStepResult) -> bool:
+            ids, listener = written[token.batch_id], listeners[token.batch_id]
+            if listener is None or token.is_last:
+                return False
+            ids.append(token.token_id)
+            return hear_all(listener, range(n), partial(text_so_far, self.tokenizer, ids))
+
+        return hear
 
     @cached_property
     def sampler(self) -> TransformersEngine:

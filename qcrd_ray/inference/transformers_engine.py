@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PretrainedConfig
 
-from qcrd_ray.inference.base import EngineOptions, Generated, encode
+from qcrd_ray.inference.base import EngineOptions, Generated, Listener, encode, text_so_far
 from qcrd_ray.inference.decoding import start_decoding
 from qcrd_ray.method.collation import pad_rows
 from qcrd_ray.models.pretrained import load_model, load_student
@@ -60,6 +60,7 @@ class TransformersEngine:
         top_p: float = 1.0,
         max_tokens: int,
         seed: int = 0,
+        listeners: Sequence[Listener | None] | None = None,
     ) -> list[list[Generated]]:
         """See :class:`qcrd_ray.inference.Engine`.
 
@@ -92,7 +93,13 @@ class TransformersEngine:
                         ]
                     )
                 texts = self._decode(
-                    [encoded[i] for i in batch], n, temperature, top_p, max_tokens, noise
+                    [encoded[i] for i in batch],
+                    n,
+                    temperature,
+                    top_p,
+                    max_tokens,
+                    noise,
+                    [listeners[i] for i in batch for _ in range(n)] if listeners else [],
                 )
                 for row, i in enumerate(batch):
                     results[i] = texts[row * n : (row + 1) * n]
@@ -109,10 +116,12 @@ class TransformersEngine:
         top_p: float,
         max_tokens: int,
         noise: np.ndarray | None,
+        listeners: Sequence[Listener | None],
     ) -> list[Generated]:
         """Decode n texts for each input.
 
         ``noise`` ``[inputs * n, max_tokens]`` holds uniform numbers in [0, 1); None: greedy.
+        ``listeners`` are those of the rows, or empty.
         """
         device = self.model.device
         pad = self.tokenizer.pad_token_id or 0
@@ -139,6 +148,9 @@ class TransformersEngine:
             stopped[alive] |= ended
             if (step + 1) % self.look_every:
                 continue
+            if listeners:
+                ends = self._heard(listeners, n, tokens[:, : step + 1], alive, stopped)
+                stopped[ends], lengths[ends] = True, step + 1
             keep = (~stopped[alive]).nonzero()[:, 0]
             if not len(keep):
                 break
@@ -153,6 +165,28 @@ class TransformersEngine:
             Generated(text.strip(), len(row), reason)
             for text, row, reason in zip(texts, rows, reasons, strict=True)
         ]
+
+    def _heard(
+        self,
+        listeners: Sequence[Listener | None],
+        n: int,
+        tokens: Tensor,
+        alive: Tensor,
+        stopped: Tensor,
+    ) -> Tensor:
+        """Tell the listeners how far ``tokens`` ``[rows, tokens so far]`` are.
+
+        Returns the rows ``[ended]`` that shall end here.
+        """
+        ends: list[int] = []
+        for row in alive[~stopped[alive]].tolist():
+            listener = listeners[row]
+            # only a listener that asks for the text has it decoded
+            if listener is not None and listener.hear(
+                row % n, lambda row=row: text_so_far(self.tokenizer, tokens[row].tolist())
+            ):
+                ends.append(row)
+        return torch.tensor(ends, dtype=torch.long, device=alive.device)
 
 
 def end_tokens(config: PretrainedConfig, generation: GenerationConfig | None) -> list[int]:

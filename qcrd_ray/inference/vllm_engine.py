@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcrd_ray.inference.base import EngineOptions, Generated, encode
+from qcrd_ray.inference.base import EngineOptions, Generated, Listener, encode, hear_all
 from qcrd_ray.inference.continuous_batching import ContinuousBatching
 from qcrd_ray.models.pretrained import read_config, read_tokenizer, resolve
 
 if TYPE_CHECKING:
-    from vllm.outputs import CompletionOutput
+    from vllm.outputs import CompletionOutput, RequestOutput
 
 
 class VLLMEngine:
@@ -84,6 +84,7 @@ class VLLMEngine:
         top_p: float = 1.0,
         max_tokens: int,
         seed: int = 0,
+        listeners: Sequence[Listener | None] | None = None,
     ) -> list[list[Generated]]:
         """See :class:`qcrd_ray.inference.Engine`.
 
@@ -99,38 +100,47 @@ class VLLMEngine:
         )
         if not prompts:
             return []
-        # vLLM refuses several greedy texts, which would be one anyway
-        drawn = n if temperature > 0 else 1
+        # several greedy texts would be one anyway
+        drawn, copies = (n, 1) if temperature > 0 else (1, n)
         longest = self.llm.model_config.max_model_len - 1
         limit = min(self.options.max_input_tokens or longest, longest)
-        texts = [
-            TokensPrompt(prompt_token_ids=ids) for ids in encode(self.tokenizer, prompts, limit)
-        ]
-        params = [
-            SamplingParams(
-                n=drawn,
-                temperature=temperature,
-                top_p=top_p,
-                max_tokens=max_tokens,
-                seed=_seed(seed, prompt),
-            )
-            for prompt in prompts
-        ]
+        encoded = encode(self.tokenizer, prompts, limit)
+        heard = listeners or [None] * len(prompts)
+        # One request for each sample, as vLLM itself makes of one with n: so each can end alone.
         waiting = [
-            self._batching.submit(text, each) for text, each in zip(texts, params, strict=True)
+            [
+                self._batching.submit(
+                    TokensPrompt(prompt_token_ids=ids),
+                    SamplingParams(
+                        temperature=temperature,
+                        top_p=top_p,
+                        max_tokens=max_tokens,
+                        seed=_seed(seed, prompt) + number,
+                    ),
+                    _hear(listener, range(number, number + copies)) if listener else None,
+                )
+                for number in range(drawn)
+            ]
+            for prompt, ids, listener in zip(prompts, encoded, heard, strict=True)
         ]
         return [
-            [_generated(text) for text in done.result().outputs] * (n // drawn) for done in waiting
+            [_generated(done.result().outputs[0]) for done in samples] * copies
+            for samples in waiting
         ]
+
+
+def _hear(listener: Listener, samples: range) -> Callable[[RequestOutput], bool]:
+    """What tells ``listener`` of a request's output, whose copies ``samples`` are."""
+    return lambda output: hear_all(listener, samples, output.outputs[0].text.strip)
 
 
 def _generated(text: CompletionOutput) -> Generated:
-    assert text.finish_reason is not None, "vLLM returned a text that is not finished"
-    return Generated(text.text.strip(), len(text.token_ids), text.finish_reason)
+    # a listener ended what vLLM did not
+    return Generated(text.text.strip(), len(text.token_ids), text.finish_reason or "stop")
 
 
 def _seed(seed: int, prompt: str) -> int:
-    """The seed of a prompt's first sample; vLLM adds 1, 2, ... for the next ones."""
+    """The seed of a prompt's first sample; the next ones have this plus 1, 2, ..."""
     return int.from_bytes(
         hashlib.blake2b(f"{seed}\0{prompt}".encode(errors="surrogatepass"), digest_size=4).digest(),
         "big",

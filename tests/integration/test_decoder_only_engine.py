@@ -101,3 +101,38 @@ def check_engine(folder: Path) -> None:
     with ThreadPoolExecutor(2) as threads:  # two callers share the engine's steps
         apart = [threads.submit(engine.generate, [prompt], max_tokens=12) for prompt in prompts]
         assert [each.result()[0] for each in apart] == together
+    check_listening(engine, prompts, samples, ask)
+
+
+class Ear:
+    """Keeps what it hears of each sample; ends one after ``last`` tokens."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.heard: dict[int, list[str]] = {}
+        self.last = last
+
+    def hear(self, sample, text):
+        texts = self.heard.setdefault(sample, [])
+        texts.append(text())
+        return len(texts) == self.last
+
+
+def check_listening(engine, prompts, samples, ask) -> None:
+    """vLLM's texts are heard token by token, side by side, and an ended one leaves the engine."""
+    ears = [Ear(), Ear(last=3)]
+    texts = engine.generate(prompts, seed=5, listeners=ears, **ask)
+    assert texts[0] == samples[0]
+    for number, generated in enumerate(texts[0]):
+        heard = ears[0].heard[number]
+        assert len(heard) == generated.tokens - 1, "the last token is the text's end"
+        for before, after in zip(heard, [*heard[1:], generated.text], strict=True):
+            assert after.startswith(before)
+    for number, (cut, uncut) in enumerate(zip(texts[1], samples[1], strict=True)):
+        if uncut.tokens > 3:
+            assert (cut.tokens, cut.finish_reason) == (3, "stop")
+            assert uncut.text.startswith(cut.text) and len(ears[1].heard[number]) == 3
+    assert any(uncut.tokens > 3 for uncut in samples[1])
+    left = Ear(last=1)
+    engine.generate(prompts[:1], n=2, max_tokens=4, listeners=[left])  # greedy: both are one
+    assert left.heard.keys() == {0, 1}
+    assert not engine.llm.llm_engine.has_unfinished_requests(), "an ended text kept its slot"

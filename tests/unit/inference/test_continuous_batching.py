@@ -20,6 +20,7 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self.left: dict[str, int] = {}
+        self.written: dict[str, int] = {}
         self.steps: list[set[str]] = []  # which texts each step wrote
         self.gate = threading.Semaphore(0)
         self.dies = False
@@ -35,10 +36,19 @@ class ScriptedEngine:
             raise MemoryError("the GPU is full")
         self.steps.append(set(self.left))
         self.left = {name: tokens - 1 for name, tokens in self.left.items()}
-        ended = [name for name, tokens in self.left.items() if not tokens]
-        for name in ended:
+        outputs = []
+        for name, tokens in list(self.left.items()):
+            self.written[name] = self.written.get(name, 0) + 1
+            outputs.append(
+                SimpleNamespace(request_id=name, finished=not tokens, tokens=self.written[name])
+            )
+            if not tokens:
+                del self.left[name]
+        return outputs
+
+    def abort_request(self, names: list[str]) -> None:
+        for name in names:
             del self.left[name]
-        return [SimpleNamespace(request_id=name, finished=True) for name in ended]
 
 
 @pytest.fixture
@@ -104,3 +114,27 @@ def test_a_dead_engine_tells_all_who_wait_and_all_who_come(engine, batching):
             each.result(WAIT_S)
     with pytest.raises(RuntimeError, match="the engine has died"):
         submit(batching, 1)
+
+
+def test_a_text_is_heard_after_each_step_and_ended_by_its_hearer(engine, batching):
+    """Bug guarded: a caller who had hung up kept its place in the engine until its text's end."""
+    heard = []
+
+    def hear(output):
+        heard.append(output.tokens)
+        return len(heard) == 2
+
+    left = batching.submit(5, SimpleNamespace(), hear)
+    stays = submit(batching, 4)
+    engine.gate.release(4)
+    assert left.result(WAIT_S).tokens == 2 and heard == [1, 2]
+    assert stays.result(WAIT_S).tokens == 4
+    assert [len(step) for step in engine.steps[-2:]] == [1, 1], "its place was not given back"
+
+
+def test_a_finished_text_is_not_ended_twice(engine, batching):
+    """Bug guarded: vLLM is asked to abort what it has finished, and its next step fails."""
+    done = batching.submit(1, SimpleNamespace(), lambda output: True)
+    engine.gate.release(2)
+    assert done.result(WAIT_S).finished
+    assert submit(batching, 1).result(WAIT_S).finished
