@@ -125,6 +125,17 @@ def serve_address() -> tuple[str | None, int] | None:
     return (None if http.location == ProxyLocation.Disabled else http.host), http.port
 
 
+def guard_serve_proxies() -> None:
+    """Put :mod:`qcrd_ray.cluster.serve_door` into the proxies of a Ray Serve that is started later.
+
+    `HTTPOptions.middlewares` was removed, and an application's own middleware runs behind the
+    proxy. The variable is read by every proxy, and is in no document. A user's value is kept.
+    """
+    os.environ.setdefault(
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "qcrd_ray.cluster.serve_door:layers"
+    )
+
+
 def _serve_client() -> Any:
     from ray.serve.context import _get_global_client
 
