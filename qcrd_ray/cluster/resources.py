@@ -18,7 +18,12 @@ import ray
 from ray.exceptions import RaySystemError
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from qcrd_ray.cluster.ray_internals import autoscaler_config, in_submitted_job, started_ray_here
+from qcrd_ray.cluster.ray_internals import (
+    autoscaler_config,
+    guard_serve_proxies,
+    in_submitted_job,
+    started_ray_here,
+)
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.recipe import RayRecipe
 
@@ -39,10 +44,12 @@ log = logging.getLogger(__name__)
 def connect(recipe: RayRecipe) -> None:
     """Join or start the Ray that ``recipe.address`` names, unless this process is connected.
 
+    - None joins the cluster that RAY_ADDRESS names; if it names none, it starts a local Ray.
     - `local` starts a Ray that ends with this process. In a submitted job it means the cluster that
       the job was submitted to: a second Ray would crowd the head and leave the other nodes idle.
     - `auto` joins the cluster that RAY_ADDRESS names, or one that runs on this machine; if there is
-      none, it starts a local Ray.
+      none, it starts a local Ray. What runs may be another command's private Ray, which ends with
+      that command.
     - Everything else is the address of a cluster to join.
 
     Raises:
@@ -54,12 +61,15 @@ def connect(recipe: RayRecipe) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     address = recipe.address
-    if address == "local" and in_submitted_job():
-        log.warning(
-            "ray.address: local is, in a submitted job, the cluster that it was submitted to"
-        )
+    if in_submitted_job() and address in (None, "local"):
+        if address:
+            log.warning(
+                "ray.address: local is, in a submitted job, the cluster that it was submitted to"
+            )
         address = "auto"
-    named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
+    named = address
+    if address in (None, "auto"):
+        named = os.environ.get("RAY_ADDRESS") or ("local" if address is None else None)
     if named == "local":
         _start_local(recipe)
     elif named and named != "auto":
@@ -166,6 +176,7 @@ def colocate(resources: Mapping[str, float]) -> Bundle:
 
 def _start_local(recipe: RayRecipe) -> None:
     cpus = recipe.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
+    guard_serve_proxies()
     _init(address="local", num_cpus=cpus, include_dashboard=False)
 
 

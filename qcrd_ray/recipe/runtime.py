@@ -12,8 +12,10 @@ from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Sectio
 class RayRecipe(Section):
     """The Ray cluster that the run works on."""
 
-    address: str = "auto"
-    """`auto` (join the running cluster, else start a local one), `local`, or an address."""
+    address: str | None = None
+    """null: the cluster that RAY_ADDRESS names, else a local one; `auto`: also one that runs on
+    this machine; `local`; or an address.
+    """
     num_cpus: Count | None = None
     """Logical CPUs of a local Ray; null: at least 8, so that every stage fits."""
     schedule_timeout_s: Positive = 300.0
@@ -54,12 +56,18 @@ class ServingRecipe(Section):
     """Requests that a replica answers together."""
     batch_wait_s: NotNegative = 0.005
     """Seconds that a request waits for others to be answered with."""
-    max_queued_requests: Count = 1_000
-    """Waiting requests per proxy; more are answered with 503 and Retry-After."""
+    max_queued_requests: Count = 256
+    """Requests that a replica has taken and not answered; more get 503 and Retry-After at once."""
     request_timeout_s: Positive = 120.0
     """Seconds until a request ends with 504."""
     max_body_bytes: Count = 1 << 20
     """Largest body of a request."""
+    body_timeout_s: Positive = 10.0
+    """Seconds within which a body must have come, else 408."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that callers may use beside localhost and IP addresses. Without a key no others are
+    answered; with a key any are, unless some are given here.
+    """
     max_questions: Count = 64
     """Questions in one request; each sample of a question counts."""
     max_output_tokens: Count | None = None

@@ -1,0 +1,46 @@
+"""Which Ray a command joins. Ray itself is replaced: what matters is what it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from qcrd_ray.cluster import resources
+from qcrd_ray.recipe import RayRecipe
+
+
+@pytest.mark.parametrize(
+    ("given", "variable", "in_job", "joined"),
+    [
+        (None, None, False, "local"),
+        (None, "10.0.0.1:6379", False, "10.0.0.1:6379"),
+        (None, "local", False, "local"),
+        (None, "auto", False, "auto"),
+        (None, None, True, "auto"),
+        ("local", "10.0.0.1:6379", False, "local"),
+        ("local", "10.0.0.1:6379", True, "10.0.0.1:6379"),
+        ("auto", None, False, "auto"),
+        ("auto", "10.0.0.1:6379", False, "10.0.0.1:6379"),
+        ("10.0.0.2:6379", "10.0.0.1:6379", False, "10.0.0.2:6379"),
+    ],
+)
+def test_a_running_ray_is_joined_only_where_it_is_named(
+    monkeypatch, given, variable, in_job, joined
+):
+    """Bug guarded: a second `qcrd serve` searched the processes of the machine, joined the private
+    Ray of the first and would have died with it.
+    """
+    asked = []
+    monkeypatch.setattr(resources.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(resources, "in_submitted_job", lambda: in_job)
+    monkeypatch.setattr(resources, "guard_serve_proxies", lambda: asked.append("guarded"))
+    monkeypatch.setattr(resources, "_init", lambda **options: asked.append(options["address"]))
+    if variable is None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    resources.connect(RayRecipe(address=given))
+    assert asked == (["guarded", "local"] if joined == "local" else [joined])
+
+
+def test_the_default_names_no_ray():
+    assert RayRecipe().address is None
