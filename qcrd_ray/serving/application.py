@@ -34,6 +34,8 @@ from qcrd_ray.serving.routes import make_app
 from qcrd_ray.serving.service import Service
 
 DEPLOYMENT = "student"
+# far above any replica's queue, which is its own: see serving/admission.py
+MAX_ONGOING_REQUESTS = 10_000
 DRAIN_S = 10.0  # beyond the longest request, before a leaving replica is killed
 # a new version's replicas start before old ones leave: at least one more than asked for
 SURGE_PERCENT = 25
@@ -66,7 +68,7 @@ class StudentEndpoint:
             Metrics(),
             Health(
                 stuck_after_s=2 * recipe.request_timeout_s,
-                # of all requests that Serve lets in, and of the scores and votes of some of them
+                # one batch of each kind at a time; a concurrent engine takes so many texts at once
                 threads=4 * recipe.max_batch_size,
             ),
         )
@@ -150,9 +152,8 @@ def build(args: Mapping[str, Any]) -> serve.Application:
         options = {"autoscaling_config": scaling}
     deployment = StudentEndpoint.options(
         **options,
-        # one batch is answered while the next gathers
-        max_ongoing_requests=2 * recipe.max_batch_size,
-        max_queued_requests=recipe.max_queued_requests,
+        max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        max_queued_requests=recipe.max_queued_requests,  # in a proxy, while no replica is there
         backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_S),
         graceful_shutdown_timeout_s=recipe.request_timeout_s + DRAIN_S,
         max_surge_percent=SURGE_PERCENT,

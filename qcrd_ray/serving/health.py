@@ -1,7 +1,6 @@
-"""Replica health: report a model that died or hangs, and limit the size of a request's body.
+"""Replica health: report a model that died or hangs.
 
-Ray Serve keeps sending requests to a replica that does not report its trouble. A body beyond the
-limit is rejected while it arrives, before it is held in memory or parsed.
+Ray Serve keeps sending requests to a replica that does not report its trouble.
 """
 
 from __future__ import annotations
@@ -11,9 +10,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 T = TypeVar("T")
 
@@ -69,26 +65,3 @@ class Health:
         return any(
             time.monotonic() - started > self._stuck_after_s for started in self._started.values()
         )
-
-
-class BodyLimit:
-    """ASGI middleware: a body of more than ``max_bytes`` ends in 413, whatever its headers say."""
-
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise HTTPException(413, f"the request's body is over {self.max_bytes:,} bytes")
-            return message
-
-        await self.app(scope, limited, send)

@@ -10,6 +10,7 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.inference.vote_result import VoteKind, VoteResult
 
 MAX_SAMPLES = 64  # of one question
+COLDEST = 0.01  # a lower temperature overflows the logits, and samples nothing but the greedy text
 Choices = Annotated[list[Annotated[str, Field(max_length=2_000)]], Field(max_length=26)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -42,7 +43,7 @@ class Query(BaseModel):
     )
     temperature: float | None = Field(
         default=None,
-        gt=0.0,
+        ge=COLDEST,
         le=2.0,
         description=(
             "of the samples, by default what the judge was trained with, or 0.7 without one; label"
@@ -68,7 +69,7 @@ class Query(BaseModel):
 _ONE, _SEVERAL = "one question", "several questions"
 Body = Annotated[
     Annotated[Query, Tag(_ONE)]
-    | Annotated[Annotated[list[Query], Field(min_length=1)], Tag(_SEVERAL)],
+    | Annotated[Annotated[list[Query], Field(min_length=1, fail_fast=True)], Tag(_SEVERAL)],
     Discriminator(lambda body: _SEVERAL if isinstance(body, list) else _ONE),
 ]
 

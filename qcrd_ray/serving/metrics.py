@@ -17,8 +17,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from qcrd_ray.serving.http_errors import CALLER_LEFT
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-CALLER_LEFT = 499  # the caller closed the connection; not the endpoint's failure
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 

@@ -14,8 +14,10 @@ from starlette.exceptions import HTTPException
 
 from qcrd_ray import __version__
 from qcrd_ray.serving import front_page, http_errors, openai_api
+from qcrd_ray.serving.admission import Admission, SizeLimits
 from qcrd_ray.serving.auth import BearerAuth
-from qcrd_ray.serving.health import BodyLimit
+from qcrd_ray.serving.bounded_json import BoundedRoute
+from qcrd_ray.serving.hosts import KnownHosts
 from qcrd_ray.serving.http_errors import ErrorBody, RequestError
 from qcrd_ray.serving.messages import EXAMPLES, Body, PredictResponse
 from qcrd_ray.serving.metrics import RequestMetrics
@@ -31,6 +33,8 @@ weighed by a judge where the student has one.
   an answer took too long.
 * A wrong request is answered with what was expected: **422** here, **400** on the OpenAI-compatible
   routes.
+* The body must come whole within some seconds (**408**), and bodies, URLs and headers are limited
+  (**413**, **414**, **431**).
 * With a key configured every route but `/` and `/healthz` needs `Authorization: Bearer <key>`, and
   answers **401** without it.
 """
@@ -61,13 +65,24 @@ def make_app(
         # for the description alone; BearerAuth checks the key
         dependencies=[Depends(HTTPBearer(auto_error=False))] if key else [],
     )
+    app.router.route_class = BoundedRoute
     http_errors.install(app, bad_request_under=openai_api.PATHS)
     _add_routes(app, service, trouble=trouble, scrape=scrape)
     app.include_router(openai_api.make_router(service))
     routes = [*app.openapi()["paths"], "/", app.openapi_url]
-    app.add_middleware(BodyLimit, max_bytes=service.recipe.max_body_bytes)
+    recipe = service.recipe
+    # the last one added is the first that a request meets: nothing waits before its key is read
+    app.add_middleware(
+        Admission,
+        places=recipe.max_queued_requests,
+        max_bytes=recipe.max_body_bytes,
+        body_timeout_s=recipe.body_timeout_s,
+    )
     if key:
         app.add_middleware(BearerAuth, key=key, open_paths=OPEN_PATHS)
+    if key is None or recipe.allowed_hosts:
+        app.add_middleware(KnownHosts, names=recipe.allowed_hosts)
+    app.add_middleware(SizeLimits)
     app.add_middleware(RequestMetrics, metrics=service.metrics, routes=routes)
     return app
 
@@ -93,7 +108,7 @@ def _add_routes(
         `/-/healthz` answers for Ray Serve itself.
         """
         if reason := trouble():
-            raise RequestError(503, reason, headers={"Retry-After": str(http_errors.RETRY_AFTER_S)})
+            raise RequestError(503, reason, headers=http_errors.RETRY)
         return {"status": "ok"}
 
     @app.get(
@@ -122,7 +137,8 @@ def _add_routes(
         }
 
     @app.post(
-        "/v1/predict", responses={status: {"model": ErrorBody} for status in (413, 422, 503, 504)}
+        "/v1/predict",
+        responses={status: {"model": ErrorBody} for status in (400, 408, 413, 422, 503, 504)},
     )
     async def predict(
         body: Annotated[Body, FromBody(openapi_examples=EXAMPLES)],

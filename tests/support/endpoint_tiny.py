@@ -69,5 +69,6 @@ def client(student: Student, *, key: str | None = None, write=None, **recipe) ->
     )
     return TestClient(
         make_app(service, key=key, trouble=lambda: health.trouble, scrape=scrape),
+        base_url="http://localhost:8000",
         raise_server_exceptions=False,
     )
