@@ -225,6 +225,7 @@ def serve(
     print(f"serving {student} at {url}; for example:\n{serving.example(url, recipe)}")
     print("Ctrl-C stops it.", flush=True)
     serving.wait()
+    print("the endpoint has stopped; what it had taken is answered")
 
 
 @app.command()

@@ -89,9 +89,15 @@ def stop() -> None:
 
 
 def wait() -> None:
-    """Block until this process is interrupted, and stop the endpoint then."""
+    """Block until this process is interrupted, and stop the endpoint then.
+
+    What it has taken is answered. New requests get 503 with Retry-After from Ray Serve's proxies
+    (see :mod:`qcrd_ray.cluster.serve_door`) until those leave too; then no connection is taken.
+    """
     try:
         threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
     finally:
         stop()
 
@@ -151,16 +157,17 @@ def example(url: str, recipe: ServingRecipe) -> str:
     body = {"question": task["example"]["question"], "rationale": True}
     if task["example"]["choices"]:
         body["choices"] = task["example"]["choices"]
-    key = ""
+    curl = "curl"
     if auth.read_key(recipe):
         held = (
             f"$(cat {shlex.quote(recipe.api_key_file)})"
             if recipe.api_key_file
             else f"${recipe.api_key_env}"
         )
-        key = f' -H "Authorization: Bearer {held}"'
+        # a header among curl's arguments would stand in the list of processes; printf is no process
+        curl = f"""printf 'header = "Authorization: Bearer %s"' "{held}" | curl --config -"""
     return (
-        f"curl {url}/v1/predict{key} -H 'Content-Type: application/json' -d"
+        f"{curl} {url}/v1/predict -H 'Content-Type: application/json' -d"
         f" {shlex.quote(json.dumps(body, ensure_ascii=False))}"
     )
 
