@@ -78,6 +78,10 @@ class TrainRecipe(Section):
     """Weight decay of AdamW."""
     clip: Positive = 1.0
     """Largest norm of the gradient."""
+    runaway: Literal["stop", "warn"] = "stop"
+    """What follows when, after the first round, a token of the student's targets costs twice what
+    guessing does. A loss that is no number always stops the training.
+    """
     precision: Literal["fp32", "bf16"] = "fp32"
     """Number format of weights and activations; bf16 takes half the memory. Gradients are summed in
     float32 in either.

@@ -9,6 +9,10 @@ nothing. Ray Train keeps the newest two, hands the newest to a restarted worker 
 again when a later call trains in the same folder. ``train.checkpoint_every_steps`` adds some within
 a round, ``round-<r>-step-<s>``.
 
+DeepSpeed's shards are pickles, so nothing is loaded that was not written here: `state.json` has a
+digest of each file, and is written last. Training goes on from the newest checkpoint whose files
+have their digests; another one is named and left alone.
+
 Shards belong to a number of workers. Where training goes on with another number, rank 0 merges them
 first, into DeepSpeed's universal checkpoint, which any number reads.
 
@@ -20,15 +24,21 @@ with what it was after ``objective.sft_rounds``.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import logging
+import re
 import shutil
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
+
+import torch
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
@@ -38,6 +48,12 @@ from qcrd_ray.training.process_group import ProcessGroup
 CHECKPOINTS = "checkpoints"  # under train/<objective>: Ray Train's folder of this run
 CHECKPOINTS_KEPT = 2
 _STATE = "state.json"
+_DIGESTS = "digests-{rank}.json"
+
+log = logging.getLogger(__name__)
+
+
+T = TypeVar("T")
 
 
 class Best(TypedDict):
@@ -102,14 +118,24 @@ def save_checkpoint(
     name = f"round-{state['round']:05d}"
     if state["so_far"]:
         name += f"-step-{state['so_far']['step']:07d}"
-    path = folder / CHECKPOINTS / name
+    path = _unused(folder / CHECKPOINTS / name)
     for engine_name, engine in engines.items():
         engine.save_checkpoint(str(path), tag=engine_name, save_latest=False)
     if process_group.rank == 0:
         # shards that another number of workers left here before it was interrupted
         for merged in map(_merged, engines):
             shutil.rmtree(path / merged, ignore_errors=True)
-        write_text(path / _STATE, json.dumps({**state, "workers": process_group.size}))
+    process_group.barrier()
+    files = [file for engine in engines for file in sorted((path / engine).rglob("*.pt"))]
+    digests = {str(file.relative_to(path)): _digest(file) for file in _share(files, process_group)}
+    write_text(path / _DIGESTS.format(rank=process_group.rank), json.dumps(digests))
+    process_group.barrier()
+    if process_group.rank == 0:
+        all_digests = {}
+        for rank in range(process_group.size):
+            all_digests |= json.loads((path / _DIGESTS.format(rank=rank)).read_text())
+        written = {"workers": process_group.size, "digests": all_digests}
+        write_text(path / _STATE, json.dumps({**state, **written}))
     process_group.barrier()
     checkpoint = ray.train.Checkpoint(str(path)) if process_group.rank == 0 else None
     ray.train.report(
@@ -119,38 +145,94 @@ def save_checkpoint(
     )
 
 
-def find_checkpoint(process_group: ProcessGroup) -> Checkpoint | None:
-    """The newest checkpoint; None: there is none. All workers call it, before they build engines.
+def find_checkpoint(folder: Path, process_group: ProcessGroup) -> Checkpoint | None:
+    """The newest whole checkpoint of train/<objective>; None: there is none.
 
-    If another number of workers wrote it, its shards are merged beside them first.
+    All workers call it, before they build engines. A checkpoint that is not whole (a disk or a host
+    was lost) is named in a warning. If another number of workers wrote the one that is found, its
+    shards are merged beside them first.
     """
-    import ray.train
+    process_group.barrier()  # rank 0 may be about to write the file that the others look for
+    finished = [path.parent for path in (folder / CHECKPOINTS).glob(f"*/{_STATE}")]
+    for found in sorted(finished, key=_place, reverse=True):
+        state = _read_state(found / _STATE)
+        broken = [] if state else [_STATE]
+        if state:
+            broken = [
+                name
+                for name in _share(sorted(state["digests"]), process_group)
+                if not (found / name).is_file() or _digest(found / name) != state["digests"][name]
+            ]
+        if not process_group.sum(torch.tensor(len(broken))).item():
+            assert state is not None
+            return Checkpoint(found, _known(state), _merge(found, state, process_group))
+        if broken:
+            log.warning(
+                "%s is not as it was written (%s): training goes on from an earlier checkpoint",
+                found,
+                ", ".join(broken),
+            )
+    return None
 
-    found = ray.train.get_checkpoint()
-    if found is None:
+
+def _place(path: Path) -> tuple[int, ...]:
+    """A checkpoint's place in training, by its name: round, step, and how often it was written."""
+    numbers = dict(re.findall(r"(round|step|again)-(\d+)", path.name))
+    return tuple(int(numbers.get(name, 0)) for name in ("round", "step", "again"))
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    """The content of a state.json; None: it cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:  # no JSON, or no text
         return None
-    path = Path(found.path)
-    state = json.loads((path / _STATE).read_text())
-    merged: frozenset[str] = frozenset()
-    if state["workers"] != process_group.size:
-        # where nothing is shared out, every worker reads the one file
-        merged = frozenset(
-            folder.name
-            for folder in path.iterdir()
-            # neither merged shards nor such as are being merged
-            if not folder.name.endswith(_merged("")) and not folder.name.startswith(".")
-            if any(folder.glob("*_optim_states.pt"))
-        )
-        if process_group.rank == 0:
-            for name in merged:
-                _merge_shards(path / name, path / _merged(name))
-        process_group.barrier()
-    known: TrainingState = {
-        "round": state["round"],
-        "so_far": state["so_far"],
-        "best": state["best"],
-    }
-    return Checkpoint(path, known, merged)
+
+
+def _known(state: dict[str, Any]) -> TrainingState:
+    return {"round": state["round"], "so_far": state["so_far"], "best": state["best"]}
+
+
+def _share(files: Sequence[T], process_group: ProcessGroup) -> Sequence[T]:
+    """Those of ``files`` that this worker reads."""
+    return files[process_group.rank :: process_group.size]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _unused(path: Path) -> Path:
+    """``path``, or beside it a name that no finished checkpoint has.
+
+    One that is not whole may lie at ``path``. Ray Train knows it by its folder and will delete that
+    one day.
+    """
+    again = (path.with_name(f"{path.name}-again-{n}") for n in itertools.count(1))
+    return next(name for name in itertools.chain([path], again) if not (name / _STATE).exists())
+
+
+def _merge(path: Path, state: dict[str, Any], process_group: ProcessGroup) -> frozenset[str]:
+    """Merge the shards of a checkpoint that another number of workers wrote.
+
+    Returns the engines whose shards have been merged: where nothing is shared out, every worker
+    reads the one file.
+    """
+    if state["workers"] == process_group.size:
+        return frozenset()
+    merged = frozenset(
+        folder.name
+        for folder in path.iterdir()
+        # neither merged shards nor such as are being merged
+        if not folder.name.endswith(_merged("")) and not folder.name.startswith(".")
+        if any(folder.glob("*_optim_states.pt"))
+    )
+    if process_group.rank == 0:
+        for name in merged:
+            _merge_shards(path / name, path / _merged(name))
+    process_group.barrier()
+    return merged
 
 
 def _merged(name: str) -> str:
@@ -211,6 +293,11 @@ class SnapshotStore:
         """Whether a snapshot has been published."""
         return self.path(snapshot).is_dir()
 
+    def is_gone(self, snapshot: int) -> bool:
+        """Whether a snapshot has been pruned: a later one is there, and it is not."""
+        later = any(snapshot < present for present in self._present())
+        return later and not self.exists(snapshot)
+
     def staging(self, snapshot: int) -> Path:
         """Where snapshot ``snapshot`` is written before it is published."""
         return self.folder / f".{snapshot:05d}.writing"
@@ -231,12 +318,16 @@ class SnapshotStore:
 
         Call it when the negatives of round newest - 1 have been read. Returns the deleted ones.
         """
-        present = sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())
         old = [
             snapshot
-            for snapshot in present
+            for snapshot in self._present()
             if snapshot <= newest - self.keep and snapshot != self.always
         ]
         for snapshot in old:
             shutil.rmtree(self.path(snapshot))
         return old
+
+    def _present(self) -> list[int]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())

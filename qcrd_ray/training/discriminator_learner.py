@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from qcrd_ray.errors import UserError
 from qcrd_ray.method.batching import global_batch, keyed_seed
 from qcrd_ray.method.discriminator import (
     Contrast,
@@ -96,6 +97,9 @@ class DiscriminatorLearner:
         The learning rate is that after ``decays`` rounds. ``phase`` keys the randomness:
         "pretraining", or the round. ``on_step`` is called with the number of steps done. Questions
         without a positive are left out: they say nothing about what is better.
+
+        Raises:
+            UserError: the loss of a step was not finite.
         """
         if self.config.positives == "label":
             questions = [by_label(question, self.task) for question in questions]
@@ -115,7 +119,13 @@ class DiscriminatorLearner:
             sums += self._step([usable[i] for i in batch], step=step, phase=phase)
             if on_step:
                 on_step(step + 1)
-        return self.engine.module.metrics(self.process_group.sum(sums))
+        sums = self.process_group.sum(sums)
+        if not sums.isfinite().all():
+            raise UserError(
+                f"the discriminator's loss was not finite in {phase}: lower"
+                " discriminator.learning_rate. The checkpoints before it are whole."
+            )
+        return self.engine.module.metrics(sums)
 
     def score_texts(self, inputs: Sequence[str], texts: Sequence[str]) -> list[float]:
         """s of each of ``texts``, a rationale of the question at its place in ``inputs``.

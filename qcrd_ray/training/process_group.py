@@ -33,10 +33,17 @@ class ProcessGroup:
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The elementwise sum over all workers, on the CPU. All workers call it."""
+        return self._reduce(tensor, dist.ReduceOp.SUM)
+
+    def min(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The elementwise minimum over all workers, on the CPU. All workers call it."""
+        return self._reduce(tensor, dist.ReduceOp.MIN)
+
+    def _reduce(self, tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
         if self.alone:
             return tensor.cpu()
         tensor = tensor.to(self.device, copy=True)  # the reduction is in place
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, operation)
         return tensor.cpu()
 
     def barrier(self) -> None:

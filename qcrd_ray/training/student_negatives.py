@@ -9,6 +9,7 @@ training reads the parts again and does not sample them anew.
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.2
 
+log = logging.getLogger(__name__)
+
 
 def round_snapshot(recipe: Recipe, round: int) -> int | None:
     """The snapshot that samples the negatives of a round; None: the round has none.
@@ -64,13 +67,49 @@ class NegativesFolder:
         """The files of a round that are not written yet."""
         return [path for part in range(self.parts) if not (path := self.part(round, part)).exists()]
 
+    def running(self, part: int) -> Path:
+        """A file that is there while a sampler works; it can become :attr:`failure`."""
+        return self.folder / f"sampler-{part}.running"
+
+    def begin(self) -> None:
+        """Forget an earlier failure, and remove the parts that cannot be read.
+
+        A lost disk leaves such; their sampler makes them again.
+        """
+        self.failure.unlink(missing_ok=True)
+        for part in range(self.parts):
+            text = f"sampler {part} could not write why, as on a full disk; its log has the reason"
+            write_text(self.running(part), text)
+        for file in sorted(self.folder.glob("*.part-*.parquet")):
+            try:
+                pq.read_table(file)
+            except (OSError, pa.ArrowInvalid) as error:
+                log.warning("%s cannot be read and is sampled again: %s", file, error)
+                file.unlink()
+
+    def fail(self, part: int, reason: str) -> None:
+        """Tell the training workers, which wait for the part, why it will not come."""
+        try:
+            write_text(self.failure, f"sampler {part}:\n{reason}")
+        except OSError:  # a full disk has no room for a text, but for another name
+            self.running(part).replace(self.failure)
+
     def write(self, round: int, part: int, rows: list[StudentNegative]) -> None:
         """Write one part of a round."""
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=STUDENT_NEGATIVE_SCHEMA)
         write_table(table, self.part(round, part))
 
     def read(self, round: int) -> list[StudentNegative]:
-        """All negatives of a round, part after part."""
+        """All negatives of a round, part after part.
+
+        Raises:
+            UserError: a part is missing.
+        """
+        if missing := self.missing(round):
+            raise UserError(
+                f"{missing[0]} is gone, and so is the snapshot that would sample it again"
+                " (discriminator.replay reads it); delete the folder of this training to begin anew"
+            )
         parts = (pq.read_table(self.part(round, part)).to_pylist() for part in range(self.parts))
         return [StudentNegative(**row) for rows in parts for row in rows]
 
@@ -170,17 +209,19 @@ class NegativeSampler:
             for round in range(self.recipe.train.rounds):
                 self.write_part(round, part)
         except Exception:
-            # the training workers that wait for the part read it
-            write_text(self.files.failure, f"sampler {part}:\n{traceback.format_exc()}")
+            self.files.fail(part, traceback.format_exc())
             raise
 
     def write_part(self, round: int, part: int) -> None:
         """Write one part of a round, as soon as its snapshot exists.
 
-        It does nothing if the part exists, or the round has no negatives.
+        It does nothing if the part exists, the round has no negatives, or its snapshot has gone:
+        then the round is over.
         """
         snapshot = round_snapshot(self.recipe, round)
         if snapshot is None or self.files.part(round, part).exists():
+            return
+        if self._snapshots.is_gone(snapshot):
             return
         while not self._snapshots.exists(snapshot):
             time.sleep(_POLL_S)
@@ -245,7 +286,7 @@ def start_samplers(sampler: NegativeSampler) -> list[ActorHandle]:
     import ray  # here, because a training in one process has no samplers beside it
 
     settings = sampler.recipe.negatives
-    sampler.files.failure.unlink(missing_ok=True)
+    sampler.files.begin()
     actor_class: Any = ray.remote(_SamplerActor)  # ray.remote is typed for functions
     actors = [
         actor_class.options(

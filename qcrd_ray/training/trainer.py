@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -308,16 +309,14 @@ def _interruptible() -> Iterator[None]:
 def _delete_torn_checkpoint_list(job: TrainingJob) -> None:
     """Delete a list of checkpoints that a kill cut short, which Ray Train could never read.
 
-    Ray Train writes the list in place.
+    Ray Train writes the list in place. The workers find the checkpoints by their folders.
     """
     path = job.folder / CHECKPOINTS / TRAIN_CHECKPOINT_LIST
     if path.exists():
         try:
             json.loads(path.read_text())
         except json.JSONDecodeError:
-            log.warning(
-                "%s was cut short by a kill: training begins again at its first round", path
-            )
+            log.warning("%s was cut short by a kill and is written anew", path)
             path.unlink()
 
 
@@ -326,6 +325,11 @@ def _user_error(failure: BaseException | None) -> UserError | None:
     while failure is not None:
         if isinstance(failure, UserError):
             return UserError(str(failure.args[0]))
+        if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            return UserError(
+                f"no room left on the disk ({failure}): make some, and give the same command again;"
+                " training goes on from its last checkpoint"
+            )
         failure = getattr(failure, "cause", None) or failure.__cause__
     return None
 

@@ -28,6 +28,7 @@ from qcrd_ray.training.checkpoints import (
 )
 from qcrd_ray.training.dataset import RoundQuestion, TrainingSet, read_validation, rounds_of
 from qcrd_ray.training.discriminator_probe import probe
+from qcrd_ray.training.divergence import FiniteLosses, check_runaway
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import MetricsWriter, Timer
 from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds, use_tf32
@@ -47,7 +48,7 @@ def train_worker(job: TrainingJob) -> None:
     use_tf32(job.recipe.train.tf32)
     disable_operator_builds()
     process_group = ProcessGroup.current(ray.train.torch.get_device())
-    Worker(job, process_group, checkpoint=find_checkpoint(process_group)).run()
+    Worker(job, process_group, checkpoint=find_checkpoint(job.folder, process_group)).run()
 
 
 def train_in_process(job: TrainingJob) -> None:
@@ -217,6 +218,7 @@ class Worker:
         tokens = torch.zeros((), dtype=torch.long, device=device)
         if so_far and self.process_group.rank == 0:
             sums, tokens = sums + torch.tensor(so_far["sums"]).to(device), tokens + so_far["tokens"]
+        losses = FiniteLosses(self.process_group)
         total, read = sums, 0
         every = self.recipe.train.checkpoint_every_steps
         for steps in self.rounds.stretches(round, every, first=so_far["step"] if so_far else None):
@@ -225,9 +227,11 @@ class Worker:
                     batch = [questions[index].example for index in self.rounds.batch(step)]
                     step_sums, step_tokens = self.student.step(step, batch)
                     sums, tokens = sums + step_sums, tokens + step_tokens
+                    losses.see(step, step_sums)
                     self.steps_done = step + 1
                     self._show(name)
                 # reading them waits for the steps, which a GPU may still be at
+                losses.check()
                 total, read = self.process_group.sum(sums), int(self.process_group.sum(tokens))
             if steps.stop < self.rounds.steps(round).stop:
                 self._save(
@@ -241,7 +245,11 @@ class Worker:
                         "seconds": timer.seconds,
                     },
                 )
-        return objective.metrics(total), read
+        means = objective.metrics(total)
+        vocabulary = self.student.student.config.get_text_config().vocab_size
+        action = self.recipe.train.runaway
+        check_runaway(means, round=round, vocabulary=vocabulary, action=action)
+        return means, read
 
     def _save(
         self, round: int, metrics: dict[str, float], so_far: RoundSoFar | None = None

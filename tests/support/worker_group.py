@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
@@ -45,11 +44,8 @@ def _work(rank: int, workers: int, jobs: list, store: str, killed_after: str | N
     ray.train.report = report
     for job in jobs:
         folder = job.folder / CHECKPOINTS
-        found = sorted(folder.iterdir())[-1:] if folder.exists() else []
-        checkpoint = SimpleNamespace(path=str(found[0])) if found else None
-        ray.train.get_checkpoint = lambda checkpoint=checkpoint: checkpoint
         try:
-            Worker(job, process_group, find_checkpoint(process_group)).run()
+            Worker(job, process_group, find_checkpoint(job.folder, process_group)).run()
         except Killed:
             continue
     torch.distributed.destroy_process_group()

@@ -43,32 +43,43 @@ class Killed(Exception):
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Ray Train's part in a checkpoint: it keeps the last one, and may kill the worker after it."""
-    kept = SimpleNamespace(checkpoint=None, killed_after=None)
+    """Ray Train's part in a checkpoint: it may kill the worker after one."""
+    kept = SimpleNamespace(killed_after=None)
 
     def report(metrics, *, checkpoint, checkpoint_upload_mode):
-        kept.checkpoint = checkpoint
         if Path(checkpoint.path).name == kept.killed_after:
             kept.killed_after = None
             raise Killed
 
     monkeypatch.setattr(ray.train, "report", report)
-    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: kept.checkpoint)
     return kept
 
 
-def trained(root, objective, process_group, kept, *, killed_after=None, **changes):
+def trained(
+    root,
+    objective,
+    process_group,
+    kept,
+    *,
+    killed_after=None,
+    damage=None,
+    goes_on_from=None,
+    **changes,
+):
     """The last snapshot's weights and the rows of metrics, of a training that is killed after a
-    checkpoint (``killed_after`` is its name) and goes on.
+    checkpoint (``killed_after`` is its name) and goes on from it, or, where ``damage`` is done to
+    it, from another.
     """
     job = prepare_job(tiny_recipe(**{**SETTINGS, **changes}), write_run(root), objective)
     job.folder.mkdir()
-    kept.checkpoint, kept.killed_after = None, killed_after
+    kept.killed_after = killed_after
     if killed_after is not None:
         with pytest.raises(Killed):
-            Worker(job, process_group, find_checkpoint(process_group)).run()
-    checkpoint = find_checkpoint(process_group)
-    assert (checkpoint and checkpoint.path.name) == killed_after
+            Worker(job, process_group, find_checkpoint(job.folder, process_group)).run()
+    if damage:
+        damage(job.folder / "checkpoints" / killed_after)
+    checkpoint = find_checkpoint(job.folder, process_group)
+    assert (checkpoint and checkpoint.path.name) == (goes_on_from or killed_after)
     Worker(job, process_group, checkpoint).run()
     weights = load_file(job.folder / "snapshots" / f"{ROUNDS:05d}" / "model.safetensors")
     return weights, [{**row, "seconds": 0} for row in read_metrics(job.folder)]
@@ -109,3 +120,64 @@ def test_a_resumed_training_learns_the_same(
         )
         assert all(torch.equal(resumed[name], whole[name]) for name in whole), name
         assert again == rows
+
+
+def cut_state(checkpoint):
+    """As a disk leaves a file that was not written out before the power went."""
+    state = checkpoint / "state.json"
+    state.write_bytes(state.read_bytes()[:10])
+
+
+def flip_a_byte(checkpoint):
+    """The size of the file is as it was."""
+    shards = max((checkpoint / "student").glob("*.pt"), key=lambda file: file.stat().st_size)
+    content = bytearray(shards.read_bytes())
+    content[len(content) // 2] ^= 1
+    shards.write_bytes(content)
+
+
+def lose_a_file(checkpoint):
+    next((checkpoint / "discriminator").glob("*.pt")).unlink()
+
+
+def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(
+    tmp_path, process_group, kept, caplog
+):
+    """Guards the newest checkpoint as the only one that is tried: what a lost disk left of it was
+    believed, and no later call could train in that folder.
+    """
+    whole, rows = trained(tmp_path / "whole", "qcrd", process_group, kept)
+    for damage in (cut_state, flip_a_byte, lose_a_file):
+        caplog.clear()
+        resumed, again = trained(
+            tmp_path / damage.__name__,
+            "qcrd",
+            process_group,
+            kept,
+            killed_after="round-00002",
+            damage=damage,
+            goes_on_from="round-00001",
+        )
+        assert "round-00002 is not as it was written" in caplog.text
+        assert all(torch.equal(resumed[name], whole[name]) for name in whole), damage
+        assert again == rows
+
+
+def test_no_name_is_written_twice(tmp_path, process_group, kept):
+    """Guards a checkpoint that is written anew where a broken one of its name lies: Ray Train knows
+    both by the folder, and would delete the new one with the old.
+    """
+    trained(
+        tmp_path,
+        "qcrd",
+        process_group,
+        kept,
+        killed_after="round-00002",
+        damage=flip_a_byte,
+        goes_on_from="round-00001",
+    )
+    checkpoints = tmp_path / "train" / "qcrd" / "checkpoints"
+    names = {path.name for path in checkpoints.iterdir()}
+    assert {"round-00002", "round-00002-again-1", "round-00003"} <= names
+    found = find_checkpoint(tmp_path / "train" / "qcrd", process_group)
+    assert found.path.name == f"round-{ROUNDS:05d}"

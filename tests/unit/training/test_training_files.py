@@ -5,9 +5,12 @@ progress, and the start model.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import threading
 import time
+from contextlib import suppress
 
 import pyarrow.parquet as pq
 import pytest
@@ -35,6 +38,18 @@ from qcrd_ray.training.start_models import (
 )
 from qcrd_ray.training.student_negatives import NegativeSampler, NegativesFolder, round_snapshot
 from qcrd_ray.training.trainer import prepare_job
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs root, to mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def publish(snapshots, snapshot):
@@ -134,6 +149,45 @@ def test_a_failed_sampler_ends_the_wait_with_its_traceback(tmp_path):
     files = NegativesFolder(tmp_path, parts=1)
     files.failure.write_text("sampler 0:\nKeyError: 'x'")
     with pytest.raises(RuntimeError, match="KeyError"):
+        files.wait(0, snapshot=0, timeout_s=60)
+
+
+def test_a_broken_part_is_named_and_sampled_again(tmp_path, caplog):
+    """Guards what a lost disk left of a part: it was believed for ever, and no call got past it."""
+    files = NegativesFolder(tmp_path, parts=2)
+    row = StudentNegative(question_id="1", round=0, snapshot=0, text="text " * 50, right=None)
+    for part in range(2):
+        files.write(0, part, [row] * 50)
+    whole = files.part(0, 0).read_bytes()
+    files.part(0, 0).write_bytes(whole[: len(whole) // 2])
+    files.begin()
+    assert files.missing(0) == [files.part(0, 0)]
+    assert "00000.part-0-of-2.parquet cannot be read" in caplog.text
+
+
+def test_a_round_whose_snapshot_has_gone_holds_no_sampler_up(tmp_path):
+    """Guards a sampler that waits for ever for a snapshot that was pruned long ago."""
+    recipe = tiny_recipe(**{"train.rounds": 8, "negatives.lag": 1})
+    sampler = NegativeSampler(recipe=recipe, folder=tmp_path, data=tmp_path / "data")
+    snapshots = SnapshotStore(tmp_path / "snapshots", keep=snapshots_kept(recipe))
+    for snapshot in range(5):
+        publish(snapshots, snapshot)
+        snapshots.prune(snapshot)
+    sampler.write_part(0, 0)
+    assert sampler.files.missing(0)
+
+
+def test_a_sampler_on_a_full_disk_still_says_that_it_failed(small_disk):
+    """Guards half an hour of waiting, and the blame put on `negatives.samplers`: on a full disk
+    the reason could not be written.
+    """
+    files = NegativesFolder(small_disk / "negatives", parts=1)
+    files.begin()
+    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 512)
+    files.fail(0, "Traceback: " + "no space left on device " * 500)
+    with pytest.raises(RuntimeError, match="sampler 0 could not write why, as on a full disk"):
         files.wait(0, snapshot=0, timeout_s=60)
 
 
