@@ -1,26 +1,25 @@
 """OpenAI's API over a student, so that their clients work unchanged.
 
-A student answers single questions: a prompt is a question, and so is the last message of a chat. It
-follows no instructions and has no memory, so a system message is an error, and earlier turns are
-not read. A text is streamed word by word once it is whole: the student's texts are short, and an
-error still gets its HTTP status.
+A student answers single questions: a prompt is a question, and so is the last turn of a chat. It
+follows no instructions and has no memory, so system messages and earlier turns are not read. A text
+ends where a `stop` of its request begins. Nothing is written behind it, and nothing for a caller
+who has hung up; what was written is what `usage` counts.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference.answering import Sampling
 from qcrd_ray.inference.heads import Head, HeadAnswer
+from qcrd_ray.serving.bounded_json import BoundedRoute
+from qcrd_ray.serving.caller import Caller
 from qcrd_ray.serving.http_errors import ErrorBody, RequestError
 from qcrd_ray.serving.openai_messages import (
     CHAT_EXAMPLE,
@@ -30,8 +29,8 @@ from qcrd_ray.serving.openai_messages import (
     CompletionRequest,
     Model,
     Models,
-    Usage,
 )
+from qcrd_ray.serving.openai_replies import ChatForm, EventStream, Reply, TextForm
 from qcrd_ray.serving.service import Service
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -57,7 +56,7 @@ def _answers(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 
 def make_router(service: Service) -> APIRouter:
     """The routes under /v1 that OpenAI's clients call."""
-    router = APIRouter(tags=["OpenAI-compatible"])
+    router = APIRouter(tags=["OpenAI-compatible"], route_class=BoundedRoute)
     name, created = service.recipe.model_name, int(time.time())
     listed = [Model(id=name, created=created), Model(id=name + LABEL, created=created)]
 
@@ -85,40 +84,35 @@ def make_router(service: Service) -> APIRouter:
             request,
             prompts,
             max_tokens=request.max_tokens,
+            limited_by="max_tokens",
             field="prompt",
-            form=_TextForm(),
+            form=TextForm(),
         )
 
     @router.post(CHAT, responses=_answers(CHAT_EXAMPLE), response_class=JSONResponse)
     async def chat(request: ChatRequest) -> Response:
-        """Answer the last message, which must be the user's, as a question alone.
+        """Answer the last message of the user, which must be the last turn, as a question alone.
 
-        The student follows no instructions: a `system` message is an error. It has no memory:
-        earlier turns are not read. Tools, pictures, `logprobs` and forced formats are errors.
+        The student was trained on one task and follows no instructions: `system` and `developer`
+        messages are not read. It has no memory: earlier turns are not read. Tools, pictures,
+        `logprobs` and forced formats are errors.
         """
-        for number, message in enumerate(request.messages):
-            if message.role not in ("user", "assistant"):
-                where = f"messages.{number}.role"
-                raise RequestError(
-                    400,
-                    f"{where}: expected user or assistant; this student follows no other"
-                    " instructions",
-                    param=where,
-                )
-        if request.messages[-1].role != "user":
+        turns = [each for each in request.messages if each.role not in ("system", "developer")]
+        if not turns or turns[-1].role != "user":
             raise RequestError(
                 400,
-                "messages: the last one must be the user's, for it is the question",
+                "messages: the last turn must be the user's, for it is the question",
                 param="messages",
             )
-        limit = request.max_completion_tokens or request.max_tokens
+        newer = request.max_completion_tokens is not None
         return await _respond(
             service,
             request,
-            [request.messages[-1].text],
-            max_tokens=limit,
+            [turns[-1].text],
+            max_tokens=request.max_completion_tokens if newer else request.max_tokens,
+            limited_by="max_completion_tokens" if newer else "max_tokens",
             field="messages",
-            form=_ChatForm(),
+            form=ChatForm(),
         )
 
     return router
@@ -146,62 +140,61 @@ async def _respond(
     texts: Sequence[str],
     *,
     max_tokens: int | None,
+    limited_by: str,
     field: str,
-    form: _TextForm | _ChatForm,
+    form: TextForm | ChatForm,
 ) -> Response:
     """Ask the student, and put what it writes into OpenAI's form, whole or as a stream."""
     head = head_of(request.model, service.recipe.model_name)
-    questions = [
-        Question(id="request", question=text, choices=tuple(request.choices)) for text in texts
-    ]
-    read = [_checked(service, question, head, field) for question in questions]
-    sampling = Sampling(
-        max_tokens=min(max_tokens or service.student.max_tokens, service.student.max_tokens),
-        n=request.n or 1,
-        temperature=request.temperature or 0.0,
-        top_p=request.top_p or 1.0,
-        # greedy texts have no seed: all of them are written together
-        seed=request.seed if request.temperature else 0,
-    )
-    if len(questions) * sampling.n > service.recipe.max_questions:
+    n, longest = request.n or 1, service.student.max_tokens
+    if len(texts) * n > service.recipe.max_questions:
         raise RequestError(
             400,
             f"n: one request may ask for at most {service.recipe.max_questions} texts in all",
             param="n",
         )
-    answers = [
-        answer
-        for several in await service.write(questions, head=head, sampling=sampling)
-        for answer in several
-    ]
-    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
-    written = [_ended(answer, stops) for answer in answers]
-    tokens = sum(read), sum(answer.tokens for answer in answers)
-    usage = Usage(prompt_tokens=tokens[0], completion_tokens=tokens[1], total_tokens=sum(tokens))
-    version = service.student.folder.facts.get("exported_from")
-    shared = {
-        "id": f"{form.prefix}-{uuid.uuid4().hex}",
-        "created": int(time.time()),
-        "model": request.model,
-        "system_fingerprint": f"fp_{version[:12]}" if version else None,
-    }
-    if request.stream:
-        wanted = request.stream_options is not None and request.stream_options.include_usage
-        return StreamingResponse(
-            _events(shared, written, usage if wanted else None, form),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-cache"},
+    if max_tokens is not None and max_tokens > longest:
+        raise RequestError(
+            400,
+            f"{limited_by}: this student writes at most {longest} tokens",
+            param=limited_by,
+            code="invalid_value",
         )
-    choices = [
-        {"index": i, **form.whole(text), "logprobs": None, "finish_reason": reason}
-        for i, (text, reason) in enumerate(written)
+    questions = [
+        Question(id="request", question=text, choices=tuple(request.choices)) for text in texts
     ]
-    return JSONResponse(
-        {**shared, "object": form.object, "choices": choices, "usage": usage.model_dump()}
+    sampling = Sampling(
+        max_tokens=max_tokens or longest,
+        n=n,
+        temperature=request.temperature or 0.0,
+        top_p=request.top_p or 1.0,
+        # greedy texts have no seed: all of them are written together
+        seed=request.seed if request.temperature else 0,
+    )
+    reply = Reply(
+        form,
+        model=request.model,
+        version=service.student.folder.facts.get("exported_from"),
+        questions=len(questions),
+        n=n,
+        stops=[request.stop] if isinstance(request.stop, str) else request.stop or [],
+        prompt_tokens=sum(
+            [await _checked(service, question, head, field) for question in questions]
+        ),
     )
 
+    def write(callers: Sequence[Caller]) -> Awaitable[list[list[HeadAnswer]]]:
+        return service.write(questions, head=head, sampling=sampling, callers=callers)
 
-def _checked(service: Service, question: Question, head: Head, field: str) -> int:
+    if not request.stream:
+        return JSONResponse(await reply.whole(write))
+    usage = request.stream_options is not None and request.stream_options.include_usage
+    events = reply.events(write, usage=usage)
+    await anext(events)  # an error before the first token is answered by its status
+    return EventStream(events)
+
+
+async def _checked(service: Service, question: Question, head: Head, field: str) -> int:
     """The number of the question's tokens.
 
     Raises:
@@ -209,92 +202,13 @@ def _checked(service: Service, question: Question, head: Head, field: str) -> in
     """
     if reason := service.student.refusal(question):
         raise RequestError(400, f"{field}: {reason}", param=field)
-    tokens, longest = (
-        service.student.prompt_tokens(question, head=head),
-        service.student.max_input_tokens,
-    )
-    if tokens > longest:
+    tokens, longest = await service.tokens(question, head=head), service.student.max_input_tokens
+    if tokens is None or tokens > longest:
         raise RequestError(
             400,
-            f"{field}: the question has {tokens} tokens; this student reads {longest}",
+            f"{field}: the question has {tokens or 'far too many'} tokens; this student reads"
+            f" {longest}",
             param=field,
             code="context_length_exceeded",
         )
     return tokens
-
-
-def _ended(answer: HeadAnswer, stops: Sequence[str]) -> tuple[str, str]:
-    """(text, finish reason), cut before the first of ``stops``."""
-    places = [place for stop in stops if (place := answer.text.find(stop)) >= 0]
-    return (answer.text[: min(places)], "stop") if places else (answer.text, answer.finish_reason)
-
-
-def _events(
-    shared: dict[str, Any],
-    written: Sequence[tuple[str, str]],
-    usage: Usage | None,
-    form: _TextForm | _ChatForm,
-) -> Iterator[str]:
-    """The server-sent events of a stream.
-
-    Each text comes word by word, then its finish reason; the usage follows where it is wanted, and
-    `[DONE]` ends the stream.
-    """
-
-    def event(choices: list[dict], **more: Any) -> str:
-        chunk = {**shared, "object": form.chunk_object, "choices": choices, **more}
-        return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
-
-    # with the usage asked for, every other chunk says that it does not carry it
-    pending = {"usage": None} if usage else {}
-    for index, (text, reason) in enumerate(written):
-        pieces = [
-            *form.opening(),
-            *(form.piece(word) for word in re.findall(r"\s*\S+|\s+\Z", text)),
-        ]
-        for piece in pieces:
-            yield event(
-                [{"index": index, **piece, "logprobs": None, "finish_reason": None}], **pending
-            )
-        yield event(
-            [{"index": index, **form.end(), "logprobs": None, "finish_reason": reason}], **pending
-        )
-    if usage:
-        yield event([], usage=usage.model_dump())
-    yield "data: [DONE]\n\n"
-
-
-class _TextForm:
-    """How /v1/completions spells a choice."""
-
-    prefix, object, chunk_object = "cmpl", "text_completion", "text_completion"
-
-    def whole(self, text: str) -> dict:
-        return {"text": text}
-
-    def opening(self) -> list[dict]:
-        return []
-
-    def piece(self, word: str) -> dict:
-        return {"text": word}
-
-    def end(self) -> dict:
-        return {"text": ""}
-
-
-class _ChatForm:
-    """How /v1/chat/completions spells a choice."""
-
-    prefix, object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
-
-    def whole(self, text: str) -> dict:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
-
-    def opening(self) -> list[dict]:
-        return [{"delta": {"role": "assistant", "content": ""}}]
-
-    def piece(self, word: str) -> dict:
-        return {"delta": {"content": word}}
-
-    def end(self) -> dict:
-        return {"delta": {}}

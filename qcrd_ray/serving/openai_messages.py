@@ -1,6 +1,7 @@
 """OpenAI's request and response bodies, as far as a student can honour them.
 
-A field that a student cannot honour accepts only the value that changes nothing.
+A field that would change the answer, and that a student cannot honour, accepts only the value that
+changes nothing. One that changes no answer is taken, and not used.
 
 https://platform.openai.com/docs/api-reference/completions and /chat
 """
@@ -15,6 +16,7 @@ from qcrd_ray.serving.messages import MAX_SAMPLES, Choices, Seed
 
 Zero = Annotated[float, Field(ge=0.0, le=0.0)]
 Stop = Annotated[str, Field(min_length=1)]
+Unused = Annotated[Any, Field(description="taken, and not used")]
 
 
 class StreamOptions(BaseModel):
@@ -26,6 +28,7 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     include_usage: bool = False
+    include_obfuscation: Unused = None
 
 
 class CommonRequest(BaseModel):
@@ -40,7 +43,7 @@ class CommonRequest(BaseModel):
         )
     )
     max_tokens: int | None = Field(
-        default=None, ge=1, description="never more than the student was trained to write"
+        default=None, ge=1, description="at most what the student was trained to write"
     )
     n: int | None = Field(default=None, ge=1, le=MAX_SAMPLES, description="texts for each question")
     temperature: float | None = Field(
@@ -64,7 +67,14 @@ class CommonRequest(BaseModel):
     choices: Choices = Field(
         default=[], description="for multiple choice; no field of OpenAI's: send it as `extra_body`"
     )
-    user: str | None = Field(default=None, description="not used")
+    metadata: Unused = None
+    prompt_cache_key: Unused = None
+    prompt_cache_options: Unused = None
+    prompt_cache_retention: Unused = None
+    safety_identifier: Unused = None
+    service_tier: Unused = None
+    store: Unused = None
+    user: Unused = None
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
@@ -86,7 +96,7 @@ class CompletionRequest(CommonRequest):
 
     prompt: (
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, fail_fast=True)]
     )
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
@@ -104,9 +114,12 @@ class TextPart(BaseModel):
 
 
 class ChatMessage(BaseModel):
-    """One turn. Its further fields (`name`, `refusal` ...) are not read."""
+    """One turn, or an instruction, which is not read.
 
-    role: str
+    Its further fields (`name`, `refusal` ...) are not read either.
+    """
+
+    role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
 
     @property
@@ -128,7 +141,7 @@ class ResponseFormat(BaseModel):
 
 
 class ChatRequest(CommonRequest):
-    """The last message, which must be the user's, is the question alone."""
+    """The last turn, which must be the user's, is the question alone."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -148,7 +161,7 @@ class ChatRequest(CommonRequest):
         }
     )
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
     max_completion_tokens: int | None = Field(
         default=None, ge=1, description="OpenAI's newer name of max_tokens"
     )
@@ -156,13 +169,20 @@ class ChatRequest(CommonRequest):
     top_logprobs: None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    tool_choice: Literal["none"] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    functions: Annotated[list[Any], Field(max_length=0)] | None = None
+    function_call: Literal["none", "auto"] | None = None
+    modalities: list[Literal["text"]] | None = None
+    parallel_tool_calls: Unused = None
+    prediction: Unused = None
+    reasoning_effort: Unused = None
+    verbosity: Unused = None
 
 
 class Usage(BaseModel):
     """Tokens of all questions and of all texts.
 
-    Texts count as the student wrote them, the part behind `stop` included.
+    Texts count as far as the student wrote them: with a `stop`, up to where it was seen.
     """
 
     prompt_tokens: int

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from qcrd_ray.data.records import Question
@@ -22,13 +24,18 @@ from qcrd_ray.inference.answering import (
 from qcrd_ray.inference.heads import Head, HeadAnswer
 from qcrd_ray.inference.vote_result import VoteResult
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.serving.http_errors import RETRY_AFTER_S, RequestError
-from qcrd_ray.serving.messages import MAX_SAMPLES, PredictResponse, Query
+from qcrd_ray.serving.caller import Caller
+from qcrd_ray.serving.http_errors import RETRY, RequestError
+from qcrd_ray.serving.messages import COLDEST, MAX_SAMPLES, PredictResponse, Query
 from qcrd_ray.serving.metrics import Metrics
 
 Write = Callable[[AnswerRequest], Awaitable[list[HeadAnswer]]]
 Score = Callable[[ScoreRequest], Awaitable[float]]
 JudgeSamples = Callable[[JudgeRequest], Awaitable[list[float]]]
+
+# Characters of a question for each token that the student reads of it. Text has about 4; what lies
+# behind 16 of them is not tokenised, because that costs by the character.
+CHARS_PER_TOKEN = 16
 
 
 class Service:
@@ -50,6 +57,10 @@ class Service:
     ) -> None:
         self.student, self.recipe, self.metrics = student, recipe, metrics
         self._write, self._score, self._judge = write, score, judge
+        # a question is counted by its route and again for the metrics
+        self._count = lru_cache(maxsize=1_024)(
+            lambda question, head: student.prompt_tokens(question, head=head)
+        )
 
     @property
     def usual_vote(self) -> dict[str, Any] | None:
@@ -68,7 +79,7 @@ class Service:
 
     async def predict(self, queries: Sequence[Query]) -> list[PredictResponse]:
         """One prediction for each query, in their order."""
-        self._limit(sum(query.samples or 1 for query in queries))
+        self.limit(sum(query.samples or 1 for query in queries))
         questions = [query.as_question() for query in queries]
         for number, (query, question) in enumerate(zip(queries, questions, strict=True)):
             if reason := self._refusal(query, question):
@@ -86,14 +97,27 @@ class Service:
             )
 
     async def write(
-        self, questions: Sequence[Question], *, head: Head, sampling: Sampling
+        self,
+        questions: Sequence[Question],
+        *,
+        head: Head,
+        sampling: Sampling,
+        callers: Sequence[Caller],
     ) -> list[list[HeadAnswer]]:
-        """``sampling.n`` texts of one head for each question, in their order."""
-        self._limit(len(questions) * sampling.n)
+        """``sampling.n`` texts of one head for each question, in their order.
+
+        ``callers``, one for each question, hear them while they are written.
+        """
+        self.limit(len(questions) * sampling.n)
+        if sampling.temperature < COLDEST:
+            sampling = replace(sampling, temperature=0.0)
         async with self._in_time():
             return list(
                 await asyncio.gather(
-                    *(self._generate(question, head, sampling) for question in questions)
+                    *(
+                        self._generate(question, head, sampling, caller)
+                        for question, caller in zip(questions, callers, strict=True)
+                    )
                 )
             )
 
@@ -126,9 +150,8 @@ class Service:
         )
         (label,) = written[0]
         prediction = PredictResponse(label=label.answer, text=label.text)
-        prediction.question_cut = (
-            self.student.prompt_tokens(question, head="label") > self.student.max_input_tokens
-        )
+        tokens = await self.tokens(question, head="label")
+        prediction.question_cut = tokens is None or tokens > self.student.max_input_tokens
         if query.rationale or query.quality:
             (rationale,) = written[1]
             prediction.rationale, prediction.rationale_answer = (
@@ -158,14 +181,37 @@ class Service:
         return self.student.vote(samples, scores)
 
     async def _generate(
-        self, question: Question, head: Head, sampling: Sampling
+        self, question: Question, head: Head, sampling: Sampling, caller: Caller | None = None
     ) -> list[HeadAnswer]:
-        answers = await self._write(AnswerRequest(question=question, head=head, sampling=sampling))
-        self.metrics.tokens.labels("prompt").inc(self.student.prompt_tokens(question, head=head))
+        caller, question = caller or Caller(), self._cut(question)
+        request = AnswerRequest(question=question, head=head, sampling=sampling, listener=caller)
+        try:
+            answers = await self._write(request)
+        finally:
+            # cancelled: it hung up, or it was told that this takes too long
+            caller.left = True
+        self.metrics.tokens.labels("prompt").inc(await self.tokens(question, head=head) or 0)
         self.metrics.tokens.labels("completion").inc(sum(answer.tokens for answer in answers))
         return answers
 
-    def _limit(self, texts: int) -> None:
+    async def tokens(self, question: Question, *, head: Head) -> int | None:
+        """The length of the question's prompt; None: it is longer than is worth counting.
+
+        Counted in a thread: the event loop stays free.
+        """
+        if self._cut(question) is not question:
+            return None
+        return await asyncio.to_thread(self._count, question, head)
+
+    def _cut(self, question: Question) -> Question:
+        """The question up to where the student can have read it."""
+        most = CHARS_PER_TOKEN * self.student.max_input_tokens
+        if len(question.question) <= most:
+            return question
+        return replace(question, question=question.question[:most])
+
+    def limit(self, texts: int) -> None:
+        """Raise RequestError (422) where one request asks for too many ``texts``."""
         most = self.recipe.max_questions
         if texts > most:
             raise RequestError(
@@ -181,9 +227,8 @@ class Service:
             async with asyncio.timeout(limit):
                 yield
         except TimeoutError as error:
-            again = {"Retry-After": str(RETRY_AFTER_S)}
             raise RequestError(
                 504,
                 f"there was no answer within {limit:g} s; ask for less at once, or later",
-                headers=again,
+                headers=RETRY,
             ) from error
