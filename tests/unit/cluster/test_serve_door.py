@@ -8,13 +8,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from qcrd_ray.cluster import ray_internals, serve_door
-from qcrd_ray.cluster.serve_door import ServeDoor
+from qcrd_ray.cluster.serve_door import Pulse, ServeDoor
 
 VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 PLAIN = [[b"content-type", b"text/plain; charset=utf-8"]]
@@ -31,7 +32,7 @@ def answered(proxy, *, path="/v1/predict", headers=()):
     async def receive():
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "path": path, "headers": list(headers)}
+    scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
     asyncio.run(ServeDoor(proxy)(scope, receive, send))
     assert [message["type"] for message in told] == ["http.response.start", "http.response.body"]
     return told[0]["status"], dict(map(tuple, told[0]["headers"])), told[1]["body"]
@@ -92,6 +93,56 @@ def test_what_the_application_says_passes_through(status, headers, body):
 def test_serves_own_health_route_is_left_alone():
     drained = saying(503, PLAIN, b"This node is being drained.")
     assert answered(drained, path="/-/healthz")[2] == b"This node is being drained."
+
+
+def test_a_probe_does_not_wait_behind_the_callers(monkeypatch):
+    """Bug guarded: /healthz took as long as an answer, seconds at full load."""
+    monkeypatch.setattr(Pulse, "BEAT_S", 0.01)
+    monkeypatch.setattr(Pulse, "FRESH_S", 0.5)
+    pause, status, asked = 0.0, 200, 0
+
+    async def replica(scope, receive, send):
+        nonlocal asked
+        asked += 1
+        assert dict(scope["headers"])[b"host"] == b"localhost"
+        await asyncio.sleep(pause)
+        await saying(status, JSON, b"{}")(scope, receive, send)
+
+    async def walk():
+        nonlocal pause, status
+        door = ServeDoor(replica)
+
+        async def probe():
+            told, started = [], time.monotonic()
+
+            async def send(message):
+                told.append(message)
+
+            headers = [(b"host", b"localhost")]
+            scope = {"type": "http", "method": "GET", "path": "/healthz", "headers": headers}
+            await door(scope, None, send)
+            return told[0]["status"], time.monotonic() - started
+
+        assert (await probe())[0] == 200
+        await asyncio.sleep(0.1)
+        pause = 0.3
+        for _ in range(20):
+            status_, seconds = await probe()
+            assert (status_, seconds < 0.1) == (200, True)
+            await asyncio.sleep(0.02)
+        pause, status = 0.0, 503
+        await asyncio.sleep(0.5)
+        assert (await probe())[0] == 503, "a failing replica is told within a beat"
+        pause = 30.0
+        await asyncio.sleep(0.7)
+        with pytest.raises(TimeoutError):  # as Serve's own timeout ends it
+            await asyncio.wait_for(probe(), 0.3)
+        before = asked
+        monkeypatch.setattr(Pulse, "IDLE_S", 0.0)
+        await asyncio.sleep(0.1)
+        assert asked == before, "nobody probes, so nobody is asked"
+
+    asyncio.run(walk())
 
 
 def test_an_answer_that_has_begun_is_broken_off():
