@@ -47,8 +47,9 @@ def test_a_step_counts_answers_refusals_and_probes():
     with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
+        steps = ["--callers", "1", "3", "--seconds", "1", "--key-file", "/dev/stdin"]
         done = subprocess.run(
-            [sys.executable, JOB, url, *"--callers 1 3 --seconds 1 --key-file /dev/stdin".split()],
+            [sys.executable, JOB, url, *steps],
             input="k\n",
             capture_output=True,
             text=True,
