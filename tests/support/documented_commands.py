@@ -32,7 +32,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get(
 # Programs of a shell, and of the tools that a user has installed: only files of this repository
 # that their words name are looked up.
 SHELL = {"cat", "cd", "chmod", "cp", "echo", "export", "head", "kill", "less", "ls", "mkdir"}
-SHELL |= {"rm", "rsync", "scp", "seq", "sleep", "source", "ssh-keygen", "tail", "watch"}
+SHELL |= {"printf", "rm", "rsync", "scp", "seq", "sleep", "source", "ssh-keygen", "tail", "watch"}
 TOOLS = {"docker", "jq", "kubectl", "mlflow", "pre-commit", "tensorboard"}
 OUR_FOLDERS = ("clusters/", "docs/", "examples/", "jobs/", "qcrd_ray/", "tests/")
 RECIPE = {
@@ -199,6 +199,7 @@ def request_of(words: Sequence[str]) -> tuple[str, str, dict[str, str], str | No
             click.Option(["-f", "--fail"], is_flag=True),
             click.Option(["-i", "--include"], is_flag=True),
             click.Option(["-o", "--output"]),
+            click.Option(["-K", "--config"]),
             click.Argument(["url"]),
         ],
     )
