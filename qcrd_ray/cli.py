@@ -42,6 +42,12 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="change one key, e.g. train.rounds=4; repeatable"
     ),
 ]
+TrustTask = Annotated[
+    bool,
+    typer.Option(
+        "--trust-task", help="import the module of a task that comes with the student as its own"
+    ),
+]
 
 OpenPage = Annotated[
     bool, typer.Option("--open", help="open the report in a browser when it is written")
@@ -201,6 +207,7 @@ def serve(
     max_replicas: Annotated[
         int | None, typer.Option(min=1, help="as many as load asks for, up to this")
     ] = None,
+    trust_task: TrustTask = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="another key of a recipe's serve section"),
@@ -215,6 +222,7 @@ def serve(
         "replicas": replicas,
         "max_replicas": max_replicas,
         "api_key_file": str(key_file) if key_file else None,
+        "trust_task": trust_task or None,
     }
     recipe = serving.read_settings(student, given, set_ or []).model_copy(
         update={"host": host, "port": port}
@@ -266,6 +274,7 @@ def predict(
         typer.Option(help="what generates the texts"),
     ] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="texts that are written together")] = 64,
+    trust_task: TrustTask = False,
     workers: Annotated[int, typer.Option(min=1)] = 1,
     cpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 1.0,
     gpus_per_worker: Annotated[float, typer.Option(min=0.0)] = 0.0,
@@ -285,6 +294,7 @@ def predict(
         columns=predicting.read_columns(column or []),
         engine=engine,
         batch_size=batch_size,
+        trust_task=trust_task,
     )
     # before Ray, which takes seconds to start
     job = predicting.prepare(student, questions, answers, options=options)

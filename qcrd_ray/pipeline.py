@@ -43,7 +43,8 @@ def run(recipe: Recipe, stages: Stages) -> RunResult:
         with stages.stage("serving") as report:
             answer = serving.ask_once(
                 folder.student,
-                recipe.serve,
+                # its task is this recipe's own
+                recipe.serve.model_copy(update={"trust_task": True}),
                 question,
                 report,
                 schedule_timeout_s=recipe.ray.schedule_timeout_s,

@@ -137,8 +137,22 @@ def check_student(
 
 
 def read_config(model: str | Path, *, trust_remote_code: bool = False) -> PretrainedConfig:
-    """The config of any model. Raises UserError where there is no model."""
-    return _from_pretrained(AutoConfig, resolve(model), trust_remote_code)
+    """The config of any model.
+
+    Raises:
+        UserError: there is no model, or it would have transformers load kernels from the hub.
+    """
+    name = resolve(model)
+    config = _from_pretrained(AutoConfig, name, trust_remote_code)
+    for part in (config, *(getattr(config, key) for key in config.sub_configs)):
+        # `org/repository` here is compiled code that is fetched and run
+        if "/" in str(getattr(part, "_attn_implementation", None)):
+            raise UserError(
+                f"model {name}: its config.json asks for attention by code from the hub"
+                f" ({part._attn_implementation}), which is not run here; take"
+                " attn_implementation out of the file"
+            )
+    return config
 
 
 def read_tokenizer(

@@ -109,13 +109,16 @@ class StudentFolder:
     trust_remote_code: bool = False
 
     @classmethod
-    def open(cls, path: str | Path, *, trust_remote_code: bool = False) -> StudentFolder:
-        """Read and check a student folder, without its weights.
+    def open(
+        cls, path: str | Path, *, trust_remote_code: bool = False, trust_task: bool = False
+    ) -> StudentFolder:
+        """Read and check a student folder, without its weights. It runs no code of the folder's.
 
         Raises:
             UserError: there is no such folder, it is no student folder, its model and tokenizer do
-                not belong together, or its model has code of its own and ``trust_remote_code`` is
-                off. `qcrd predict` never turns it on, `qcrd serve` only by its key.
+                not belong together, its model has code of its own and ``trust_remote_code`` is
+                off, or its task is a module of its own and ``trust_task`` is off. `qcrd predict`
+                never turns the first on, `qcrd serve` only by its key.
         """
         path = Path(path).expanduser().absolute()
         file = path / TASK_FILE
@@ -131,11 +134,17 @@ class StudentFolder:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             task_recipe = TaskRecipe.model_validate(facts["task"])
+            if ":" in task_recipe.kind and not trust_task:
+                raise UserError(
+                    f"this student's task is the class {task_recipe.kind}, whose module would be"
+                    " imported, from the current folder as well. Read it, and say --trust-task"
+                    " (serve.trust_task: true in a file)"
+                )
             task = build_task(task_recipe)
             for key in ("max_input_tokens", "max_target_tokens", "example"):
                 facts[key]
             custom_code = facts.get("custom_code", [])
-        except UserError as error:  # a custom task whose module is not here
+        except UserError as error:  # a task of one's own that is not trusted, or not here
             raise UserError(f"{file}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
@@ -209,7 +218,8 @@ def export_student(recipe: Recipe, folder: RunFolder, *, results: Results) -> Pa
             discriminator=(writing / DISCRIMINATOR).is_dir(),
         )
         write_text(writing / "README.md", card)
-        StudentFolder.open(writing, trust_remote_code=trust)  # check it before it appears
+        # check it before it appears
+        StudentFolder.open(writing, trust_remote_code=trust, trust_task=True)
     return folder.student
 
 

@@ -77,7 +77,7 @@ def prepare(
         UserError: there is no student folder, the engine cannot run it, the file cannot be read, or
             the output exists or belongs to another call.
     """
-    folder = StudentFolder.open(student)
+    folder = StudentFolder.open(student, trust_task=options.trust_task)
     questions = find_file(file).absolute()
     target = Output(output)
     choose_engine(folder.path, options.engine)

@@ -31,7 +31,8 @@ class PredictOptions:
     """What is written about each question, and how it is generated.
 
     ``columns`` maps our names (id, question, choices, ...) to the file's. ``batch_size`` counts
-    texts that are generated together. ``samples`` of the rationale head vote, None: there is no
+    texts that are generated together. ``trust_task``: a task of the student's own is imported.
+    ``samples`` of the rationale head vote, None: there is no
     vote; ``vote`` None is a judged vote where the folder holds a judge, else a plain one.
     """
 
@@ -42,6 +43,7 @@ class PredictOptions:
     columns: dict[str, str] = field(default_factory=dict)
     engine: EngineName | Literal["auto"] = "auto"
     batch_size: int = 64
+    trust_task: bool = False
 
 
 class Predictor:
@@ -58,7 +60,7 @@ class Predictor:
         torch.set_num_threads(threads)
         self.file, self.output, self.options = file, output, options
         self.student = Student(
-            StudentFolder.open(student),
+            StudentFolder.open(student, trust_task=options.trust_task),
             engine=options.engine,
             batch_size=options.batch_size,
             judged=bool(options.samples) and options.vote != "plain",

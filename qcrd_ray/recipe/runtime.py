@@ -44,6 +44,8 @@ class ServingRecipe(Section):
     """
     trust_remote_code: bool = False
     """Run Python code that comes with the student; only for one you trust."""
+    trust_task: bool = False
+    """Import the module of a student whose task is a class of its own; only for one you trust."""
     model_name: str = Field(default="student", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The model name that OpenAI clients ask for."""
     replicas: Count = 1

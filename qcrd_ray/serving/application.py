@@ -58,7 +58,11 @@ class StudentEndpoint:
         """
         self.key = replica_key(recipe, expected=key_expected)
         self.student = Student(
-            StudentFolder.open(Path(folder), trust_remote_code=recipe.trust_remote_code),
+            StudentFolder.open(
+                Path(folder),
+                trust_remote_code=recipe.trust_remote_code,
+                trust_task=recipe.trust_task,
+            ),
             engine=recipe.engine,
             batch_size=recipe.max_batch_size,
             max_tokens=recipe.max_output_tokens,

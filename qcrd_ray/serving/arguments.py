@@ -56,7 +56,9 @@ def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecip
             for m in error.errors()
         )
         raise UserError("\n".join(mistakes)) from None
-    folder = StudentFolder.open(student, trust_remote_code=recipe.trust_remote_code)
+    folder = StudentFolder.open(
+        student, trust_remote_code=recipe.trust_remote_code, trust_task=recipe.trust_task
+    )
     # a pairing that cannot work is found here, not by a replica that fails to start
     choose_engine(folder.path, recipe.engine, trust_remote_code=recipe.trust_remote_code)
     return folder, recipe

@@ -58,7 +58,9 @@ def start(
             that is taken, or a Ray Serve that already listens elsewhere.
         MissingResource: the cluster cannot hold the replicas.
     """
-    folder = StudentFolder.open(student, trust_remote_code=recipe.trust_remote_code)
+    folder = StudentFolder.open(
+        student, trust_remote_code=recipe.trust_remote_code, trust_task=recipe.trust_task
+    )
     auth.check_host(recipe.host, key=auth.read_key(recipe))
     cluster.wait_for_resources(
         bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=schedule_timeout_s

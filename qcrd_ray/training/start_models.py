@@ -206,9 +206,12 @@ def write_discriminator_start(model: str, folder: Path) -> None:
     if (folder / "config.json").exists():
         return
     name = resolve(model)
+    read_config(name)
     tokenizer = read_tokenizer(name)
     try:
-        encoder = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+        encoder = AutoModel.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"discriminator.model: {name} cannot be read: {error}") from error
     with atomic_folder(folder) as writing:

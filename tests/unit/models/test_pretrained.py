@@ -141,3 +141,12 @@ def test_a_config_that_is_no_json(folder):
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot read"):
         check_student(folder)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_attention_from_the_hub_is_refused(folder, key):
+    """Guards a config.json that has transformers fetch and run compiled code."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: "somebody/kernel"}))
+    with pytest.raises(UserError, match=r"code from the hub \(somebody/kernel\)"):
+        check_student(folder)

@@ -95,7 +95,8 @@ def test_the_card_names_the_module_of_a_task_of_ones_own(run):
     )
     student = export_student(own, folder, results=RESULTS)
     assert "defined by the module `own_task`" in (student / "README.md").read_text()
-    assert StudentFolder.open(student).facts["kind"] == "own_task:YesNo"
+    opened = StudentFolder.open(student, trust_task=True)
+    assert opened.facts["kind"] == "own_task:YesNo"
 
 
 def test_the_card_says_what_it_is_made_of(run):

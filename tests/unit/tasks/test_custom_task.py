@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -131,7 +132,24 @@ def test_a_student_folder_says_which_module_it_needs(exported_student, tmp_path)
             r" no_such_package\.tasks"
         ),
     ):
-        StudentFolder.open(student)
+        StudentFolder.open(student, trust_task=True)
     facts["task"]["kind"] = "own_task:YesNo"
     (student / TASK_FILE).write_text(json.dumps(facts))
-    assert StudentFolder.open(student).task.canonical("Yes.", ASKED) == "yes"
+    assert StudentFolder.open(student, trust_task=True).task.canonical("Yes.", ASKED) == "yes"
+
+
+def test_a_students_own_task_is_imported_only_where_it_is_trusted(
+    exported_student, tmp_path, monkeypatch
+):
+    """Guards a downloaded student that runs a module which lies beside it, unasked."""
+    student = shutil.copytree(exported_student, tmp_path / "student")
+    (tmp_path / "lurking_task.py").write_text("raise SystemExit('it ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    facts = json.loads((student / TASK_FILE).read_text())
+    facts["task"]["kind"] = "lurking_task:Own"
+    (student / TASK_FILE).write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r"class lurking_task:Own.*--trust-task"):
+        StudentFolder.open(student)
+    assert "lurking_task" not in sys.modules
+    with pytest.raises(SystemExit, match="it ran"):
+        StudentFolder.open(student, trust_task=True)
