@@ -27,8 +27,27 @@ from qcrd_ray.recipe.validation_errors import Keys, explain, with_empty_sections
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
 
 
+# A recipe is small; what is above these is another file, or made to take long.
+MAX_BYTES = 1 << 20
+MAX_KEYS = 20_000  # an alias counts as often as it is used
+MAX_DEPTH = 50
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe tags only: no Python objects."""
+    """YAML's safe tags only, no Python objects; at most MAX_DEPTH levels."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self._depth == MAX_DEPTH:
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(
+                problem=f"nested more than {MAX_DEPTH} levels deep", problem_mark=mark
+            )
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -137,6 +156,8 @@ def _read(path: Path) -> str:
             else "there is no such recipe; `qcrd init` writes one to start from"
         )
         raise UserError(f"{path}: {what}")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise UserError(f"{path}: {size:,} bytes are no recipe, which has at most {MAX_BYTES:,}")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -191,8 +212,12 @@ def _parse(text: str, name: str) -> tuple[Any, Keys]:
 def _locate(node: yaml.Node, path: tuple, name: str, where: Keys, above: set[int]) -> None:
     """Add the place of every key below ``node`` to ``where``.
 
-    Refuses a key that is given twice, and a node that contains itself.
+    Refuses a key that is given twice, a node that contains itself, and more than MAX_KEYS places.
     """
+    if len(where) > MAX_KEYS:
+        raise UserError(
+            f"{name}: more than {MAX_KEYS:,} keys and items; each alias repeats what it names"
+        )
     if id(node) in above:
         raise UserError(
             f"{name}:{node.start_mark.line + 1}: {'.'.join(map(str, path))} holds itself"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 import yaml
@@ -348,3 +349,30 @@ def test_a_text_stays_a_text(write, text):
         }
     )
     assert load_recipe(write(dump_recipe(recipe))) == recipe
+
+
+def _laughs(levels):
+    """Each level names the one before it nine times."""
+    lines = ["a0: &a0 [x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 3_000 + "]" * 3_000, "r.yaml:1: .*nested more than 50 levels deep"),
+        ("{a: " * 3_000 + "1" + "}" * 3_000, "r.yaml:1: .*nested more than 50 levels deep"),
+        (_laughs(12), "more than 20,000 keys and items; each alias repeats"),
+        ("name: " + "x" * (1 << 20), "1,048,582 bytes are no recipe"),
+    ],
+    ids=["lists", "mappings", "aliases", "size"],
+)
+def test_what_would_take_for_ever_is_refused_at_once(tmp_path, text, message):
+    """Guards a recipe of a kilobyte that takes minutes, or ends in a RecursionError."""
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=message):
+        load_recipe(file)
+    assert time.monotonic() - began < 5
