@@ -60,15 +60,19 @@ class ServeDoor:
     """
 
     def __init__(self, app: App) -> None:
-        self.app, self._pulse = app, Pulse(self._pass)
+        self.app, self._pulse, self._turn = app, Pulse(self._pass), asyncio.Lock()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/-/"):  # Serve's own routes
             await self.app(scope, receive, send)
             return
         scope["headers"] = harmless(scope["headers"])
-        probe = scope["path"] == "/healthz" and scope["method"] == "GET"
-        await (self._pulse if probe else self._pass)(scope, receive, send)
+        if scope["path"] == "/healthz" and scope["method"] == "GET":
+            await self._pulse(scope, receive, send)
+            return
+        async with self._turn:  # one request in each round of the event loop: a probe comes between
+            await asyncio.sleep(0)
+        await self._pass(scope, receive, send)
 
     async def _pass(self, scope: Message, receive: Receive, send: Send) -> None:
         started = replaced = False

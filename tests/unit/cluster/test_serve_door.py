@@ -145,6 +145,35 @@ def test_a_probe_does_not_wait_behind_the_callers(monkeypatch):
     asyncio.run(walk())
 
 
+def test_a_burst_of_callers_lets_a_probe_through():
+    """All requests that a batch set free used to start in one round of the event loop."""
+    begun = 0
+
+    async def proxy(scope, receive, send):
+        nonlocal begun
+        begun += scope["path"] != "/healthz"
+        await saying(200, JSON, b"{}")(scope, receive, send)
+
+    async def walk():
+        door, told = ServeDoor(proxy), []
+
+        async def ask(path, method):
+            scope = {"type": "http", "method": method, "path": path, "headers": []}
+
+            async def send(message):
+                told.append(path)
+
+            await door(scope, None, send)
+
+        burst = [asyncio.create_task(ask("/v1/predict", "POST")) for _ in range(100)]
+        await asyncio.create_task(ask("/healthz", "GET"))
+        assert begun < 10
+        await asyncio.gather(*burst)
+        assert begun == 100
+
+    asyncio.run(walk())
+
+
 def test_an_answer_that_has_begun_is_broken_off():
     """A second answer behind half of the first would be read as part of it."""
 
