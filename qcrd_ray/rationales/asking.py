@@ -1,9 +1,8 @@
-"""Ask, parse, vote: from a block of questions to a block of rationale sets.
+"""Ask, parse, vote: from questions to rationale sets.
 
-A :class:`BlockAnswerer` lives in a Ray Data actor, and its :class:`RationaleGenerator` keeps many
-requests in flight. Whatever happens to a request (it fails, hangs or is refused), its questions
-come out as rows with an outcome and a reason. Nothing is raised, so that no bad row takes others
-with it.
+A :class:`RationaleGenerator` keeps many requests in flight. Whatever happens to a request (it
+fails, hangs or is refused), its questions come out as rows with an outcome and a reason. Nothing is
+raised, so that no bad row takes others with it.
 """
 
 from __future__ import annotations
@@ -11,67 +10,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import ray
 
-from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, Question, RationaleSet
-from qcrd_ray.rationales.store import RationaleStore
+from qcrd_ray.data.records import Completion, Outcome, Question, RationaleSet
+from qcrd_ray.rationales.breaker import Breaker, GivenUp
 from qcrd_ray.rationales.vote import VoteResult, hold_vote
 from qcrd_ray.recipe import GenerationRecipe, Recipe
-from qcrd_ray.run.files import write_table
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.answers import split_thinking
 from qcrd_ray.teacher import (
     Stopped,
     Teacher,
     TeacherAnswer,
+    TeacherAway,
     TeacherError,
     TeacherRefusal,
     TeacherRequest,
 )
 
-# What became of a block; `failed` leaves out what was not asked, since the teacher had stopped, and
-# `reason` is that of one of them.
-ANSWERED_SCHEMA = pa.schema([("rows", pa.int32()), ("failed", pa.int32()), ("reason", pa.string())])
-
-SEND_EVERY_S = 0.5
 MAX_BACKOFF_S = 60.0
 
 log = logging.getLogger(__name__)
-
-
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class ProgressCounter:
-    """What the actors have done so far, for the progress line and the manifest's speed.
-
-    Restarted, it counts from 0 again.
-    """
-
-    def __init__(self):
-        self._counts: Counter[str] = Counter()
-
-    @ray.method
-    def add(self, counts: Counter[str]) -> None:
-        """Add an actor's counts since its last call."""
-        self._counts += counts
-
-    @ray.method
-    def read(self) -> Counter[str]:
-        """The sums over all actors."""
-        return self._counts
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came of asking one question: an answer, or the reason why there is none.
 
-    ``attempts`` is 0 where the teacher had stopped before the question was asked.
+    ``attempts`` is 0 where the teacher had stopped before the question was answered, or asked.
     """
 
     answer: TeacherAnswer | None
@@ -83,86 +54,121 @@ class Reply:
 class RationaleGenerator:
     """A table of requests in, as many rationale sets out.
 
-    ``send_counts`` takes what has been done since its last call: rows, rows by outcome, tokens_in,
-    tokens_out, retries.
+    While ``draining`` is set nothing more is asked: what waits for its turn waits for ever, since
+    the process is about to end, and what is in flight is still answered.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        teacher: Teacher,
-        send_counts: Callable[[Counter[str]], object],
-    ):
+    def __init__(self, recipe: Recipe, teacher: Teacher):
         self._recipe = recipe
         self._teacher = teacher
         self._task = build_task(recipe.task)
-        self._send_counts = send_counts
         self._counts: Counter[str] = Counter()
-        self._sent = time.monotonic()
         self._slots = asyncio.Semaphore(recipe.generation.requests_in_flight)
+        self._breaker = Breaker(
+            patience_s=60.0 * recipe.generation.retry_minutes,
+            backoff_s=recipe.generation.backoff_s,
+        )
+        self.draining = False
 
-    async def __call__(self, requests: pa.Table) -> pa.Table:
-        """RATIONALE_SET_SCHEMA for REQUEST_SCHEMA, in the same order."""
+    async def __call__(
+        self, requests: pa.Table, keep: Callable[[Sequence[RationaleSet]], object] = len
+    ) -> list[RationaleSet]:
+        """Answer requests (REQUEST_SCHEMA); the sets come in the same order.
+
+        ``keep`` takes the sets of each request as soon as it is answered.
+        """
         rows = requests.to_pylist()
         size = self._recipe.generation.questions_per_request
         groups = [rows[start : start + size] for start in range(0, len(rows), size)]
-        answered = await asyncio.gather(*(self._answer(group) for group in groups))
-        self._send()
-        return pa.Table.from_pylist(
-            [each.row() for group in answered for each in group], schema=RATIONALE_SET_SCHEMA
-        )
+        answered = await asyncio.gather(*(self._answer(group, keep) for group in groups))
+        return [each for group in answered for each in group]
 
-    async def _answer(self, rows: Sequence[dict[str, Any]]) -> list[RationaleSet]:
+    def take_counts(self) -> Counter[str]:
+        """What has been done since the last call of this method.
+
+        These are rows, rows by outcome, tokens_in, tokens_out, retries; and how many requests were
+        `sent` and came `back`.
+        """
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    async def _answer(
+        self, rows: Sequence[dict[str, Any]], keep: Callable[[Sequence[RationaleSet]], object]
+    ) -> list[RationaleSet]:
         """The rationale sets of the questions that share one request."""
         questions = [Question.from_row(row) for row in rows]
         requests = [
             TeacherRequest(question, self._teacher.prompt(self._task, question))
             for question in questions
         ]
-        async with self._slots:
-            replies = await self._ask(requests)
+        replies = await self._ask(requests)
         sets = [
             self._parse_and_vote(row["id"], question, reply)
             for row, question, reply in zip(rows, questions, replies, strict=True)
         ]
+        keep(sets)
         self._count(sets, replies)
         return sets
 
     async def _ask(self, requests: Sequence[TeacherRequest]) -> list[Reply]:
-        """Ask until there is an answer or the attempts are used up, waiting longer each time."""
+        """Ask until there is an answer or the attempts are used up, waiting longer each time.
+
+        A try that finds the teacher away is no attempt: an outage is waited through by time.
+        """
         settings = self._recipe.generation
-        reason, retry_after_s = "", 0.0
-        for attempt in range(1, settings.attempts + 1):
+        tries = attempts = 0
+        while True:
             try:
-                answers = await asyncio.wait_for(
-                    self._teacher.complete(requests), settings.request_timeout_s
-                )
-                return [Reply(answer, attempt) for answer in answers]
+                answers = await self._try(requests)
+                return [Reply(answer, tries + 1) for answer in answers]
             except TeacherRefusal as refusal:
                 if len(requests) == 1:
-                    return [Reply(None, attempt, reason=str(refusal), refused=True)]
+                    return [Reply(None, tries + 1, reason=str(refusal), refused=True)]
                 # one question must not spoil the others' request
                 return [reply for request in requests for reply in await self._ask([request])]
+            except GivenUp as given_up:
+                return [Reply(None, tries, reason=str(given_up))] * len(requests)
             except Stopped as stopped:
                 return [Reply(None, 0, reason=str(stopped))] * len(requests)
-            except TimeoutError:
-                retry_after_s = 0.0
-                reason = (
-                    f"no answer within {settings.request_timeout_s:g} s"
-                    " (generation.request_timeout_s)"
-                )
             except TeacherError as error:
-                reason, retry_after_s = str(error), error.retry_after_s
-            log.warning(
-                "attempt %d of %d at %s: %s",
-                attempt,
-                settings.attempts,
-                requests[0].question.id,
-                reason,
-            )
-            if attempt < settings.attempts:
-                await asyncio.sleep(retry_delay_s(settings, attempt, retry_after_s))
-        return [Reply(None, settings.attempts, reason=reason)] * len(requests)
+                tries += 1
+                attempts += not self._breaker.away
+                log.warning(
+                    "try %d at %s, %d of %d attempts: %s",
+                    tries,
+                    requests[0].question.id,
+                    attempts,
+                    settings.attempts,
+                    error,
+                )
+                if attempts >= settings.attempts:
+                    return [Reply(None, tries, reason=str(error))] * len(requests)
+                await asyncio.sleep(retry_delay_s(settings, tries, error.retry_after_s))
+
+    async def _try(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
+        """Ask once, in one's turn. Raises as :meth:`Teacher.complete` does."""
+        limit_s = self._recipe.generation.request_timeout_s
+        async with self._slots:
+            await self._breaker.admit()
+            if self.draining:
+                await asyncio.Event().wait()
+            self._counts["sent"] += 1
+            try:
+                answers = await asyncio.wait_for(self._teacher.complete(requests), limit_s)
+            except TeacherAway as error:
+                self._breaker.failed(str(error), retry_after_s=error.retry_after_s)
+                raise
+            except TimeoutError:
+                reason = f"no answer within {limit_s:g} s (generation.request_timeout_s)"
+                self._breaker.failed(reason)
+                raise TeacherError(reason) from None
+            except (TeacherError, TeacherRefusal):
+                self._breaker.answered()
+                raise
+            finally:
+                self._counts["back"] += 1
+        self._breaker.answered()
+        return answers
 
     def _parse_and_vote(self, id: str, question: Question, reply: Reply) -> RationaleSet:
         if reply.answer is None:
@@ -207,47 +213,6 @@ class RationaleGenerator:
         )
         self._counts["retries"] += sum(max(0, reply.attempts - 1) for reply in replies)
         self._counts.update(each.outcome.value for each in sets)
-        if time.monotonic() - self._sent > SEND_EVERY_S:
-            self._send()
-
-    def _send(self) -> None:
-        self._send_counts(self._counts)
-        self._counts, self._sent = Counter(), time.monotonic()
-
-
-class BlockAnswerer:
-    """The callable of a Ray Data actor: blocks of pending requests become files of rows."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        teacher: Teacher,
-        store: RationaleStore,
-        send_counts: Callable[[Counter[str]], object],
-    ):
-        self._generate = RationaleGenerator(recipe, teacher, send_counts)
-        self._store = store
-
-    async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Answer the block that ``batch`` names, by shard and number, and write its rows.
-
-        The file appears whole, so a block that is asked twice, since its actor died, is one block.
-        Returns one row of ANSWERED_SCHEMA.
-        """
-        ((shard, block),) = (tuple(row.values()) for row in batch.to_pylist())
-        rows = await self._generate(self._store.read_block(shard, block))
-        write_table(rows, self._store.block_file(shard, block))
-        failed = [
-            row["reason"]
-            for row in rows.select(["outcome", "reason", "attempts"]).to_pylist()
-            if row["outcome"] == Outcome.FAILED and row["attempts"]
-        ]
-        answered = {
-            "rows": rows.num_rows,
-            "failed": len(failed),
-            "reason": failed[0] if failed else None,
-        }
-        return pa.Table.from_pylist([answered], schema=ANSWERED_SCHEMA)
 
 
 def retry_delay_s(settings: GenerationRecipe, attempt: int, retry_after_s: float) -> float:

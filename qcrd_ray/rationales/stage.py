@@ -9,13 +9,16 @@ of blocks and shards, not of questions.
 
 from __future__ import annotations
 
+import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import ray
+from ray.actor import ActorProxy
 from ray.data import ActorPoolStrategy
 
 from qcrd_ray.cluster.data_context import data_context
@@ -23,8 +26,7 @@ from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
 from qcrd_ray.cluster.tasks import map_tasks
 from qcrd_ray.data.overlap import key_of, keys_among
 from qcrd_ray.data.records import Outcome
-from qcrd_ray.errors import UserError
-from qcrd_ray.rationales.asking import BlockAnswerer, ProgressCounter
+from qcrd_ray.rationales.blocks import BlockAnswerer, ProgressCounter, drain, start_counter
 from qcrd_ray.rationales.manifest import write_manifest
 from qcrd_ray.rationales.requests import (
     Part,
@@ -33,6 +35,13 @@ from qcrd_ray.rationales.requests import (
     write_requests,
 )
 from qcrd_ray.rationales.store import RationaleStore, ShardCounts
+from qcrd_ray.rationales.verdict import (
+    check_failed_share,
+    check_not_stopped,
+    check_unchanged,
+    check_usable,
+    failed_too_often,
+)
 from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.live_metrics import RationaleMetrics
@@ -67,7 +76,8 @@ def generate(
     """Generate and vote on the rationales of ``split``, in ``folder.rationales(split)``.
 
     Called again, whatever ended the last call, it asks for the missing and the failed questions
-    only; with nothing to ask the teacher is not even started. Ray must be connected.
+    only; with nothing to ask the teacher is not even started. Once a training on them has begun,
+    nothing is asked any more. Ray must be connected.
 
     Args:
         teacher: one to share between calls; None starts and stops the recipe's own.
@@ -104,9 +114,12 @@ def generate(
         one = partial(store.settle, shards=shards, ask_failed=ask_failed, block_rows=block_rows)
         return dict(map_tasks(one, range(shards), **_file_options(recipe.generation)))
 
-    before = settle(ask_failed=True)
+    begun = folder.training_begun() if split == "train" else None
+    before = settle(ask_failed=begun is None)
     asked = None
-    if blocks := _blocks(before, block_rows):
+    if begun is not None:
+        check_unchanged(_sum(before), begun)
+    elif blocks := _blocks(before, block_rows):
         teacher.start(report)
         calls = _calls_at_once(recipe.generation, block_rows)
         asked = _ask_blocks(
@@ -123,8 +136,10 @@ def generate(
         asked=asked,
     )
     report(read.questions, read.questions, _outcomes_text(Counter(manifest.outcomes)))
-    _check_not_stopped(counts, manifest)
-    _check_usable(recipe, counts, manifest)
+    if begun is None:
+        check_not_stopped(counts, manifest)
+        check_usable(recipe, counts, manifest)
+        check_failed_share(recipe, counts, manifest)
     return manifest
 
 
@@ -206,7 +221,7 @@ def _ask_blocks(
         what="asking the teacher (generation.actors)",
         timeout_s=recipe.ray.schedule_timeout_s,
     )
-    counter = ProgressCounter.options(resources=colocate(settings.actor.resources)).remote()
+    counter = start_counter(colocate(settings.actor.resources))
 
     def done_so_far() -> Counter[str]:
         return ray.get(counter.read.remote())
@@ -219,7 +234,15 @@ def _ask_blocks(
         data_context(cpus=sum(bundle.get("CPU", 0.0) for bundle in wanted)),
         periodically(show, every_s=POLL_S),
     ):
-        _run_job(recipe, teacher, store, blocks, calls, lambda done: counter.add.remote(done))
+        try:
+            _in_thread(
+                partial(_run_job, recipe, teacher, store, blocks, calls, counter, counts.finished)
+            )
+        except KeyboardInterrupt:  # what is in flight is paid for
+            report(0, 0, "stopping when the requests in flight are answered")
+            ray.get(counter.drain.remote())
+            drain(done_so_far)
+            raise
     seconds = time.monotonic() - start
     done = done_so_far()
     return {
@@ -238,17 +261,19 @@ def _run_job(
     store: RationaleStore,
     blocks: list[dict[str, int]],
     calls: int,
-    send_counts: Callable[[Counter[str]], object],
+    counter: ActorProxy[ProgressCounter],
+    finished: int,
 ) -> None:
     """Have the actors answer ``blocks``; each writes its rows itself.
 
     Raises:
-        UserError: more than `generation.max_failed_share` of the questions have failed.
+        UserError: of these questions and the ``finished`` ones, more than
+            `generation.max_failed_share` have failed.
     """
     settings = recipe.generation
     answered = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
         BlockAnswerer,
-        fn_constructor_args=(recipe, teacher, store, send_counts),
+        fn_constructor_args=(recipe, teacher, store, counter, uuid.uuid4().hex[:8]),
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
@@ -264,13 +289,26 @@ def _run_job(
         rows += block["rows"]
         failed += block["failed"]
         reasons.update([block["reason"]] if block["failed"] else [])
-        if rows >= JUDGED_ROWS and failed > settings.max_failed_share * rows:
-            raise UserError(
-                f"the teacher failed on {failed:,} of {rows:,} questions, more than"
-                f" generation.max_failed_share = {settings.max_failed_share:g}:"
-                f" {reasons.most_common(1)[0][0]}\nWhat it answered lies in the run folder; the"
-                " next run asks the failed and the missing questions only."
-            )
+        if rows >= JUDGED_ROWS and failed > settings.max_failed_share * (finished + rows):
+            raise failed_too_often(settings, failed, finished + rows, reasons.most_common(1)[0][0])
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    """Do ``work`` in another thread: Ctrl-C ends Ray Data's job where it iterates over it."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="rationales", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_S)
+    if failures:
+        raise failures[0]
 
 
 def _progress(
@@ -308,48 +346,4 @@ def _outcomes_text(counts: Counter[str]) -> str:
         f"{counts[outcome.value]} {outcome.value.replace('_', ' ')}"
         for outcome in Outcome
         if counts[outcome.value]
-    )
-
-
-def _check_not_stopped(counts: ShardCounts, manifest: RationaleManifest) -> None:
-    """Raise UserError if the teacher stopped early.
-
-    Going on would train on the questions that happened to come before it stopped.
-    """
-    if counts.stopped:
-        raise UserError(
-            f"the teacher stopped before {counts.stopped.total()} of the {manifest.rows} questions"
-            f" of {manifest.split}: {counts.stopped.most_common(1)[0][0]}\nWhat it answered lies in"
-            " the run folder; the next run asks the missing questions only."
-        )
-
-
-def _check_usable(recipe: Recipe, counts: ShardCounts, manifest: RationaleManifest) -> None:
-    """Raise UserError if no question has a usable answer.
-
-    The error shows an answer that came back and names the fields that could be wrong.
-    """
-    usable = (Outcome.ACCEPTED, Outcome.NO_CONSENSUS)
-    if any(manifest.outcomes[outcome] for outcome in usable):
-        return
-    row = counts.example
-    assert row is not None
-    outcomes = ", ".join(f"{count} {name}" for name, count in manifest.outcomes.items() if count)
-    example = f"question {row['question_id']!r} ended as {row['outcome']}: {row['reason']}"
-    if row["completions"]:
-        example += f"\n  the teacher wrote: {row['completions'][0]['text'][:300]!r}"
-    if row["outcome"] == Outcome.UNPARSED:
-        advice = (
-            "Change what the teacher is asked with task.instruction and task.examples (task.kind is"
-            f" {recipe.task.kind}), or give it more room with sampling.max_tokens (now"
-            f" {recipe.sampling.max_tokens})."
-        )
-    else:
-        advice = (
-            "Look at the teacher.* section of the recipe; failed rows are asked again by the next"
-            " run."
-        )
-    raise UserError(
-        f"the teacher answered nothing that can be used for any question of {manifest.split}"
-        f" ({outcomes})\n  {example}\n{advice}"
     )

@@ -3,13 +3,13 @@
 requests/<shard>/<part>.parquet   one row per question, under the id of its request
 pending/<shard>.parquet           the requests that are not answered yet, a row group for each block
 rows/<shard>-of-<shards>.parquet  finished rows (RATIONALE_SET_SCHEMA), by question id
-rows/<shard>/<block>.parquet      blocks that were finished since; the next settling merges them
+rows/<shard>/<block>-*.jsonl      journals of the rows finished since; the next settling merges them
 stale/*.parquet                   finished rows whose question or prompt has changed; never read
 manifest.json                     counts, settings, versions (RationaleManifest)
 
-A shard is settled by itself, in any process. A file of `rows/` appears whole or not at all, and
-`rows/` alone decides what is finished, so a kill at any moment costs the blocks that were being
-asked and nothing else.
+A shard is settled by itself, in any process. `rows/` alone decides what is finished, and a row is
+there as soon as it is answered, so a kill at any moment costs the requests in flight and nothing
+else. A file that cannot be read is set aside, and its rows are asked again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import re
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Outcome
+from qcrd_ray.rationales.journal import read_journal
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
-from qcrd_ray.run.files import atomic_file, write_table
+from qcrd_ray.run.files import atomic_file, set_aside, write_table
 
 ROWS_PER_GROUP = 1_000  # of a file of finished rows: what a reader holds at a time
+JOURNAL = ".jsonl"
 _COUNTED = [
     *("outcome", "attempts", "reason"),
     *(f"completions.list.element.{name}" for name in ("role", "tokens")),
@@ -42,7 +44,8 @@ class ShardCounts:
     """What a settled shard holds; adding two gives what both hold.
 
     ``finished`` leaves failed rows out, ``pending`` are the requests to ask. ``stopped`` are the
-    reasons of failed rows that were never asked, and ``example`` is a row.
+    reasons of failed rows that were never asked, ``failure`` is the reason of one that was, and
+    ``example`` is a row.
     """
 
     requests: int = 0
@@ -52,6 +55,7 @@ class ShardCounts:
     roles: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     stopped: Counter[str] = field(default_factory=Counter)
+    failure: str = ""
     example: dict[str, Any] | None = None
 
     def __iadd__(self, other: ShardCounts) -> ShardCounts:
@@ -62,6 +66,7 @@ class ShardCounts:
         self.roles += other.roles
         self.tokens += other.tokens
         self.stopped += other.stopped
+        self.failure = self.failure or other.failure
         self.example = self.example or other.example
         return self
 
@@ -103,9 +108,19 @@ class RationaleStore:
         """The finished rows of a shard."""
         return self.rows / f"{shard:05d}-of-{shards:05d}.parquet"
 
-    def block_file(self, shard: int, block: int) -> Path:
-        """The rows of a block of a shard's pending requests."""
-        return self.rows / f"{shard:05d}" / f"{block:06d}.parquet"
+    def new_journal(self, shard: int, block: int, call: str) -> Path:
+        """Where one asker writes the rows of a block of a shard's pending requests.
+
+        ``call`` names the call that the block is of: an earlier call's block of the same number
+        holds other requests, and its askers may live a moment longer than its driver.
+        """
+        name = f"{block:06d}-{call}-{uuid.uuid4().hex[:8]}.jsonl"
+        return self.rows / f"{shard:05d}" / name
+
+    def answered(self, shard: int, block: int, call: str) -> pa.Table:
+        """The rows of a block that this call has finished: by an asker that died."""
+        files = sorted((self.rows / f"{shard:05d}").glob(f"{block:06d}-{call}-*.jsonl"))
+        return pa.concat_tables([RATIONALE_SET_SCHEMA.empty_table(), *map(read_journal, files)])
 
     def pending_file(self, shard: int) -> Path:
         """The requests of a shard that are still to be answered."""
@@ -117,17 +132,18 @@ class RationaleStore:
             return file.read_row_group(block)
 
     def files(self) -> list[Path]:
-        """The files of finished rows, by shard; each is complete, also while others are written."""
-        return sorted(
-            file for file in self.rows.glob("**/*.parquet") if not file.name.startswith(".")
-        )
+        """The files of finished rows, by shard; journals may grow meanwhile."""
+        return sorted([*self.rows.glob("[!.]*.parquet"), *self.rows.glob("*/[!.]*.jsonl")])
 
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
-        """Some columns of the finished rows, at most ROWS_PER_GROUP rows at a time.
+        """Some columns of the finished rows, or more; at most ROWS_PER_GROUP rows at a time.
 
         Columns of the list of completions are named `completions.list.element.role` and so on.
         """
         for file in self.files():
+            if file.suffix == JOURNAL:
+                yield read_journal(file)
+                continue
             with pq.ParquetFile(file) as parquet:
                 for group in range(parquet.num_row_groups):
                     yield parquet.read_row_group(group, columns=columns)
@@ -147,23 +163,34 @@ class RationaleStore:
         requests = self._requests_of(shard)
         gold = dict(zip(requests["id"].to_pylist(), requests["gold"].to_pylist(), strict=True))
         merged = self.shard_file(shard, shards)
-        blocks = sorted((self.rows / f"{shard:05d}").glob("[!.]*.parquet"))
-        files = [file for file in (merged, *blocks) if file.exists()]
+        journals = sorted((self.rows / f"{shard:05d}").glob("[!.]*.jsonl"))
+        files = [merged, *journals] if merged.exists() else journals
         kept: dict[str, tuple[str, int, int]] = {}  # by id: the question's id, file, row
+        failed: set[str] = set()
         stale: list[tuple[int, int]] = []
-        changed = bool(blocks)
+        changed = bool(journals)
         for number, file in enumerate(files):
-            columns = pq.read_table(file, columns=["id", "question_id", "outcome", "gold"])
-            for place, row in enumerate(columns.to_pylist()):
-                if ask_failed and row["outcome"] == Outcome.FAILED:
+            columns = _read(file, columns=["id", "question_id", "outcome", "gold"])
+            changed = changed or columns is None
+            for place, row in enumerate(columns.to_pylist() if columns else ()):
+                id, has_failed = row["id"], row["outcome"] == Outcome.FAILED
+                if ask_failed and has_failed:
                     changed = True
-                elif row["id"] not in gold:
+                elif id not in gold:
                     stale.append((number, place))
-                elif row["id"] not in kept:
-                    kept[row["id"]] = (row["question_id"], number, place)
-                    changed = changed or row["gold"] != gold[row["id"]]
+                elif id not in kept or (id in failed and not has_failed):
+                    kept[id] = (row["question_id"], number, place)
+                    (failed.add if has_failed else failed.discard)(id)
+                    changed = changed or row["gold"] != gold[id]
         if changed or stale:
-            self._rewrite(merged, files, kept, stale, gold)
+            used = {number for _, number, _ in kept.values()} | {number for number, _ in stale}
+            tables = {number: _read(files[number]) for number in sorted(used)}
+            whole = {number: table for number, table in tables.items() if table is not None}
+            if len(whole) < len(used):  # torn in a column that was not read before
+                return self.settle(
+                    shard, shards=shards, ask_failed=ask_failed, block_rows=block_rows
+                )
+            self._rewrite(merged, whole, kept, stale, gold)
             shutil.rmtree(self.rows / f"{shard:05d}", ignore_errors=True)
         pending = requests.filter(
             pa.array([id not in kept for id in requests["id"].to_pylist()], pa.bool_())
@@ -185,7 +212,7 @@ class RationaleStore:
     def _rewrite(
         self,
         merged: Path,
-        files: Sequence[Path],
+        tables: Mapping[int, pa.Table],
         kept: dict[str, tuple[str, int, int]],
         stale: Sequence[tuple[int, int]],
         gold: dict[str, str | None],
@@ -194,7 +221,6 @@ class RationaleStore:
 
         Rows are cut out and joined one by one: to sort the table itself fails above 2 GiB of text.
         """
-        tables = [pq.read_table(file, schema=RATIONALE_SET_SCHEMA) for file in files]
         if stale:
             write_table(
                 pa.concat_tables([tables[number].slice(place, 1) for number, place in stale]),
@@ -222,7 +248,9 @@ class RationaleStore:
             for group in range(file.num_row_groups):
                 for row in file.read_row_group(group, columns=_COUNTED).to_pylist():
                     counts.outcomes[row["outcome"]] += 1
-                    if row["outcome"] == Outcome.FAILED and not row["attempts"]:
+                    if row["outcome"] == Outcome.FAILED and row["attempts"]:
+                        counts.failure = counts.failure or row["reason"]
+                    elif row["outcome"] == Outcome.FAILED:
                         counts.stopped[row["reason"]] += 1
                     for completion in row["completions"]:
                         counts.roles[completion["role"]] += 1
@@ -230,6 +258,24 @@ class RationaleStore:
             counts.finished = file.metadata.num_rows - counts.outcomes[Outcome.FAILED]
             counts.example = _example(file)
         return counts
+
+
+def _read(file: Path, columns: list[str] | None = None) -> pa.Table | None:
+    """The rows of a file, or some columns of them. None: it is torn, and has been set aside."""
+    if file.suffix == JOURNAL:
+        table = read_journal(file)
+        return table if columns is None else table.select(columns)
+    schema = RATIONALE_SET_SCHEMA
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    try:
+        return pq.read_table(file, schema=wanted)
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault: the file may be whole
+        set_aside(file, error)
+        return None
 
 
 def _example(file: pq.ParquetFile) -> dict[str, Any] | None:

@@ -188,16 +188,18 @@ class GenerationRecipe(Section):
     questions_per_request: Count = 1
     """Questions in one request to a served teacher."""
     attempts: Count = 4
-    """How often one request is tried before its rows end as `failed`."""
+    """How often one request is tried before its rows end as `failed`, while others are answered."""
+    retry_minutes: Positive = 10.0
+    """Minutes that an outage is waited through: when no request is answered. Then asking stops."""
     backoff_s: NotNegative = 0.5
     """Seconds before the second attempt; they double with each further one."""
     request_timeout_s: Positive = 600.0
     """Seconds until a request has failed."""
     rows_per_block: Count = 64
-    """Questions whose rows are written together; a kill loses at most the blocks being asked. From
+    """Questions that an actor takes at a time; each row is written as soon as it is answered. From
     a quarter of a million questions on, a block is larger."""
     max_failed_share: Share = 0.5
-    """Stop when a larger share of the questions asked has failed; 1: never."""
+    """Stop before training when a larger share of a split's questions has failed; 1: never."""
 
 
 class VoteRecipe(Section):

@@ -10,6 +10,7 @@ Layout:
     rationales/<split>/
         requests/, pending/      the questions under the ids of their requests; those to be asked
         rows/*.parquet           voted rationales (RATIONALE_SET_SCHEMA), a file for each shard
+        rows/<shard>/*.jsonl     those that were answered since, until they are merged
         stale/                   rows of questions that have changed
         manifest.json            run.manifests.RationaleManifest
         spent.json               tokens paid for, of a teacher with a budget
@@ -197,6 +198,12 @@ class RunFolder:
         again = recipe.self_training.vote != "none"
         return self.self_training(objective) if again else self.training(objective)
 
+    def training_begun(self) -> Path | None:
+        """The folder of trainings, if one on the rationales has a checkpoint or has ended."""
+        home = self.root / "train"
+        begun = any(home.glob("*/checkpoints/*/")) or any(home.glob("*/result.json"))
+        return home if begun else None
+
     def rationale_files(self, split: str) -> list[Path]:
         """The files of a split's rationale sets (RATIONALE_SET_SCHEMA), one for each shard.
 
@@ -208,7 +215,7 @@ class RunFolder:
                 since is in no shard yet, and training on the rest would leave it out.
         """
         home = self.rationales(split)
-        if any((home / "rows").glob("*/[!.]*")) or any((home / "pending").glob("[!.]*")):
+        if any((home / "rows").glob("*/[!.]*.jsonl")) or any((home / "pending").glob("[!.]*")):
             raise UserError(
                 f"run: the teacher has not been asked all questions of {split} in {self.root}:"
                 " generating was interrupted. Run `qcrd generate` with this recipe to its end"

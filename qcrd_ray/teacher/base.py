@@ -24,6 +24,13 @@ class TeacherError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class TeacherAway(TeacherError):
+    """The teacher cannot be reached, or takes no request now: no fault of the question's.
+
+    When nobody is answered, it is waited for by time and not by attempts.
+    """
+
+
 class TeacherRefusal(Exception):
     """The teacher cannot answer this question at all, such as a prompt longer than its context."""
 
@@ -86,7 +93,7 @@ class Teacher(Protocol):
         """Answer several questions, in their order.
 
         Raises:
-            TeacherError: a retry may help.
+            TeacherError: a retry may help; TeacherAway, where no question is answered now.
             TeacherRefusal: one of the questions cannot be answered.
             Stopped: no further question can be answered in this run.
         """

@@ -20,13 +20,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
-from qcrd_ray.run.files import write_text
+from qcrd_ray.run.files import read_json, write_text
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import (
     Prompt,
     Stopped,
     TeacherAnswer,
+    TeacherAway,
     TeacherError,
     TeacherRefusal,
     TeacherRequest,
@@ -138,7 +139,7 @@ class OpenAICompatible:
                 raise_error(response.status_code, response.headers, text, self._recipe)
             samples = read_samples(text)
         except httpx.HTTPError as error:
-            raise TeacherError(f"{type(error).__name__}: {error}") from error
+            raise TeacherAway(f"{type(error).__name__}: {error}") from error
         except (Stopped, UserError) as error:
             self._stopped = str(error)
             raise Stopped(self._stopped) from error
@@ -269,16 +270,14 @@ class Spending:
 
     def __init__(self, path: Path):
         self._path = path
-        self._tokens = (
-            json.loads(path.read_text()) if path.exists() else {"prompt": 0, "completion": 0}
-        )
+        self._tokens = read_json(path, {"prompt": 0, "completion": 0})
 
     @ray.method
     def add(self, prompt: int, completion: int) -> None:
         """Count the tokens of one response, and write the sum to the file."""
         self._tokens["prompt"] += prompt
         self._tokens["completion"] += completion
-        write_text(self._path, json.dumps(self._tokens) + "\n")
+        write_text(self._path, json.dumps(self._tokens) + "\n", durable=False)
 
     @ray.method
     def spent(self) -> int:

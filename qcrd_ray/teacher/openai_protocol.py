@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from qcrd_ray.data.records import Completion
 from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
 from qcrd_ray.run.secrets import read_api_key
-from qcrd_ray.teacher.base import Prompt, Stopped, TeacherError, TeacherRefusal
+from qcrd_ray.teacher.base import Prompt, Stopped, TeacherAway, TeacherError, TeacherRefusal
 
 MAX_ERROR_CHARS = 400  # of an endpoint's error that are kept
 MAX_FINISH_REASON_CHARS = 40
@@ -144,7 +144,7 @@ def raise_error(status: int, headers: Mapping[str, str], text: str, recipe: Open
         Stopped: no question of this run can be answered: the key, the account, the model, the URL,
             or a field of the request is at fault.
         TeacherRefusal: this question cannot be answered; its prompt is too long, for example.
-        TeacherError: a retry may help.
+        TeacherAway: a retry may help.
     """
     message, code, field = _message(text)
     error = f"HTTP {status}: {_short(message)}"
@@ -167,7 +167,7 @@ def raise_error(status: int, headers: Mapping[str, str], text: str, recipe: Open
                 f" (null leaves it out): {error}"
             )
         raise TeacherRefusal(error)
-    raise TeacherError(error, retry_after_s=retry_after(headers))
+    raise TeacherAway(error, retry_after_s=retry_after(headers))
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

@@ -31,6 +31,7 @@ from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import (
     Prompt,
     TeacherAnswer,
+    TeacherAway,
     TeacherError,
     TeacherRefusal,
     TeacherRequest,
@@ -150,7 +151,7 @@ class ServedTeacher:
         except (RayError, RayServeException) as error:
             await asyncio.to_thread(self.trouble)
             first_line = str(error).partition("\n")[0]
-            raise TeacherError(f"{type(error).__name__}: {first_line}") from error
+            raise TeacherAway(f"{type(error).__name__}: {first_line}") from error
         counts = [len(answer["samples"]) for answer in answers]
         if counts != [self._sampling["n"]] * len(requests):
             raise TeacherError(

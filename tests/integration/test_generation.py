@@ -169,8 +169,9 @@ def test_an_actor_that_dies_loses_no_row_and_doubles_none(tmp_path):
 
 
 def test_a_killed_driver_is_gone_on_from(tmp_path):
-    """SIGKILL in the middle; the next run asks only what had not reached the disk: at most the
-    blocks that were in the air.
+    """SIGKILL in the middle; the next run asks only what was in flight, or not asked yet.
+
+    Bug guarded: every answered row of the blocks that were being asked was paid for again.
     """
     recipe, teacher = make_recipe(tmp_path / "run"), AskedTeacher(tmp_path)
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json(by_alias=True))
@@ -206,6 +207,7 @@ def test_a_killed_driver_is_gone_on_from(tmp_path):
     # Actors outlive their driver for a moment, and may have saved one more block after we looked.
     assert manifest.calls[-1]["asked"] <= 60 - len(saved)
     assert {asked[question_id] for question_id in saved} == {1}
+    assert asked.total() <= 60 + 10  # generation.requests_in_flight
     assert max(asked.values()) <= 2
 
 

@@ -8,7 +8,6 @@ import json
 import pickle
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ import pytest
 import torch
 from method_tiny import PAD, tiny_t5, varied_examples
 
-from qcrd_ray.data.records import Outcome, Question
+from qcrd_ray.data.records import Outcome, Question, RationaleSet
 from qcrd_ray.inference import TransformersEngine, load_engine
 from qcrd_ray.inference.heads import answer_questions
 from qcrd_ray.method.collation import collate
@@ -95,12 +94,11 @@ class TestOwnTeacher:
         teacher = pickle.loads(pickle.dumps(teacher))  # it travels to the actors that ask
         row = {"id": "h", "question_id": "1", "question": "3 + 5?", "choices": [], "gold": "8"}
         requests = pa.Table.from_pylist([row], schema=REQUEST_SCHEMA)
-        generator = RationaleGenerator(recipe, teacher, Counter().update)
 
-        async def run() -> pa.Table:
-            return await generator(requests)
+        async def run() -> list[RationaleSet]:
+            return await RationaleGenerator(recipe, teacher)(requests)
 
-        return asyncio.run(run()).to_pylist()
+        return [each.row() for each in asyncio.run(run())]
 
     def test_its_samples_are_voted_on(self):
         code = "import sys; assert '3 + 5?' in sys.stdin.read(); print('So the answer is 8.')"

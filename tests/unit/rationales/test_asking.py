@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pytest
 
-from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion
+from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, RationaleSet
 from qcrd_ray.rationales.asking import RationaleGenerator
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.recipe import Recipe
@@ -75,13 +75,15 @@ def ask(script: Callable, ids: str = "a", **generation) -> tuple[list[dict], Scr
         for id in ids
     ]
 
-    async def run() -> pa.Table:
-        return await RationaleGenerator(recipe(**generation), teacher, told.update)(
-            pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA)
-        )
+    async def run() -> list[RationaleSet]:
+        generate = RationaleGenerator(recipe(**generation), teacher)
+        sets = await generate(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA))
+        told.update(generate.take_counts())
+        return sets
 
-    table = asyncio.run(run())
-    assert table.schema == RATIONALE_SET_SCHEMA
+    sets = [each.row() for each in asyncio.run(run())]
+    table = pa.Table.from_pylist(sets, schema=RATIONALE_SET_SCHEMA)
+    assert told["sent"] == told["back"] == teacher.requests.total()
     assert [(row["id"], row["question_id"]) for row in table.to_pylist()] == [
         (row["id"], row["question_id"]) for row in rows
     ]

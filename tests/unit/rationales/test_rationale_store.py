@@ -4,6 +4,8 @@ it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,18 +20,26 @@ from qcrd_ray.data.records import (
 )
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales import store as store_module
+from qcrd_ray.rationales.journal import Journal, read_journal
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA, shard_count, shard_of
 from qcrd_ray.rationales.store import RationaleStore, ShardCounts
 from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder
 
 
-def rows(*pairs: tuple[str, Outcome], gold: str = "1", **more) -> pa.Table:
-    sets = [
+def sets(*pairs: tuple[str, Outcome], gold: str = "1", **more) -> list[RationaleSet]:
+    return [
         RationaleSet(id=id, question_id=f"q-{id}", question="?", gold=gold, outcome=outcome, **more)
         for id, outcome in pairs
     ]
-    return pa.Table.from_pylist([row.row() for row in sets], schema=RATIONALE_SET_SCHEMA)
+
+
+def journal(store: RationaleStore, sets: list[RationaleSet], *, call: str = "one") -> Path:
+    """The file in which an asker has written ``sets``."""
+    file = store.new_journal(0, 0, call)
+    with Journal(file) as writing:
+        writing.append(sets)
+    return file
 
 
 def settle(
@@ -68,8 +78,8 @@ def pending(store: RationaleStore) -> list[list[str]]:
 def store(tmp_path) -> RationaleStore:
     """Two finished blocks, not merged yet: d unparsed and c failed, b and a accepted."""
     store = RationaleStore(tmp_path)
-    write_table(rows(("d", Outcome.UNPARSED), ("c", Outcome.FAILED)), store.block_file(0, 0))
-    write_table(rows(("b", Outcome.ACCEPTED), ("a", Outcome.ACCEPTED)), store.block_file(0, 1))
+    journal(store, sets(("d", Outcome.UNPARSED), ("c", Outcome.FAILED)))
+    journal(store, sets(("b", Outcome.ACCEPTED), ("a", Outcome.ACCEPTED)))
     return store
 
 
@@ -98,7 +108,7 @@ def test_failed_rows_are_kept_when_nothing_is_asked_after(store):
 def test_blocks_are_merged_into_one_file_by_shard(store):
     settle(store, "abcd")
     assert [file.name for file in store.files()] == ["00000-of-00001.parquet"]
-    assert not list(store.rows.glob("00000/*"))
+    assert not (store.rows / "00000").exists()
 
 
 def test_rows_of_changed_questions_are_set_aside_and_not_thrown_away(store):
@@ -115,7 +125,8 @@ def test_a_mended_gold_answer_reaches_the_finished_row(store):
 
 def test_what_was_being_written_at_a_kill_is_no_row(store):
     """A file is written under a hidden name; killed before it is renamed, it is half a file."""
-    (store.rows / "00000" / ".000007.parquet.writing").write_bytes(b"PAR1 half a file")
+    with journal(store, sets(("c", Outcome.ACCEPTED))).open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 20)
     (store.rows / ".00000-of-00001.parquet.writing").write_bytes(b"PAR1 half a file")
     assert settle(store, "abcde").finished == 3
     assert pending(store) == [["c", "e"]]
@@ -125,7 +136,7 @@ def test_what_was_being_written_at_a_kill_is_no_row(store):
 def test_a_row_written_twice_counts_once(store, ask_failed):
     """A run that is killed between merging blocks and deleting them leaves rows in both."""
     settle(store, "abd")
-    write_table(rows(("b", Outcome.ACCEPTED), ("e", Outcome.ACCEPTED)), store.block_file(0, 1))
+    journal(store, sets(("b", Outcome.ACCEPTED), ("e", Outcome.ACCEPTED)))
     assert settle(store, "abde", ask_failed=ask_failed).finished == 4
     assert finished(store) == ["a", "b", "d", "e"]
     assert not store.stale.exists()
@@ -142,13 +153,14 @@ def test_settling_twice_changes_nothing(store):
 def test_what_is_counted(tmp_path):
     store = RationaleStore(tmp_path)
     samples = (Completion(text="8", tokens=3, role=Role.POSITIVE), Completion(text="?", tokens=4))
-    write_table(rows(("a", Outcome.ACCEPTED), completions=samples), store.block_file(0, 0))
-    never = rows(("b", Outcome.FAILED), reason="the limit is reached", attempts=0)
-    tried = rows(("c", Outcome.FAILED), reason="no answer", attempts=4)
-    write_table(pa.concat_tables([never, tried]), store.block_file(0, 1))
+    journal(store, sets(("a", Outcome.ACCEPTED), completions=samples))
+    never = sets(("b", Outcome.FAILED), reason="the limit is reached", attempts=0)
+    tried = sets(("c", Outcome.FAILED), reason="no answer", attempts=4)
+    journal(store, [*never, *tried])
     counts = settle(store, "abc", ask_failed=False)
     assert (counts.roles, counts.tokens) == ({"positive": 1, "abstained": 1}, 7)
     assert counts.stopped == {"the limit is reached": 1}
+    assert counts.failure == "no answer"
     assert counts.example is not None and counts.example["question_id"] == "q-a"
 
 
@@ -182,7 +194,8 @@ def test_rows_of_before_there_was_thinking_are_still_read(tmp_path):
     """Bug guarded: a column that came later made every older run folder unreadable."""
     place = RATIONALE_SET_SCHEMA.get_field_index("completions")
     older = pa.list_(pa.struct([field for field in COMPLETION_TYPE if field.name != "thinking"]))
-    table = rows(("e", Outcome.ACCEPTED), completions=(Completion(text="8"),))
+    (row,) = sets(("e", Outcome.ACCEPTED), completions=(Completion(text="8"),))
+    table = pa.Table.from_pylist([row.row()], schema=RATIONALE_SET_SCHEMA)
     table = pa.Table.from_pylist(
         table.to_pylist(), schema=RATIONALE_SET_SCHEMA.set(place, pa.field("completions", older))
     )
@@ -204,7 +217,7 @@ def test_a_split_that_is_not_asked_to_its_end_is_not_trained_on(tmp_path):
     """
     folder = RunFolder(tmp_path)
     store = RationaleStore(folder.rationales("train"))
-    write_table(rows(("a", Outcome.ACCEPTED)), store.block_file(0, 0))
+    journal(store, sets(("a", Outcome.ACCEPTED)))
     settle(store, "a")
     assert folder.read_rationales("train").num_rows == 1
     settle(store, "ab")  # killed before b is answered
@@ -214,9 +227,74 @@ def test_a_split_that_is_not_asked_to_its_end_is_not_trained_on(tmp_path):
     with pytest.raises(UserError, match="interrupted"):
         folder.rationale_files("train")
     settle(store, "ab")
-    write_table(rows(("b", Outcome.ACCEPTED)), store.block_file(0, 0))
+    journal(store, sets(("b", Outcome.ACCEPTED)))
     store.pending_file(0).unlink()  # killed before the block is merged
     with pytest.raises(UserError, match="interrupted"):
         folder.rationale_files("train")
     settle(store, "ab")
     assert folder.read_rationales("train")["id"].to_pylist() == ["a", "b"]
+
+
+def test_a_row_is_kept_as_soon_as_it_is_answered(tmp_path):
+    """Bug guarded: a kill lost every answered row of the blocks that were being asked."""
+    store = RationaleStore(tmp_path)
+    file = store.new_journal(0, 3, "one")
+    writing = Journal(file)
+    writing.append(sets(("a", Outcome.ACCEPTED), reason="\n \u2028 half"))
+    copy = tmp_path / "at the kill"
+    copy.write_bytes(file.read_bytes())
+    assert read_journal(copy)["id"].to_pylist() == ["a"]
+    assert store.answered(0, 3, "one")["reason"].to_pylist() == ["\n \u2028 half"]
+    assert store.answered(0, 3, "another").num_rows == 0
+    assert store.new_journal(0, 3, "one") != file  # nobody appends to another's
+
+
+def test_every_whole_line_of_a_torn_journal_is_read(tmp_path, caplog):
+    """A lost host leaves a page of zeros; what comes behind it is paid for too."""
+    store = RationaleStore(tmp_path)
+    file = journal(store, sets(*((id, Outcome.ACCEPTED) for id in "abc")))
+    first, second, third, _ = file.read_bytes().split(b"\n")
+    file.write_bytes(first + b"\n" + b"\0" * len(second) + b"\n" + third + b"\n")
+    assert read_journal(file)["id"].to_pylist() == ["a", "c"]
+    assert "1 lines are torn" in caplog.text
+    for length in range(len(first)):
+        file.write_bytes(first[:length])
+        assert read_journal(file).num_rows == 0
+
+
+def test_a_torn_file_of_rows_is_set_aside_and_asked_again(store, caplog):
+    """Bug guarded: a torn file was believed for ever, and every call died of it."""
+    settle(store, "abd")
+    merged = store.shard_file(0, 1)
+    merged.write_bytes(merged.read_bytes()[:-40])
+    journal(store, sets(("e", Outcome.ACCEPTED)))
+    assert settle(store, "abde").pending == 3
+    assert finished(store) == ["e"] and pending(store) == [["a", "b"], ["d"]]
+    (aside,) = store.rows.glob("*.torn-*")
+    assert merged.name in caplog.text and aside.name in caplog.text
+    assert store.shards == 1
+
+
+def test_a_file_that_is_torn_inside_is_set_aside_too(store):
+    """In a column that is read when the file is written again, and not before."""
+    samples = (Completion(text="eight " * 500, tokens=3),)
+    journal(store, sets(("x", Outcome.ACCEPTED), completions=samples))
+    settle(store, "abdx")
+    merged = store.shard_file(0, 1)
+    column = pq.ParquetFile(merged).metadata.row_group(0).column(5)
+    assert column.path_in_schema.endswith("text")
+    start = column.dictionary_page_offset or column.data_page_offset
+    content = bytearray(merged.read_bytes())
+    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    merged.write_bytes(content)
+    journal(store, sets(("e", Outcome.ACCEPTED)))
+    assert settle(store, "abdxe").pending == 4
+    assert finished(store) == ["e"]
+
+
+def test_an_answer_counts_before_a_failure_of_the_same_request(tmp_path):
+    """An asker of the killed call lived on and wrote its failure late."""
+    store = RationaleStore(tmp_path)
+    journal(store, sets(("a", Outcome.FAILED), attempts=4), call="1-killed")
+    journal(store, sets(("a", Outcome.ACCEPTED)), call="2-this")
+    assert settle(store, "a", ask_failed=False).outcomes == {"accepted": 1}

@@ -11,13 +11,13 @@ import logging
 import pickle
 import socket
 import time
-from collections import Counter
 from email.utils import formatdate
 
 import pyarrow as pa
 import pytest
 from openai_server import DROP, HANG, KEY, TEXT, half, reply, serving, status
 
+from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, RationaleSet
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales.asking import RationaleGenerator, retry_delay_s
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
@@ -63,16 +63,17 @@ def ask(server, ids: str = "a", **settings) -> list[dict]:
         for id in ids
     ]
 
-    async def run() -> pa.Table:
+    async def run() -> list[RationaleSet]:
         try:
-            return await RationaleGenerator(wanted, teacher, Counter().update)(
+            return await RationaleGenerator(wanted, teacher)(
                 pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA)
             )
         finally:
             if teacher._client is not None:
                 await teacher._client.aclose()
 
-    return asyncio.run(run()).to_pylist()
+    sets = [each.row() for each in asyncio.run(run())]
+    return pa.Table.from_pylist(sets, schema=RATIONALE_SET_SCHEMA).to_pylist()
 
 
 def test_k_samples_come_of_one_request_in_the_protocols_words():

@@ -1,0 +1,126 @@
+"""Blocks of questions in Ray Data actors, and what the driver hears of them meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pyarrow as pa
+import ray
+from ray.actor import ActorProxy
+
+from qcrd_ray.cluster.resources import Bundle
+from qcrd_ray.data.records import Outcome
+from qcrd_ray.rationales.asking import RationaleGenerator
+from qcrd_ray.rationales.journal import Journal
+from qcrd_ray.rationales.store import RationaleStore
+from qcrd_ray.recipe import Recipe
+from qcrd_ray.teacher import Teacher
+
+# What became of a block; `failed` leaves out what was not asked, since the teacher had stopped, and
+# `reason` is that of one of them.
+ANSWERED_SCHEMA = pa.schema([("rows", pa.int32()), ("failed", pa.int32()), ("reason", pa.string())])
+
+SEND_EVERY_S = 0.5
+DRAIN_S = 8.0  # of the 15 within which an interrupted stage ends
+
+
+class ProgressCounter:
+    """An actor that knows what the others have done, and whether they are to ask anything more.
+
+    Restarted, it counts from 0 again.
+    """
+
+    def __init__(self):
+        self._counts: Counter[str] = Counter()
+        self._draining = False
+
+    @ray.method
+    def add(self, counts: Counter[str]) -> bool:
+        """Add an actor's counts since its last call; return whether it is to ask nothing more."""
+        self._counts += counts
+        return self._draining
+
+    @ray.method
+    def read(self) -> Counter[str]:
+        """The sums over all actors."""
+        return self._counts
+
+    @ray.method
+    def drain(self) -> None:
+        """Let all actors ask nothing more from their next call on."""
+        self._draining = True
+
+
+def start_counter(resources: Bundle) -> ActorProxy[ProgressCounter]:
+    """Start a ProgressCounter on a node that has ``resources``."""
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ProgressCounter)
+    return actor.options(resources=resources).remote()
+
+
+def drain(read: Callable[[], Counter[str]]) -> None:
+    """Wait until every request in flight has come back and is written, for DRAIN_S at most.
+
+    ``read`` gives the sums of a ProgressCounter that is draining.
+    """
+    start = time.monotonic()
+    time.sleep(2 * SEND_EVERY_S)  # until every actor knows, and has told what it had sent
+    while (counts := read())["back"] < counts["sent"] and time.monotonic() - start < DRAIN_S:
+        time.sleep(SEND_EVERY_S / 2)
+
+
+class BlockAnswerer:
+    """The callable of a Ray Data actor: blocks of pending requests become journals of rows.
+
+    ``call`` names this call of the stage: see :meth:`RationaleStore.new_journal`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        teacher: Teacher,
+        store: RationaleStore,
+        counter: ActorProxy[ProgressCounter],
+        call: str,
+    ):
+        self._generate = RationaleGenerator(recipe, teacher)
+        self._store, self._counter, self._call = store, counter, call
+        self._touch: asyncio.Task[None] | None = None
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """Answer the block that ``batch`` names, by shard and number, and write its rows.
+
+        Of a block whose actor died, only what that had not written is asked again. Returns one row
+        of ANSWERED_SCHEMA.
+        """
+        self._touch = self._touch or asyncio.ensure_future(self._keep_in_touch())
+        ((shard, block),) = (tuple(row.values()) for row in batch.to_pylist())
+        requests = self._store.read_block(shard, block)
+        done = self._store.answered(shard, block, self._call)
+        written = set(done["id"].to_pylist())
+        missing = requests.filter(
+            pa.array([id not in written for id in requests["id"].to_pylist()], pa.bool_())
+        )
+        with Journal(self._store.new_journal(shard, block, self._call)) as journal:
+            sets = await self._generate(missing, journal.append)
+        await self._send()
+        rows = [*done.to_pylist(), *(each.row() for each in sets)]
+        failed = [
+            row["reason"] for row in rows if row["outcome"] == Outcome.FAILED and row["attempts"]
+        ]
+        answered = {
+            "rows": len(rows),
+            "failed": len(failed),
+            "reason": failed[0] if failed else None,
+        }
+        return pa.Table.from_pylist([answered], schema=ANSWERED_SCHEMA)
+
+    async def _keep_in_touch(self) -> None:
+        while True:
+            await asyncio.sleep(SEND_EVERY_S)
+            await self._send()
+
+    async def _send(self) -> None:
+        self._generate.draining = await self._counter.add.remote(self._generate.take_counts())
