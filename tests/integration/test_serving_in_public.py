@@ -201,7 +201,7 @@ def test_a_new_version_drops_no_request(url, recipe, make_run):
     assert len(set(versions)) == 2 and versions[-1] == new and versions[0] != new
 
 
-def test_a_dead_replica_is_replaced_and_its_callers_may_try_again(url):
+def test_a_dead_replica_is_replaced(url):
     """SIGKILL: the next answers come from a new replica, without anybody's help.
 
     Bug guarded: what it had in progress ended in a plain-text 500 without Retry-After.
