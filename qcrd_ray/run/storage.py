@@ -40,7 +40,8 @@ from qcrd_ray.run.periodic import periodically
 PUSH_EVERY_S = 60.0
 WORK = "QCRD_WORK"
 TOKEN = ".token"  # at the URI: who opened it last
-# in the work folder: the token, and the size and time of each file as it was last pushed
+# in the work folder: the token, the next one while it is written, and the size and time of each
+# file as it was last pushed
 STATE = ".mirror.json"
 # stores in which a file appears when all of it has arrived
 _WHOLE_OR_NOTHING = ("s3", "gcs", "abfs")
@@ -144,17 +145,20 @@ class Mirror:
         had not pushed when it was killed. Otherwise it is fetched anew.
         """
         state = self._read_state()
-        token = self.read(TOKEN)
-        if token is None or token.decode() != state["token"]:
-            self._fetch()
+        token = (self.read(TOKEN) or b"").decode()
+        if not token or token not in (state["token"], state["next"]):
+            self._fetch(state)
         else:
+            self._token = token
             # By the store's own list: a push that was cut short has recorded nothing, so what it
             # sent is sent, or deleted, again.
             self._pushed = {
                 name: tuple(state["pushed"].get(name, (-1, -1))) for name in self.listing()
             }
-        self._token = uuid.uuid4().hex
-        self._write(TOKEN, self._token.encode())
+        new = uuid.uuid4().hex
+        self._write_state(new)  # killed behind the next line, it is known for ours
+        self._write(TOKEN, new.encode())
+        self._token = new
         self._write_state()
 
     def push(self) -> None:
@@ -197,7 +201,8 @@ class Mirror:
         except UserError as error:
             log.warning("%s; trying again later", error)
 
-    def _fetch(self) -> None:
+    def _fetch(self, state: dict) -> None:
+        """Fetch all that the URI holds. A folder with something unpushed is moved aside, and kept."""
         if (
             self.folder.exists()
             and any(self.folder.iterdir())
@@ -207,10 +212,20 @@ class Mirror:
                 f"run: {self.folder}, the work folder of {self.name}, holds something else; name"
                 f" another place with ${WORK}"
             )
-        if self.folder.exists():
+        is_ours = state["token"] or state["next"]  # and not a fetch that was cut short
+        pushed = {name: tuple(stamp) for name, stamp in state["pushed"].items()}
+        if is_ours and _stamps(self.folder).items() - pushed.items():
+            aside = self.folder.with_name(f"{self.folder.name}.unpushed-{uuid.uuid4().hex[:8]}")
+            self.folder.rename(aside)
+            log.warning(
+                "another run has worked on %s since; what was not pushed from here is kept in %s",
+                self.name,
+                aside,
+            )
+        elif self.folder.exists():
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
-        self._pushed = {}
+        self._token, self._pushed = None, {}
         self._write_state()  # without a token: a fetch that is cut short is begun again
         for name in self.listing():
             file = self.folder / name
@@ -279,11 +294,15 @@ class Mirror:
         self._pushed.pop(name, None)
 
     def _read_state(self) -> dict:
-        file = self.folder / STATE
-        return json.loads(file.read_text()) if file.exists() else {"token": None, "pushed": {}}
+        empty = {"token": None, "next": None, "pushed": {}}
+        try:
+            return empty | json.loads((self.folder / STATE).read_bytes())
+        except (FileNotFoundError, ValueError):  # torn: nothing is known to be pushed
+            return empty
 
-    def _write_state(self) -> None:
-        state = {"token": self._token, "pushed": self._pushed}
+    def _write_state(self, new: str | None = None) -> None:
+        """``new`` is the token that is about to be written at the URI."""
+        state = {"token": self._token, "next": new, "pushed": self._pushed}
         write_text(self.folder / STATE, json.dumps(state))
 
     @contextmanager

@@ -17,7 +17,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.storage import STATE, redacted, work_folder
+from qcrd_ray.run.storage import STATE, TOKEN, Mirror, redacted, work_folder
 
 
 @pytest.fixture
@@ -189,6 +189,43 @@ def test_what_others_did_meanwhile_comes_before_an_old_work_folder(uri, machine)
     again = RunFolder.open(recipe(uri))
     assert again.root == first.root
     assert not (again.root / "old").exists() and (again.root / "new").read_text() == "y"
+
+
+@pytest.mark.parametrize("moment", ["before the token", "behind the token"])
+def test_a_restart_that_dies_keeps_what_was_not_pushed(uri, machine, monkeypatch, moment):
+    """Bug guarded: killed between writing its token at the URI and noting it, the next run took
+    the folder for an old one, and deleted rows that were paid for.
+    """
+    folder = RunFolder.open(recipe(uri))
+    write_text(folder.root / "paid for", "much")  # and SIGKILL
+    write = Mirror._write
+
+    def killed(self, name, content):
+        if name == TOKEN:
+            if moment == "behind the token":
+                write(self, name, content)
+            raise KeyboardInterrupt
+        write(self, name, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Mirror, "_write", killed)
+        RunFolder.open(recipe(uri))
+    again = RunFolder.open(recipe(uri))
+    assert (again.root / "paid for").read_text() == "much"
+
+
+def test_what_was_not_pushed_is_kept_when_another_machine_went_on(uri, machine, caplog):
+    folder = RunFolder.open(recipe(uri))
+    write_text(folder.root / "pushed", "x")
+    folder.push()
+    write_text(folder.root / "paid for", "much")
+    machine("second")
+    RunFolder.open(recipe(uri))
+    machine("first")
+    again = RunFolder.open(recipe(uri))
+    assert not (again.root / "paid for").exists() and (again.root / "pushed").exists()
+    (aside,) = again.root.parent.glob("*.unpushed-*")
+    assert (aside / "paid for").read_text() == "much" and str(aside) in caplog.text
 
 
 def test_a_run_that_was_overtaken_stops_pushing(uri, machine):
