@@ -202,7 +202,7 @@ class Mirror:
             log.warning("%s; trying again later", error)
 
     def _fetch(self, state: dict) -> None:
-        """Fetch all that the URI holds. A folder with something unpushed is moved aside, and kept."""
+        """Fetch all that the URI holds. A folder with something unpushed is moved aside."""
         if (
             self.folder.exists()
             and any(self.folder.iterdir())
