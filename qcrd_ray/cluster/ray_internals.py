@@ -33,6 +33,18 @@ def in_submitted_job() -> bool:
     return _JOB_CONFIG in os.environ
 
 
+def listen_on_loopback() -> None:
+    """Have a Ray that this process starts later listen on the loopback alone, on every platform.
+
+    Ray does so on macOS and Windows. On Linux its servers, workers and metrics listen on all
+    interfaces, and an address that `ray.init` is given is turned into the one that others reach. It
+    is a node's address that decides, and this constant decides that.
+    """
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
 def started_ray_here() -> bool:
     """Whether this process started the Ray that it is connected to: one node, no autoscaler.
 

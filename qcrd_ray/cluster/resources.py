@@ -21,6 +21,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from qcrd_ray.cluster.ray_internals import (
     autoscaler_config,
     guard_serve_proxies,
+    listen_on_loopback,
     in_submitted_job,
     started_ray_here,
 )
@@ -45,7 +46,7 @@ def connect(recipe: RayRecipe) -> None:
     """Join or start the Ray that ``recipe.address`` names, unless this process is connected.
 
     - None joins the cluster that RAY_ADDRESS names; if it names none, it starts a local Ray.
-    - `local` starts a Ray that ends with this process. In a submitted job it means the cluster that
+    - `local` starts a Ray that ends with this process, and that only this machine reaches. In a submitted job it means the cluster that
       the job was submitted to: a second Ray would crowd the head and leave the other nodes idle.
     - `auto` joins the cluster that RAY_ADDRESS names, or one that runs on this machine; if there is
       none, it starts a local Ray. What runs may be another command's private Ray, which ends with
@@ -177,6 +178,7 @@ def colocate(resources: Mapping[str, float]) -> Bundle:
 def _start_local(recipe: RayRecipe) -> None:
     cpus = recipe.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
     guard_serve_proxies()
+    listen_on_loopback()
     _init(address="local", num_cpus=cpus, include_dashboard=False)
 
 

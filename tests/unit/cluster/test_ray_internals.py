@@ -49,6 +49,15 @@ class TestCore:
         monkeypatch.setenv(name, "{}")
         assert ray_internals.in_submitted_job()
 
+    def test_what_decides_the_address_of_a_local_node(self, monkeypatch):
+        from ray._private import ray_constants, services, worker
+
+        monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
+        monkeypatch.setattr(worker, "_global_node", None)
+        ray_internals.listen_on_loopback()
+        assert services.get_node_ip_address() == "127.0.0.1"
+        assert "listen" not in str(inspect.signature(ray.init))
+
     def test_the_node_that_this_process_started(self):
         from ray._private import node, worker
 
