@@ -3,6 +3,7 @@
 # make test-unit      those that start no Ray cluster, in two processes: the inner loop
 # make test-long      what is longer than continuous integration allows
 # make gpu-test       what this machine's GPU can show: memory, speed, the same numbers as a CPU
+# make fuzz           10,000 odd texts for each reader, where `make test` draws 100
 # make cluster-test   several hosts on this machine (root)
 # make check          lint, format, types, and which module imports which
 # make lock           the requirements and lock files from pyproject.toml (UPGRADE=1: newer versions)
@@ -23,7 +24,7 @@ ifneq ($(wildcard ../shared/datasets),)
 export QCRD_DATASETS ?= $(abspath ../shared/datasets)
 endif
 
-.PHONY: setup demo test test-unit test-long gpu-test cluster-test check lock clean
+.PHONY: setup demo test test-unit test-long fuzz gpu-test cluster-test check lock clean
 setup: $(STAMP)
 
 $(STAMP):
@@ -51,6 +52,10 @@ test-unit: setup
 
 test-long: setup
 	@$(BIN)/python -m pytest -m "long and not gpu"
+
+fuzz: export QCRD_FUZZ := 10000
+fuzz: setup
+	@$(BIN)/python -m pytest tests/unit/test_fuzz.py --timeout=3600
 
 gpu-test: setup
 	@$(BIN)/python -m pytest tests/gpu -m gpu -s

@@ -190,8 +190,9 @@ def within(key: str, parts: Sequence[str]) -> bool:
 
 def _parse(text: str, name: str) -> tuple[Any, Keys]:
     """The YAML document as plain values, and the place of each of its keys, "file:line" by path."""
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         where: Keys = {}
         if node is not None:
@@ -206,7 +207,8 @@ def _parse(text: str, name: str) -> tuple[Any, Keys]:
     except (yaml.YAMLError, ValueError) as error:  # a control character; a date like 2024-13-45
         raise UserError(f"{name}: not YAML that a recipe may hold: {error}") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _locate(node: yaml.Node, path: tuple, name: str, where: Keys, above: set[int]) -> None:
