@@ -19,6 +19,8 @@ import typer
 from qcrd_ray import __version__
 from qcrd_ray.cluster.noise import quiet_libraries
 from qcrd_ray.errors import UserError
+from qcrd_ray.run.disk import full_disk
+from qcrd_ray.run.lock import held_folders
 from qcrd_ray.run.progress import Stages, console
 
 INTERRUPTED, TERMINATED = 130, 143  # 128 and the signal's number
@@ -373,7 +375,7 @@ def main() -> None:
     """Run the console script.
 
     A user's mistake ends it with a message and no traceback; SIGTERM ends a stage in order, as
-    Ctrl-C does.
+    Ctrl-C does; so does a full disk, with what it was.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     # as Ray's workers have it: a task of one's own may lie in the folder that `qcrd` is called from
@@ -390,6 +392,18 @@ def main() -> None:
         console.print("interrupted; the same command goes on from what is finished")
         terminated = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
         sys.exit(TERMINATED if terminated else INTERRUPTED)
+    except Exception as error:
+        if (said := full_disk(error)) is None:
+            raise
+        folders = ", ".join(map(str, held_folders()))
+        console.print(
+            f"[bold red]error[/] a disk is full: {_escaped(said)}\nMake room"
+            f"{f' for {_escaped(folders)}' if folders else ''}; the same command goes on from what"
+            " is finished",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(1)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -398,7 +412,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _escaped(error: UserError) -> str:
+def _escaped(error: UserError | str) -> str:
     from rich.markup import escape
 
     return escape(str(error))

@@ -103,6 +103,11 @@ def release(path: Path) -> None:
         held.release()
 
 
+def held_folders() -> list[Path]:
+    """The folders of the locks that this process has."""
+    return [path.parent for path in _held]
+
+
 def _take(path: Path, file: int, folder: str) -> None:
     """Return when no living driver has the lock. Raises UserError where one has."""
     kept_by_kernel = True
