@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
+from itertools import pairwise
 from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,13 +161,15 @@ def _x(percent: float) -> float:
     return LEFT + (percent - LOW) / (HIGH - LOW) * (RIGHT - LEFT)
 
 
-def _panel(title: str, under: str, height: float, spoken: str) -> list[str]:
+def _panel(
+    title: str, under: str, height: float, spoken: str, *, unit: str = "Accuracy in percent"
+) -> list[str]:
     """How a drawing begins: a frame, two lines of title, and its numbers to be read aloud."""
     return [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
         f' aria-label="{escape(title)}">',
         f"<title>{escape(title)}</title>",
-        f"<desc>Accuracy in percent: {escape(spoken)}.</desc>",
+        f"<desc>{unit}: {escape(spoken)}.</desc>",
         f"<style>{STYLE}</style>",
         f'<rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
         _text(24, 34, title, "title"),
@@ -294,12 +297,69 @@ def _plotted(
     ]
 
 
+# --- What an endpoint bears ---
+
+
+def load(results: dict[str, Any]) -> str:
+    """The chart of answers a second against callers, as SVG, with the waiting times below.
+
+    Args:
+        results: "bench/endpoint_load" is read: the steps of `jobs/load_endpoint.py`, before and
+            after a change.
+    """
+    before, after = results["bench/endpoint_load"]["runs"]
+    callers = [step["callers"] for step in after["steps"]]
+    most = 20 * int(max(step["answers_per_s"] for step in after["steps"]) // 20 + 1)
+    left, right, floor = 176, WIDTH - 40, 300
+
+    def x(place: int) -> float:
+        return left + place * (right - left) / (len(callers) - 1)
+
+    def y(rate: float) -> float:
+        return floor - rate / most * (floor - PLOT_TOP)
+
+    spoken = ", ".join(
+        f"{step['callers']} callers {step['answers_per_s']:.0f}" for step in after["steps"]
+    )
+    title, under = "Answers a second, by callers at once", "One core for callers, server and model"
+    drawn = _panel(title, under, floor + 150, spoken, unit="Answers a second")
+    for rate in range(0, most + 1, 20):
+        drawn.append(_line("grid", left, y(rate), right, y(rate)))
+        drawn.append(_text(left - 12, y(rate) + 5, f"{rate}", "muted", "end"))
+    for run, look in ((before, "plain"), (after, "best")):
+        at = [(x(i), y(step["answers_per_s"])) for i, step in enumerate(run["steps"])]
+        drawn += [_line(f"bar {look}", *first, *second) for first, second in pairwise(at)]
+        drawn += [
+            f'<path class="{look}" d="{MARKS[look]}" transform="translate({a:.1f} {b:.1f})"/>'
+            for a, b in at
+        ]
+    labelled = (
+        y(before["steps"][4]["answers_per_s"]) + 5,
+        y(after["steps"][5]["answers_per_s"]) - 24,
+    )
+    drawn.append(_text(x(4) - 14, labelled[0], before["name"], "muted", "end"))
+    drawn.append(_text(x(5), labelled[1], after["name"], "muted", "end"))
+    rows = [("callers", [f"{count}" for count in callers])]
+    for words, key in (("median, s", "p50_ms"), ("99 %, s", "p99_ms")):
+        rows.append((words, [f"{step[key] / 1000:.2f}" for step in after["steps"]]))
+    rows.append(("/healthz 99 %, s", [f"{s['healthz_p99_ms'] / 1000:.2f}" for s in after["steps"]]))
+    for line, (words, values) in enumerate(rows):
+        drawn.append(_text(24, floor + 30 + 28 * line, words, "muted"))
+        drawn += [
+            _text(x(i), floor + 30 + 28 * line, value, "number", "middle")
+            for i, value in enumerate(values)
+        ]
+    return "\n".join([*drawn, "</svg>", ""])
+
+
 def read(folder: Path = RESULTS) -> dict[str, Any]:
-    """The kept results, by the stem of their file."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    """The kept results, by the stem of their file; those of measurements as "bench/<stem>"."""
+    files = {file.stem: file for file in sorted(folder.glob("*.json"))}
+    files |= {f"bench/{file.stem}": file for file in sorted(folder.glob("bench/*.json"))}
+    return {name: json.loads(file.read_text()) for name, file in files.items()}
 
 
-CHARTS = {"headline": headline, "cost": cost}
+CHARTS = {"headline": headline, "cost": cost, "load": load}
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
