@@ -250,7 +250,26 @@ def test_a_teacher_that_fails_is_stopped_early_and_the_rest_is_asked_later(tmp_p
     assert 50 <= len(teacher.asked()) < 600
     teacher.k, asked = 3, len(committed(tmp_path / "run"))
     manifest = generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
-    assert asked and manifest.outcomes["accepted"] == manifest.calls[-1]["asked"] == 600
+    assert manifest.outcomes["accepted"] == 600
+    assert asked and manifest.calls[-1]["asked"] == 600  # every one of them had failed
+
+
+def test_nothing_is_asked_once_a_training_has_begun(tmp_path):
+    """Bug guarded: after an outage and a kill in training, the next call asked the failed rows
+    again, and the training refused to go on, since its rationales had changed.
+    """
+    recipe = make_recipe(tmp_path / "run", attempts=1, max_failed_share=1.0)
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match="nothing that can be used"):
+        generate(recipe, folder, teacher=AskedTeacher(tmp_path, k=1))
+    (folder.training("qcrd") / "checkpoints" / "round-1").mkdir(parents=True)
+    teacher = AskedTeacher(tmp_path / "run")
+    manifest = generate(recipe, folder, teacher=teacher)
+    assert manifest.outcomes["failed"] == 60 and teacher.asked() == []
+    more = make_recipe(tmp_path / "run", train={"generate": 61, "seed": 1}, attempts=1)
+    with pytest.raises(UserError, match=r"1 questions of train have not been asked.*Delete"):
+        generate(more, folder, teacher=teacher)
+    assert teacher.asked() == []
 
 
 def test_a_teacher_that_says_nothing_useful_is_told_with_an_example(tmp_path):
