@@ -17,7 +17,7 @@ import heapq
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
@@ -89,13 +89,17 @@ class MetricsWriter:
 def read_metrics(folder: Path) -> list[RoundMetrics]:
     """The rows of the rounds so far.
 
-    A last line that a kill cut short is left out: its round has no checkpoint.
+    Lines that a kill or a lost host tore are left out: a torn row is of a round without a
+    checkpoint, which is run again.
     """
     path = folder / METRICS
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    rows = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def read_progress(folder: Path) -> Progress:

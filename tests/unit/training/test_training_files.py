@@ -192,7 +192,10 @@ def test_a_sampler_on_a_full_disk_still_says_that_it_failed(small_disk):
 
 
 def test_metrics_of_rounds_that_are_run_again_are_dropped(tmp_path):
-    """Guards doubled rows after a resume, and a last line that a kill cut short."""
+    """Guards doubled rows after a resume, and a last line that a kill cut short.
+
+    Bug guarded: a page of zeros, which a lost host leaves, was a JSONDecodeError in each later call.
+    """
     writer = MetricsWriter(tmp_path, first_round=0, first_step=0)
     for round in range(3):
         writer.round(
@@ -206,7 +209,7 @@ def test_metrics_of_rounds_that_are_run_again_are_dropped(tmp_path):
         )
     writer.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"round": 3, "st')
+        file.write("\0" * 4096 + '\n{"round": 3, "st')
     assert [row["round"] for row in read_metrics(tmp_path)] == [0, 1, 2]
     MetricsWriter(tmp_path, first_round=2, first_step=8).close()
     assert [row["round"] for row in read_metrics(tmp_path)] == [0, 1]
