@@ -194,7 +194,7 @@ def test_a_sampler_on_a_full_disk_still_says_that_it_failed(small_disk):
 def test_metrics_of_rounds_that_are_run_again_are_dropped(tmp_path):
     """Guards doubled rows after a resume, and a last line that a kill cut short.
 
-    Bug guarded: a page of zeros, which a lost host leaves, was a JSONDecodeError in each later call.
+    Bug guarded: a page of zeros, which a lost host leaves, ended each later call.
     """
     writer = MetricsWriter(tmp_path, first_round=0, first_step=0)
     for round in range(3):
