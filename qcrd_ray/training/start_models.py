@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -43,6 +44,9 @@ from qcrd_ray.training.lora import check_lora
 
 log = logging.getLogger(__name__)
 
+# A tokenizer is trained on so many texts at most: those of some 20,000 questions, which are in no
+# order, since shards are chosen by a hash. More would not change it, and take hours at a million.
+TOKENIZER_TEXTS = 200_000
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as in T5
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 # the first masks words for the discriminator
@@ -236,7 +240,8 @@ def _scratch_start(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     scratch = student.scratch
     assert scratch is not None  # the recipe has one of `model` and `scratch`
-    tokenizer = train_tokenizer(texts, scratch.vocabulary, closes=scratch.kind == "t5")
+    some = islice(texts, TOKENIZER_TEXTS)
+    tokenizer = train_tokenizer(some, scratch.vocabulary, closes=scratch.kind == "t5")
     if scratch.kind == "llama":
         frame_questions(tokenizer, chat="never")
     return scratch_model(student, tokenizer, seed=seed), tokenizer
