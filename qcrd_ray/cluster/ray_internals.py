@@ -45,6 +45,15 @@ def listen_on_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
+def sessions_in(folder: Path) -> dict[str, str]:
+    """Arguments of `ray.init` for a Ray whose session folders lie in ``folder``/ray.
+
+    The public way, RAY_TMPDIR, would reach every process that is started from here, and hide a
+    cluster that `ray start` began on this machine.
+    """
+    return {"_temp_dir": str(folder / "ray")}
+
+
 def started_ray_here() -> bool:
     """Whether this process started the Ray that it is connected to: one node, no autoscaler.
 

@@ -18,11 +18,13 @@ import ray
 from ray.exceptions import RaySystemError
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from qcrd_ray.cluster.private_files import keep_token_private, session_parent
 from qcrd_ray.cluster.ray_internals import (
     autoscaler_config,
     guard_serve_proxies,
-    listen_on_loopback,
     in_submitted_job,
+    listen_on_loopback,
+    sessions_in,
     started_ray_here,
 )
 from qcrd_ray.errors import MissingResource, UserError
@@ -46,8 +48,9 @@ def connect(recipe: RayRecipe) -> None:
     """Join or start the Ray that ``recipe.address`` names, unless this process is connected.
 
     - None joins the cluster that RAY_ADDRESS names; if it names none, it starts a local Ray.
-    - `local` starts a Ray that ends with this process, and that only this machine reaches. In a submitted job it means the cluster that
-      the job was submitted to: a second Ray would crowd the head and leave the other nodes idle.
+    - `local` starts a Ray that ends with this process, that only this machine reaches, and whose
+      files only this user reads. In a submitted job it means the cluster that the job was submitted
+      to: a second Ray would crowd the head and leave the other nodes idle.
     - `auto` joins the cluster that RAY_ADDRESS names, or one that runs on this machine; if there is
       none, it starts a local Ray. What runs may be another command's private Ray, which ends with
       that command.
@@ -179,10 +182,13 @@ def _start_local(recipe: RayRecipe) -> None:
     cpus = recipe.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
     guard_serve_proxies()
     listen_on_loopback()
-    _init(address="local", num_cpus=cpus, include_dashboard=False)
+    keep_token_private(make=True)
+    session = sessions_in(session_parent())
+    _init(address="local", num_cpus=cpus, include_dashboard=False, **session)
 
 
 def _join(address: str) -> None:
+    keep_token_private(make=False)
     try:
         _init(address=address)
     except (ConnectionError, RuntimeError, RaySystemError) as error:

@@ -16,6 +16,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
@@ -211,21 +212,20 @@ class ServedTeacher:
             )
             if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 raise UserError(
-                    f"teacher: vLLM could not host {self._recipe.model}:\n{tail(reason)}\n{_LOGS}"
+                    f"teacher: vLLM could not host {self._recipe.model}:\n{tail(reason)}\n{_logs()}"
                 )
             if waited > self._recipe.ready_timeout_s:
                 last_lines = f" ({tail(reason)})" if reason else ""
                 raise UserError(
                     f"teacher: not ready after {waited:.0f} s (teacher.ready_timeout_s)"
-                    f"{last_lines}. {_LOGS}"
+                    f"{last_lines}. {_logs()}"
                 )
             time.sleep(POLL_S)
 
 
-_LOGS = (
-    "The replica's log lies in Ray's session folder: /tmp/ray/session_latest/logs/serve/ on its"
-    " node."
-)
+def _logs() -> str:
+    sessions = ray.get_runtime_context().get_temp_dir()
+    return f"The replica's log lies on its node in {sessions}/session_latest/logs/serve/."
 
 
 def application_name(run_name: str, *, run: Path) -> str:

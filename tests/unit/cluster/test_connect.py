@@ -24,7 +24,7 @@ from qcrd_ray.recipe import RayRecipe
     ],
 )
 def test_a_running_ray_is_joined_only_where_it_is_named(
-    monkeypatch, given, variable, in_job, joined
+    monkeypatch, tmp_path, given, variable, in_job, joined
 ):
     """Bug guarded: a second `qcrd serve` searched the processes of the machine, joined the private
     Ray of the first and would have died with it.
@@ -33,6 +33,8 @@ def test_a_running_ray_is_joined_only_where_it_is_named(
     monkeypatch.setattr(resources.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(resources, "in_submitted_job", lambda: in_job)
     monkeypatch.setattr(resources, "guard_serve_proxies", lambda: asked.append("guarded"))
+    monkeypatch.setattr(resources, "session_parent", lambda: tmp_path)
+    monkeypatch.setattr(resources, "keep_token_private", lambda make: None)
     monkeypatch.setattr(resources, "_init", lambda **options: asked.append(options["address"]))
     if variable is None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -58,6 +58,13 @@ class TestCore:
         assert services.get_node_ip_address() == "127.0.0.1"
         assert "listen" not in str(inspect.signature(ray.init))
 
+    def test_where_sessions_lie_is_no_public_argument_yet(self):
+        """The temporary folder is opened to everybody, so that one above it must be private."""
+        assert '"_temp_dir"' in source("ray._private.worker")
+        assert "temp_dir" not in inspect.signature(ray.init).parameters
+        assert "0o0777" in source("ray._common.utils")
+        assert "try_to_create_directory(self.temp_dir)" in source("ray._private.node")
+
     def test_the_node_that_this_process_started(self):
         from ray._private import node, worker
 
