@@ -20,6 +20,7 @@ class Section(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # it may be a password
         protected_namespaces=(),
         use_attribute_docstrings=True,
     )

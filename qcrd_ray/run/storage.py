@@ -21,19 +21,19 @@ import itertools
 import json
 import logging
 import os
-import re
 import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 from qcrd_ray.errors import UserError
+from qcrd_ray.recipe.credentials import holds_credentials, without_credentials
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.periodic import periodically
 
@@ -45,7 +45,6 @@ TOKEN = ".token"  # at the URI: who opened it last
 STATE = ".mirror.json"
 # stores in which a file appears when all of it has arrived
 _WHOLE_OR_NOTHING = ("s3", "gcs", "abfs")
-_SECRETS = ("key", "token", "secret", "password")
 
 Stamp = tuple[int, int]  # bytes, modification time in ns
 
@@ -59,13 +58,8 @@ def is_uri(run: str) -> bool:
 
 def redacted(uri: str) -> str:
     """The URI without user, password and query, for messages and reports."""
-    parts = urlsplit(uri)
+    parts = urlsplit(without_credentials(uri))
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-
-
-def without_credentials(text: str) -> str:
-    """A text without the user, password and query of the URIs in it."""
-    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", re.sub(r"://[^/@\s]*@", "://", text))
 
 
 def work_folder(uri: str) -> Path:
@@ -93,10 +87,7 @@ class Mirror:
         self.name = redacted(uri)
         self._uri = uri
         self.folder = folder
-        parts = urlsplit(uri)
-        if parts.username is not None or any(
-            word in name.lower() for name, _ in parse_qsl(parts.query) for word in _SECRETS
-        ):
+        if urlsplit(uri).username is not None or holds_credentials(uri):
             raise UserError(
                 f"run: {self.name} is given with a key, which would be written into the run folder;"
                 " give it by the environment"

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, TrackingRecipe
@@ -26,6 +25,7 @@ from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import describe_call
 from qcrd_ray.run.results import Results, RoundMetrics
+from qcrd_ray.run.secrets import without_key
 from qcrd_ray.run.storage import is_uri, redacted
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def check(recipe: TrackingRecipe) -> str:
     """Where metrics will go, in words, after checking that MLflow is installed and answers.
 
     Raises:
-        UserError: mlflow is not installed, the URI holds a password, or nothing usable answers
-            there.
+        UserError: mlflow is not installed, or nothing usable answers there.
     """
     if recipe.mlflow is None:
         return "metrics.jsonl and TensorBoard in the run folder"
@@ -60,18 +59,14 @@ def check(recipe: TrackingRecipe) -> str:
             "tracking.mlflow is set and mlflow is not installed: `pip install mlflow-skinny`, or"
             " take the key out"
         )
-    if urlsplit(recipe.mlflow).password is not None:
-        raise UserError(
-            "tracking.mlflow holds a password, which would stand in the run folder: put it into the"
-            " environment (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
-            " MLFLOW_TRACKING_TOKEN)"
-        )
     from mlflow.exceptions import MlflowException
 
     try:
         _client(recipe).search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
-        raise UserError(f"tracking.mlflow: {recipe.mlflow} cannot be used: {error}") from error
+        raise UserError(
+            f"tracking.mlflow: {recipe.mlflow} cannot be used: {_said(error)}"
+        ) from None
     return f"MLflow at {recipe.mlflow}, experiment {recipe.experiment}"
 
 
@@ -132,7 +127,7 @@ class Tracker:
                 self._run = self._resume(self._client) or self._create(self._client)
             call(self._client, self._run)
         except (MlflowException, OSError) as error:
-            log.warning("MLflow at %s: %s", self._recipe.tracking.mlflow, error)
+            log.warning("MLflow at %s: %s", self._recipe.tracking.mlflow, _said(error))
 
     def _resume(self, client: MlflowClient) -> str | None:
         """The MLflow run that the run folder names, if the store has it.
@@ -192,6 +187,14 @@ class Tracker:
                 }
                 _log(client, run, numbers, step=row["step"])
                 sent.add(row["step"])
+
+
+def _said(error: Exception) -> str:
+    """An error of MLflow's, which may hold the server's words, without what lets in there."""
+    text = str(error)
+    for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        text = without_key(text, os.environ.get(name))
+    return text
 
 
 def _log(client: MlflowClient, run: str, numbers: Mapping[str, float], *, step: int) -> None:

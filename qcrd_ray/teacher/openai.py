@@ -22,6 +22,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
 from qcrd_ray.run.files import read_json, write_text
 from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.run.secrets import without_key
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import (
     Prompt,
@@ -134,12 +135,14 @@ class OpenAICompatible:
                 body = ReplyBody(response.headers)
                 async for piece in response.aiter_raw():
                     body.add(piece)
-            text = self._without_key(body.text())
+            text = without_key(body.text(), self._key)
             if response.status_code != 200:
                 raise_error(response.status_code, response.headers, text, self._recipe)
             samples = read_samples(text)
         except httpx.HTTPError as error:
-            raise TeacherAway(f"{type(error).__name__}: {error}") from error
+            raise TeacherAway(
+                f"{type(error).__name__}: {without_key(str(error), self._key)}"
+            ) from error
         except (Stopped, UserError) as error:
             self._stopped = str(error)
             raise Stopped(self._stopped) from error
@@ -188,10 +191,6 @@ class OpenAICompatible:
             )
         return self._client
 
-    def _without_key(self, text: str) -> str:
-        """The text without our key: some servers quote the key that they refuse."""
-        return text.replace(self._key, "<key>") if self._key else text
-
 
 def describe(recipe: OpenAITeacher) -> str:
     """The endpoint in words, without its key."""
@@ -219,10 +218,10 @@ def probe(recipe: OpenAITeacher) -> str:
         except (httpx.HTTPError, httpx.InvalidURL, TeacherError) as error:
             raise UserError(
                 f"teacher.base_url: nobody answers at {recipe.base_url}: {type(error).__name__}:"
-                f" {error}"
+                f" {without_key(str(error), key)}"
             ) from error
     if status in (401, 402, 403, 404):
-        _refuse(status, text.replace(key, "<key>") if key else text, recipe)
+        _refuse(status, without_key(text, key), recipe)
     return f"{recipe.base_url} answers (HTTP {status})"
 
 

@@ -26,6 +26,8 @@ class Server:
         self.requests: list[dict] = []
         self.lists: list[str] = []  # paths of GETs
         self.models = ["a-model"]
+        self.sent: list[str | None] = []  # the Authorization of all POSTs
+        self.keys = [KEY]  # those that are taken; a request without one is taken too
         self.paid = 0
         self.over = threading.Event()
         self.lock = threading.Lock()
@@ -118,6 +120,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with server.lock:
                 server.requests.append(body)
+                server.sent.append(self.headers.get("Authorization"))
                 number = len(server.requests)
             if not self._known():
                 self._send(
@@ -137,7 +140,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             self._send(*answer)
 
         def _known(self) -> bool:
-            return self.headers.get("Authorization") in (None, f"Bearer {KEY}")
+            return self.headers.get("Authorization") in (
+                None,
+                *(f"Bearer {key}" for key in server.keys),
+            )
 
         def _send(self, code: int, headers: dict, content: bytes) -> None:
             self.send_response(code)

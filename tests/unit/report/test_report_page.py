@@ -243,14 +243,14 @@ def test_secrets_of_the_recipe_are_not_shown(tmp_path):
     """Bug guarded: a page made to be handed round, with the replicas' environment or a store's
     credentials in its recipe.
     """
-    serve = {"source": "serve", "model": "demo", "env": {"HF_TOKEN": "hf_secret"}}
+    serve = {"source": "serve", "model": "demo", "env": {"ACCOUNT": "hf_secret"}}
     run = "s3://me:hunter2@bucket/run?secret_key=k3y"
     folder = begin(tmp_path / "run", teacher=serve, run=run)
     folder.versions.write_text(
         json.dumps([{**describe_call(0), "command": ["qcrd", "--set", f"run={run}"]}])
     )
     page = render(folder)
-    assert "hf_secret" not in page and "HF_TOKEN" in page
+    assert "hf_secret" not in page and "ACCOUNT" in page
     assert "hunter2" not in page and "k3y" not in page and "s3://bucket/run" in page
 
 

@@ -118,6 +118,13 @@ def test_secrets_of_the_environment_stay_out_of_versions(monkeypatch):
     assert "sk-very-secret" not in json.dumps(describe_call(0))
 
 
+def test_a_password_on_the_command_line_stays_out_of_versions(monkeypatch):
+    """Bug guarded: each call wrote its command line into the run folder as it was typed."""
+    given = ["qcrd", "run", "r.yaml", "--set", "data.train.path=https://me:hunter2@host/a.csv?k=1"]
+    monkeypatch.setattr("sys.argv", given)
+    assert describe_call(0)["command"] == [*given[:-1], "data.train.path=https://host/a.csv"]
+
+
 def test_write_text_leaves_no_temporary_file(tmp_path):
     write_text(tmp_path / "deep" / "a.json", "{}")
     assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["a.json"]

@@ -55,7 +55,7 @@ def store(tmp_path, monkeypatch):
 
 @pytest.fixture
 def recipe(store):
-    serve = {"source": "serve", "model": "demo", "env": {"HF_TOKEN": "hf_secret"}}
+    serve = {"source": "serve", "model": "demo", "env": {"ACCOUNT": "hf_secret"}}
     return tiny_recipe(
         teacher=serve, **{"tracking.mlflow": store[0], "tracking.experiment": "tests"}
     )
@@ -177,9 +177,21 @@ def test_asked_for_and_not_installed_is_refused_before_anything(monkeypatch):
 
 
 def test_a_password_in_the_uri_is_refused_and_not_repeated():
-    with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as refused:
-        tracking.check(TrackingRecipe(mlflow="https://me:hunter2@mlflow.example.org"))
+    """By the recipe, before it is written anywhere: `qcrd report` checks no tracking server."""
+    with pytest.raises(ValueError, match="MLFLOW_TRACKING_PASSWORD") as refused:
+        TrackingRecipe(mlflow="https://me:hunter2@mlflow.example.org")
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_server_that_quotes_the_token_is_not_repeated(monkeypatch):
+    class Quoting:
+        def search_experiments(self, **arguments):
+            raise OSError("401: Bearer hunter2/hunter2 is not known")
+
+    monkeypatch.setattr(tracking, "_client", lambda recipe: Quoting())
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2/hunter2")
+    with pytest.raises(UserError, match="Bearer <key> is not known"):
+        tracking.check(TrackingRecipe(mlflow="https://mlflow.example.org"))
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "strange://x"])

@@ -303,6 +303,28 @@ def test_a_wrong_key_stops_the_teacher_and_is_not_repeated(monkeypatch, caplog):
     assert "sk-of-somebody-else" not in caplog.text + json.dumps(rows)
 
 
+@pytest.mark.parametrize("where", ["an answer", "an error", "a broken header"])
+def test_a_key_that_the_server_quotes_reaches_no_row(where, monkeypatch):
+    """Bugs guarded: a key with a slash was looked for as it is, and PHP writes `\\/`; what httpx
+    said of a broken header was kept whole.
+    """
+    key = "sk-01234/56789/abcdef"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+
+    def script(number, body):
+        if where == "a broken header":
+            return 200, {"Not a name": f"Bearer {key}"}, b"{}"
+        said = json.dumps(reply(body, text=f"I got {key}. So the answer is 8."))
+        sent = said.replace("/", "\\/").encode()
+        return 200 if where == "an answer" else 500, {}, sent
+
+    with serving(script) as server:
+        server.keys = [key]
+        (row,) = ask(server)
+    assert row["outcome"] == ("accepted" if where == "an answer" else "failed")
+    assert "<key>" in json.dumps(row) and "56789" not in json.dumps(row)
+
+
 def test_an_unset_variable_sends_no_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     with serving() as server:
