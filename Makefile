@@ -6,6 +6,7 @@
 # make fuzz           10,000 odd texts for each reader, where `make test` draws 100
 # make cluster-test   several hosts on this machine (root)
 # make check          lint, format, types, and which module imports which
+# make audit          known vulnerabilities of the locked packages (asks osv.dev)
 # make lock           the requirements and lock files from pyproject.toml (UPGRADE=1: newer versions)
 #
 # Each does `make setup` first; a second setup installs nothing.
@@ -24,7 +25,7 @@ ifneq ($(wildcard ../shared/datasets),)
 export QCRD_DATASETS ?= $(abspath ../shared/datasets)
 endif
 
-.PHONY: setup demo test test-unit test-long fuzz gpu-test cluster-test check lock clean
+.PHONY: setup demo test test-unit test-long fuzz gpu-test cluster-test check audit lock clean
 setup: $(STAMP)
 
 $(STAMP):
@@ -68,6 +69,14 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
 	@$(BIN)/lint-imports
+
+# pip-audit has an environment of its own: what it needs is not among what it looks at
+audit: $(VENV)/audit/bin/pip-audit
+	@$(VENV)/audit/bin/python clusters/audit.py
+
+$(VENV)/audit/bin/pip-audit:
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 
 lock: setup
 	@$(BIN)/python clusters/lock.py $(if $(UPGRADE),--upgrade)
