@@ -3,6 +3,8 @@
 # make test-unit      those that start no Ray cluster, in two processes: the inner loop
 # make test-long      what is longer than continuous integration allows
 # make gpu-test       what this machine's GPU can show: memory, speed, the same numbers as a CPU
+# make chaos          breaks a run piece by piece and mends it; TRIALS=20 (root for a full disk)
+# make soak           the endpoint at full load for an hour; SOAK_S=300 for five minutes
 # make fuzz           10,000 odd texts for each reader, where `make test` draws 100
 # make cluster-test   several hosts on this machine (root)
 # make check          lint, format, types, and which module imports which
@@ -25,7 +27,7 @@ ifneq ($(wildcard ../shared/datasets),)
 export QCRD_DATASETS ?= $(abspath ../shared/datasets)
 endif
 
-.PHONY: setup demo test test-unit test-long fuzz gpu-test cluster-test check audit lock clean
+.PHONY: setup demo test test-unit test-long chaos soak fuzz gpu-test cluster-test check audit lock clean
 setup: $(STAMP)
 
 $(STAMP):
@@ -53,6 +55,14 @@ test-unit: setup
 
 test-long: setup
 	@$(BIN)/python -m pytest -m "long and not gpu"
+
+chaos: export TRIALS := $(or $(TRIALS),1)
+chaos: setup
+	@$(BIN)/python -m pytest tests/chaos -m chaos $(if $(CHAOS_OUT),--chaos-out $(CHAOS_OUT))
+
+soak: export SOAK_S := $(or $(SOAK_S),3600)
+soak: setup
+	@$(BIN)/python -m pytest tests/chaos -m soak -s $(if $(CHAOS_OUT),--chaos-out $(CHAOS_OUT))
 
 fuzz: export QCRD_FUZZ := 10000
 fuzz: setup
