@@ -140,7 +140,9 @@ class RecordingIndex:
                 start += len(raw)
         if not hashes:
             raise empty_file(file)
-        return cls(recipe, np.array(hashes, np.int64), np.array(starts, np.int64), list(first))
+        return cls(
+            recipe, np.frombuffer(hashes, np.int64), np.frombuffer(starts, np.int64), list(first)
+        )
 
     def __len__(self) -> int:
         return len(self._starts)
