@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, RationaleSet
+from qcrd_ray.rationales import blocks
 from qcrd_ray.rationales.asking import RationaleGenerator
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.recipe import Recipe
@@ -251,3 +252,43 @@ def test_a_bug_is_not_taken_for_a_fault():
 
     with pytest.raises(TypeError, match="a bug"):
         ask(script)
+
+
+def test_a_stop_waits_for_what_is_in_flight_and_asks_nothing_more(monkeypatch):
+    """Bug guarded: Ctrl-C and SIGTERM lost the requests in flight, which are paid for."""
+    monkeypatch.setattr(blocks, "SEND_EVERY_S", 0.01)
+    kept: list[str] = []
+
+    async def script(attempt, asks):
+        await asyncio.sleep(0.2)
+        return answers(asks)
+
+    async def run() -> Counter[str]:
+        generate = RationaleGenerator(recipe(requests_in_flight=3), teacher)
+        rows = [
+            {"id": id, "question_id": id, "question": "3 + 5?", "choices": [], "gold": "8"}
+            for id in "abcdefgh"
+        ]
+        asking = asyncio.ensure_future(
+            generate(
+                pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA),
+                lambda sets: kept.extend(each.id for each in sets),
+            )
+        )
+        await asyncio.sleep(0.05)
+        generate.draining = True
+        counts = Counter[str]()
+
+        def read() -> Counter[str]:
+            counts.update(generate.take_counts())
+            return counts
+
+        await asyncio.to_thread(blocks.drain, read)
+        assert not asking.done()
+        asking.cancel()
+        return counts
+
+    teacher = Scripted(script)
+    counts = asyncio.run(run())
+    assert kept == ["a", "b", "c"] and teacher.requests.total() == 3
+    assert counts["sent"] == counts["back"] == 3
