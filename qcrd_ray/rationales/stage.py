@@ -14,12 +14,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import ray
 from ray.actor import ActorProxy
 from ray.data import ActorPoolStrategy
+from ray.exceptions import GetTimeoutError
 
 from qcrd_ray.cluster.data_context import data_context
 from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
@@ -52,6 +54,7 @@ from qcrd_ray.tasks.questions import iter_questions, load_split, write_split
 from qcrd_ray.teacher import Stopped, Teacher, teacher_for, trouble
 
 POLL_S = 0.5
+COUNTER_S = 2.0  # within which the counter answers, or is not waited for
 FILES_CPUS = 0.25  # reading and writing files of text is light work
 MAX_BLOCKS = 4_096  # of one job: Ray Data and the file system handle each by itself
 JUDGED_ROWS = 50  # before as many have come back, no share of failures is judged
@@ -223,8 +226,13 @@ def _ask_blocks(
     )
     counter = start_counter(colocate(settings.actor.resources))
 
+    known: Counter[str] = Counter()
+
     def done_so_far() -> Counter[str]:
-        return ray.get(counter.read.remote())
+        nonlocal known
+        with suppress(GetTimeoutError):  # an actor that is not up yet must not hold up a stop
+            known = ray.get(counter.read.remote(), timeout=COUNTER_S)
+        return known
 
     start = time.monotonic()
     show = _progress(
@@ -240,11 +248,12 @@ def _ask_blocks(
             )
         except KeyboardInterrupt:  # what is in flight is paid for
             report(0, 0, "stopping when the requests in flight are answered")
-            ray.get(counter.drain.remote())
+            with suppress(GetTimeoutError):
+                ray.get(counter.drain.remote(), timeout=COUNTER_S)
             drain(done_so_far)
             raise
     seconds = time.monotonic() - start
-    done = done_so_far()
+    done = ray.get(counter.read.remote())
     return {
         "asked": counts.pending,
         "retries": done["retries"],
