@@ -9,26 +9,24 @@ docs/extending.md explains it.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qcrd_ray.data.records import Question
-from qcrd_ray.tasks.prompting import PromptedTask
+from qcrd_ray.tasks.labels import LabelledTask
 
 
 @dataclass(frozen=True)
-class YesNo(PromptedTask):
-    """Questions with the answers "yes" and "no"."""
+class YesNo(LabelledTask):
+    """Questions with the answers "yes" and "no", and the recipe's words for them."""
 
     INSTRUCTION = 'Answer yes or no. Explain step by step, then answer. End with "{closing}"'
+    LABELS = {"yes": "yes", "no": "no"}  # noqa: RUF012
 
-    def describe_answer(self, question: Question) -> str:
-        """For the reason of a row that is set aside: 'the answer ... is not yes or no'."""
-        return "yes or no"
-
-    def canonical(self, answer: str, question: Question) -> str | None:
-        """The first word, if it is one of ours; None: this text is no answer."""
-        words = answer.lower().replace(".", " ").replace(",", " ").split()
-        for spelling in ("yes", "no"):
-            if words and words[0] in (spelling, *self.recipe.options.get(spelling, ())):
-                return spelling
-        return None
+    def labels(self) -> Mapping[str, str]:
+        """Each label with a regular expression of its wordings."""
+        more = self.recipe.options
+        return {
+            label: "|".join([words, *map(re.escape, more.get(label, ()))])
+            for label, words in self.LABELS.items()
+        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,6 +15,7 @@ KINDS = (
     "slotted_arithmetic",
     "multiple_choice",
     "nli",
+    "yes_no",
     "short_text",
 )
 
@@ -37,7 +38,7 @@ class TaskRecipe(Section):
 
     kind: str
     """word_problems, arithmetic, slotted_arithmetic (for a small student, which reads n1, n2 ...
-    for the numbers), multiple_choice, nli, short_text, or a task of your own as
+    for the numbers), multiple_choice, nli, yes_no, short_text, or a task of your own as
     package.module:Class.
     """
     options: dict[str, Any] = Field(default={})
@@ -54,6 +55,10 @@ class TaskRecipe(Section):
     """
     closing: str = "So the answer is {answer}."
     """How explanations end; must hold {answer}."""
+    decimal: Literal["point", "comma"] = "point"
+    """The decimal mark of the numbers in questions, answers and texts, for arithmetic: 1,234.5 or
+    1.234,5. With comma, a point before three digits parts thousands, in the data's answers as well.
+    """
     max_question_chars: Count = 20_000
     """Longer questions are rejected with a reason."""
 
@@ -76,6 +81,12 @@ class TaskRecipe(Section):
                 f"options: only a task of your own has them, and {self.kind} does not read"
                 f" {', '.join(self.options)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _reads_decimals(self):
+        if self.decimal == "comma" and self.kind != "arithmetic" and ":" not in self.kind:
+            raise ValueError(f"decimal: only arithmetic reads a decimal comma, not {self.kind}")
         return self
 
     @model_validator(mode="after")

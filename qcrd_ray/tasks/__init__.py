@@ -14,6 +14,7 @@ from qcrd_ray.tasks.multiple_choice import MultipleChoice
 from qcrd_ray.tasks.nli import NaturalLanguageInference
 from qcrd_ray.tasks.short_text import ShortText
 from qcrd_ray.tasks.slotted_arithmetic import SlottedArithmetic
+from qcrd_ray.tasks.yes_no import YesNo
 
 KINDS = {
     "arithmetic": Arithmetic,
@@ -21,6 +22,7 @@ KINDS = {
     "word_problems": Arithmetic,  # the built-in generator makes arithmetic questions
     "multiple_choice": MultipleChoice,
     "nli": NaturalLanguageInference,
+    "yes_no": YesNo,
     "short_text": ShortText,
 }
 

@@ -7,6 +7,7 @@ Models often go on to invent further questions; what they write there is cut off
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ from functools import lru_cache
 # Degenerate text repeats an announcement for ever; the time to read it must stay bounded.
 MOST_ANNOUNCEMENTS = 20
 LONGEST_ANSWER = 400  # characters
+LONGEST_EXCERPT = 120  # of where an answer was read
 
 # A line, or in text without lines a sentence, that opens another question: models shown examples go
 # on inventing these.
@@ -35,6 +37,22 @@ _OPENING_LABEL = re.compile(
 )
 
 
+# What is set around an answer: LaTeX, Markdown, tags, double quotes.
+_DRESS = re.compile(
+    r"\\(?:boxed|fbox|text(?:bf|it|rm|tt)?|math(?:rm|bf|tt)|emph|underline)\s*(?=\{)"
+    r"|\\[()\[\],;! ]"
+    r"|<(?P<tag>\w{1,20})>(?=[^<>\n]{0,80}</(?P=tag)>)|</\w{1,20}>"
+    r"|[*`${}\"“”„«»]|__"
+)
+AROUND = f"{string.punctuation}{string.whitespace}‘’…–—"
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_CONCLUSION = re.compile(
+    r"\W*(?:(?:and )?so|thus|hence|therefore|in conclusion|overall|in summary|to conclude|"
+    r"consequently|in short)\b[\s,:]*",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """A place where a text announces its answer ("So the answer is 8.")."""
@@ -48,19 +66,45 @@ class Announcement:
 def announcement_pattern(*nouns: str) -> re.Pattern[str]:
     """Words that announce an answer, which is called one of ``nouns``.
 
-    They match "#### 8", "\\boxed{8", "the most likely answer is 8" and "Answer: 8". The last counts
-    only at the start of a line or sentence: "let us check our answer: ..." announces nothing.
+    They match "#### 8", "\\boxed{8", "<answer>8", "the most likely answer is 8", "Answer: 8" and a
+    heading "**Answer**". A colon counts only at the start of a line or sentence: "let us check our
+    answer: ..." announces nothing, and so does "option C is ...".
     """
     noun = f"(?:{'|'.join(nouns)})s?"
+    lettered = r"(?![ \t]*[(\[]?(?-i:[A-HJ-Z])[)\]]?[ \t]+(?:is|are|be|was|were)\b)"
     return re.compile(
-        r"####|\\boxed\s*\{"
-        rf"|\b{noun}\b[^\n.:;]{{0,60}}?\b(?:is|are|be|was|were)\b(?![ \t]+not\b)[ \t*_]*:?"
-        rf"|(?:(?:\A|\n)[ \t*_#]*|(?<=[.!?])[ \t]+){_LEAD_IN}{noun}\b[ \t*_]*[:=]",
+        r"####|\\(?:boxed|fbox)\s*\{|<(?:final[_ ])?answer>"
+        rf"|\b{noun}\b{lettered}[^\n.:;]{{0,60}}?"
+        r"\b(?:is|are|be|was|were)\b(?![ \t]+not\b)[ \t*_]*:?"
+        rf"|(?:(?:\A|\n)[ \t*_#>]*|(?<=[.!?])[ \t]+){_LEAD_IN}(?:{noun}\b[ \t*_]*"
+        r"(?:[:=→⇒]|[-–—]+>?(?=[ \t]))|ans\b[ \t*_]*[:.=])"
+        rf"|(?:\A|\n)[ \t]*(?:#+[ \t]*|\*\*){_LEAD_IN}{noun}[ \t*_]*(?=\n)",
         re.IGNORECASE,
     )
 
 
 _ANY_ANSWER = announcement_pattern("answer")
+
+
+def undress(text: str) -> str:
+    """The text without LaTeX, Markdown, tags and quotes: "\\boxed{\\text{C}}." is "C."."""
+    return _DRESS.sub("", text)
+
+
+def bare(text: str) -> str:
+    """The :func:`undress` ed text without marks at its ends: "**(C)**." is "C"."""
+    return undress(text).strip(AROUND)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text that hold anything."""
+    return [each for each in _SENTENCE_END.split(text) if each.strip()]
+
+
+def concluded(sentence: str) -> str | None:
+    """What follows "So", "Therefore" and the like at the start of a sentence; None: without one."""
+    match = _CONCLUSION.match(sentence)
+    return sentence[match.end() :] if match else None
 
 
 def squeeze(text: str) -> str:
@@ -102,6 +146,11 @@ def find_announcements(text: str, closing: str, pattern: re.Pattern[str]) -> Ite
             end = len(text) if end < 0 else end
             if start < end:
                 yield Announcement(text[start:end][:LONGEST_ANSWER], match.start(), end)
+
+
+def excerpt(text: str, announcement: Announcement) -> str:
+    """The announcing words and what follows them, on one line and not too long."""
+    return " ".join(text[announcement.start : announcement.end].split())[:LONGEST_EXCERPT]
 
 
 def rationale_without(text: str, announcement: Announcement) -> str:

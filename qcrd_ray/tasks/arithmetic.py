@@ -10,18 +10,46 @@ from typing import ClassVar
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.tasks.answers import (
+    LONGEST_EXCERPT,
     announcement_pattern,
     clean,
+    concluded,
     cut_run_on,
+    excerpt,
     find_announcements,
     rationale_without,
 )
 from qcrd_ray.tasks.base import Parsed
-from qcrd_ray.tasks.numbers import find_number_words, find_numbers, plain, spell
+from qcrd_ray.tasks.number_words import find_words
+from qcrd_ray.tasks.numbers import DecimalMark, Found, plain, spell, spot_numbers
 from qcrd_ray.tasks.prompting import PromptedTask
 
 _ANNOUNCED = announcement_pattern("answer")
 _EQUALS = re.compile(r"=|\bequals?\b(?: to)?")
+# Between two numbers neither of which is the answer by itself: a list, a range, an operation.
+_JOINED = re.compile(
+    r"\s?%?\s*(?:(?:\w+ )?\bor\b|\bto\b|\band\b|&|[-−–—+*×·÷/x^]|\*\*"
+    r"|(?:divided by|times|plus|minus)\b)"
+    r"\s*(?:another |also )?[$€£¥]?",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(r"(?<=\S )\([^()]*[-+*/=×÷][^()]*\)(?!\s*=)")  # a computation in brackets
+_REASON = re.compile(r"\b(?:since|because)\b", re.IGNORECASE)
+_BRACKETED = re.compile(r"\s*\([^()]*\)[.!]?\s*\Z")
+_MEANS = re.compile(r"\W*(?:that|this|which) means\b|\W*(?:altogether|finally|in total)\b", re.I)
+_HAS_DIGIT = re.compile(r"[0-9]")
+_WORD = re.compile(r"[a-z]+")
+# Where a text goes on after its answer: to check it or to remark on it.
+_CHECK = re.compile(
+    r"\W*(?:(?:to|let['’]?s|let us|we|you|i)\b(?: (?:can|could|may|also|now|will|then))*"
+    r" (?:double[- ])?(?:check|verify|confirm)\b|check(?:ing)?:"
+    r"|it(?:['’]s| is)(?: also)? (?:worth|important to) (?:mention|not)"
+    r"|(?:please )?note(?: that\b|:)"
+    r"|however,? if (?:you|we)\b)",
+    re.IGNORECASE,
+)
+_LIST_GOES_ON = re.compile(r"\s*(?:,|\band\b|\bor\b|[.!]?\s*\Z)")
+_LIKE_A_GROUP = re.compile(r"\A-?[1-9][0-9]{0,2}\.[0-9]{3}\Z")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+(?=[^a-z\s])|\n+")
 
 
@@ -46,47 +74,163 @@ class Arithmetic(PromptedTask):
         It is what follows ``####`` or the last ``=``, if that holds exactly one number.
         """
         said = plain(answer).rsplit("####", 1)[-1].rsplit("=", 1)[-1]
-        numbers = [value for _, _, value in find_numbers(said)] or find_number_words(said)
-        return spell(numbers[0]) if len(numbers) == 1 else None
+        numbers = spot_numbers(said, self.recipe.decimal) or find_words(said)
+        value = numbers[0][2] if len(numbers) == 1 else None
+        return None if value is None else self._spell(value)
+
+    def label(self, answer: str, question: Question) -> str:
+        return answer.replace(".", ",") if self.recipe.decimal == "comma" else answer
+
+    def explanation(self, rationale: str, answer: str, question: Question) -> str:
+        return super().explanation(rationale, Arithmetic.label(self, answer, question), question)
 
     def parse(self, text: str, question: Question) -> Parsed:
         """The announced number, else the one that the last sentence with a number states.
 
-        The rationale comes back without LaTeX.
+        The rationale comes back without LaTeX. Where that number cannot be read for sure, the text
+        is unread: an earlier number would be another one.
         """
         kept = plain(cut_run_on(text, question.question))
         if not kept:
             return Parsed(reason="the completion is empty")
-        given = _given(question.question)
+        given = _given(question.question, self.recipe.decimal)
         for announcement in find_announcements(kept, self.recipe.closing, _ANNOUNCED):
             sentence = _SENTENCE_END.split(announcement.text, maxsplit=1)[0]
-            value = _stated(sentence, given)
-            if value is None and (words := find_number_words(sentence)):
-                value = words[0]
-            if value is not None:
-                return Parsed(rationale=rationale_without(kept, announcement), answer=spell(value))
-        for sentence in reversed(_SENTENCE_END.split(kept)):
-            if (value := _stated(sentence, given)) is not None:
-                return Parsed(rationale=clean(kept), answer=spell(value))
+            if stated := self._stated(sentence, given) or _worded(sentence):
+                return self._read(
+                    stated, rationale_without(kept, announcement), excerpt(kept, announcement)
+                )
+        for sentence in _by_weight(_SENTENCE_END.split(kept), _asked(question.question)):
+            stated = self._stated(sentence, given)
+            if stated is None and concluded(sentence) is not None:
+                stated = _worded(sentence)
+            if stated:
+                return self._read(stated, clean(kept), " ".join(sentence.split())[:LONGEST_EXCERPT])
         return Parsed(rationale=clean(kept), reason="no number in the completion")
+
+    def _read(self, stated: Stated, rationale: str, source: str) -> Parsed:
+        if stated.value is None:
+            return Parsed(
+                rationale=rationale, reason=f"no one number can be read for sure in {stated.said!r}"
+            )
+        return Parsed(rationale=rationale, answer=self._spell(stated.value), source=source)
+
+    def _spell(self, value: Fraction) -> str:
+        """The number's one spelling; with a decimal comma, 1.234 would be a thousand: 1.2340."""
+        text = spell(value)
+        return f"{text}0" if self.recipe.decimal == "comma" and _LIKE_A_GROUP.search(text) else text
+
+    def _stated(self, sentence: str, given: Given) -> Stated | None:
+        """The number that a sentence states as its result; None: it holds none.
+
+        That is what follows its last ``=`` or "equals". Without one it is the first number that
+        the question did not give ("so 26 rounds were played to score 78 points"), as most answers
+        are computed; where the question gave them all, the first.
+        """
+        said = sentence
+        if "(" in sentence:  # "26 rounds (= 78 / 3)"
+            sentence = _ASIDE.sub(lambda match: " " * len(match[0]), said)
+        numbers = spot_numbers(sentence, self.recipe.decimal)
+        if reason := _REASON.search(sentence):  # "3 games, since 7 x 3 = 21"
+            before = [each for each in numbers if each[1] <= reason.start()]
+            if before:
+                numbers, sentence = before, sentence[: reason.start()]
+        if not numbers and sentence is not said:
+            sentence = said
+            numbers = spot_numbers(said, self.recipe.decimal)
+        if not numbers:
+            return None
+        equals = [match.end() for match in _EQUALS.finditer(sentence)]
+        places = [
+            place for place, (start, *_) in enumerate(numbers) if equals and start >= equals[-1]
+        ]
+        if not places:
+            places = [
+                place
+                for place, (start, end, value) in enumerate(numbers)
+                if (sentence[start:end] if value is None else value) not in given
+            ]
+        return _alone(sentence, numbers, places[0] if places else 0)
+
+
+def _by_weight(sentences: list[str], asked: frozenset[str]) -> list[str]:
+    """The sentences of a text that announces nothing, the likeliest to state its answer first.
+
+    That is the last one, but for what follows a finished answer: a check of it, a remark in
+    brackets. The last conclusion ("So ...") comes before it where it repeats more of the question.
+
+    Args:
+        asked: the words of the question's last sentence.
+    """
+    end = len(sentences)
+    for place, sentence in enumerate(sentences):
+        if _CHECK.match(sentence) and any(map(_HAS_DIGIT.search, sentences[:place])):
+            end = place
+            break
+    aside = [each for each in sentences[:end] if _BRACKETED.match(each)]
+    main = [each for each in sentences[:end] if each not in aside and _HAS_DIGIT.search(each)]
+    concluding = [each for each in sentences[:end] if concluded(each) is not None]
+    if concluding and (
+        not main
+        or (
+            ("=" not in main[-1] and not _MEANS.match(main[-1]))
+            and _shared(concluding[-1], asked) > _shared(main[-1], asked)
+        )
+    ):
+        main.append(concluding[-1])
+    return [*reversed(main), *aside, *reversed(sentences[end:])]
+
+
+def _shared(sentence: str, asked: frozenset[str]) -> int:
+    return len(asked.intersection(_WORD.findall(sentence.lower())))
+
+
+@lru_cache(maxsize=1024)
+def _asked(question: str) -> frozenset[str]:
+    """The words of a question's last sentence from "how" or "what" on."""
+    last = _SENTENCE_END.split(question.strip())[-1].lower()
+    asked = re.search(r"\b(?:how|what|which)\b.*", last, re.DOTALL)
+    return frozenset(_WORD.findall(asked[0] if asked else last))
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A number that a text states in the words ``said``; None: it cannot be read for sure."""
+
+    value: Fraction | None
+    said: str
+
+
+Given = frozenset[Fraction | str]
 
 
 @lru_cache(maxsize=1024)  # the K samples of a question are read one after the other
-def _given(question: str) -> frozenset[Fraction]:
-    """The numbers of a question."""
-    return frozenset(value for _, _, value in find_numbers(plain(question)))
+def _given(question: str, decimal: DecimalMark) -> Given:
+    """The numbers of a question, and the words of those that cannot be read for sure."""
+    text = plain(question)
+    return frozenset(
+        text[start:end] if value is None else value
+        for start, end, value in spot_numbers(text, decimal)
+    )
 
 
-def _stated(sentence: str, given: frozenset[Fraction]) -> Fraction | None:
-    """The number that a sentence states as its result.
+def _worded(sentence: str) -> Stated | None:
+    """The first number that an announcement gives in words."""
+    words = find_words(sentence)
+    return _alone(sentence, words, 0) if words else None
 
-    That is what follows its last ``=`` or "equals". Without one it is the first number that the
-    question did not give ("so 26 rounds were played to score 78 points"), as most answers are
-    computed; where the question gave them all, the first.
-    """
-    numbers = find_numbers(sentence)
-    equals = [match.end() for match in _EQUALS.finditer(sentence)]
-    if equals and (after := [value for start, _, value in numbers if start >= equals[-1]]):
-        return after[0]
-    new = [value for _, _, value in numbers if value not in given]
-    return (new or [value for _, _, value in numbers] or [None])[0]
+
+def _alone(sentence: str, numbers: list[Found], place: int) -> Stated:
+    """The number at ``place``, without a value where it is half of something: "5 or 6", "5-6"."""
+    start, end, value = numbers[place]
+    if place + 1 < len(numbers):
+        next_start, next_end, next_value = numbers[place + 1]
+        between = sentence[end:next_start]
+        listed = between.strip() == "," and _LIST_GOES_ON.match(sentence, next_end)
+        if next_value != value and (listed or _JOINED.fullmatch(between)):
+            return Stated(None, sentence[start:next_end])
+    if place:
+        before_start, before_end, before_value = numbers[place - 1]
+        if before_value != value and _JOINED.fullmatch(sentence[before_end:start]):
+            return Stated(None, sentence[before_start:end])
+    return Stated(value, sentence[start:end])

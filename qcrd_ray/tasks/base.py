@@ -7,23 +7,21 @@ wrote, and returns a reason instead of raising when a model's text is unusable.
 A task of your own is a class in a module of your own, named by the recipe as `task.kind:
 my_package.tasks:YesNo`. It is made from the recipe's `task` section and has the methods of
 :class:`Task`. Most of them are the same for every kind of question and come with
-:class:`~qcrd_ray.tasks.prompting.PromptedTask`; what is left to say is what an answer is::
+:class:`~qcrd_ray.tasks.prompting.PromptedTask`; what is left to say is what an answer is, here
+which labels there are and how they are worded::
 
     from dataclasses import dataclass
 
-    from qcrd_ray.tasks.prompting import PromptedTask
+    from qcrd_ray.tasks.labels import LabelledTask
 
 
     @dataclass(frozen=True)
-    class YesNo(PromptedTask):
+    class YesNo(LabelledTask):
         INSTRUCTION = 'Answer yes or no. Explain step by step, then answer. End with "{closing}"'
+        LABELS = {"yes": "yes|true|correct", "no": "no|false|incorrect"}
 
-        def describe_answer(self, question):
-            return "yes or no"
-
-        def canonical(self, answer, question):
-            words = answer.lower().replace(".", " ").split()
-            return words[0] if words and words[0] in ("yes", "no") else None
+``LabelledTask`` reads labels as the built-in kinds do. Where answers are no few labels, derive from
+``PromptedTask`` and write ``canonical(answer, question)``.
 
 ``canonical`` decides most: two answers are the same if it spells them the same, and a text is no
 answer if it returns None. It reads the gold answers of the data, the text of the student's label
@@ -37,7 +35,7 @@ it in its task.json, and needs it to be served.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from qcrd_ray.data.records import Question
@@ -53,12 +51,13 @@ class Parsed:
 
     ``rationale`` is the reasoning without its closing answer phrase, ``answer`` the canonical
     answer. ``answer`` is None when no answer could be read; ``reason`` then says why, in words for
-    the run folder.
+    the run folder. ``source`` are the words of the text that the answer was read from.
     """
 
     rationale: str = ""
     answer: str | None = None
     reason: str = ""
+    source: str = field(default="", compare=False)
 
 
 # {"role": "system" | "user" | "assistant", "content": ...}, as chat templates take them

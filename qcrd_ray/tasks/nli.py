@@ -5,36 +5,25 @@ Does a premise entail a hypothesis, contradict it, or neither?
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
 from qcrd_ray.data.records import Question
-from qcrd_ray.tasks.prompting import PromptedTask
+from qcrd_ray.tasks.labels import LabelledTask
 
 LABELS = ("entailment", "neutral", "contradiction")
 
-# How each label is said. Tried in this order, so that "not possible to tell" and "does not entail"
-# are not taken for no or yes.
 _UNSURE = (
-    r"neutral|undetermined|inconclusive|unknown|uncertain|maybe|not enough information|not"
-    r" necessarily|"
-    r"(?:it |it is |it's |is )?(?:not possible|impossible|cannot|can't|can not|unable)(?: to)?(?:"
+    r"neutral|neither|undetermined|inconclusive|unknown|uncertain|unclear|maybe|not enough"
+    r" information|insufficient information|not necessarily|"
+    r"(?:not possible|impossible|cannot|can't|can’t|can not|unable)(?: to)?(?:"
     r" be)? (?:tell|say|know|determined?)|"
-    r"does not (?:necessarily )?(?:entail|imply)"
-)
-_WORDINGS = tuple(
-    (label, re.compile(rf"\A\W*(?:an? |the |that )?(?:{words})", re.IGNORECASE))
-    for label, words in (
-        ("neutral", _UNSURE),
-        ("contradiction", r"contradict\w*|no\b|false\b"),
-        ("entailment", r"entail\w*|yes\b|true\b"),
-    )
+    r"does(?: not|n't|n’t) (?:necessarily )?(?:entail|imply)"
 )
 
 
 @dataclass(frozen=True)
-class NaturalLanguageInference(PromptedTask):
+class NaturalLanguageInference(LabelledTask):
     """The answer is entailment, neutral or contradiction.
 
     It may also be worded as yes, "it is not possible to tell", or no.
@@ -47,8 +36,12 @@ class NaturalLanguageInference(PromptedTask):
 
     NOUNS: ClassVar[tuple[str, ...]] = ("answer", "label", "relationship", "relation")
 
+    # the unsure ones first, so that "not possible to tell" and "does not entail" are no yes or no
+    LABELS: ClassVar[dict[str, str]] = {
+        "neutral": _UNSURE,
+        "contradiction": r"contradict\w*|no|false",
+        "entailment": r"entail\w*|yes|true",
+    }
+
     def describe_answer(self, question: Question) -> str:
         return f"one of {', '.join(LABELS)}"
-
-    def canonical(self, answer: str, question: Question) -> str | None:
-        return next((label for label, words in _WORDINGS if words.match(answer.strip())), None)

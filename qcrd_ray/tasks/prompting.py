@@ -27,9 +27,11 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import FewShotExample, TaskRecipe
 from qcrd_ray.tasks.answers import (
+    LONGEST_EXCERPT,
     announcement_pattern,
     clean,
     cut_run_on,
+    excerpt,
     find_announcements,
     rationale_without,
 )
@@ -123,7 +125,8 @@ class PromptedTask(ABC):
         """Split a text into rationale and answer.
 
         The answer is that of the surest announcement ("So the answer is ...") with an answer of
-        this kind; what stands before it is the rationale.
+        this kind; what stands before it is the rationale. A text that announces nothing may still
+        end in an answer, or be one: see :meth:`read_unannounced`.
         """
         kept = cut_run_on(text, question.question)
         if not kept:
@@ -131,16 +134,38 @@ class PromptedTask(ABC):
         for announcement in find_announcements(
             kept, self.recipe.closing, announcement_pattern(*self.NOUNS)
         ):
+            if reason := self.unclear(announcement.text, question):
+                return Parsed(rationale=clean(kept), reason=reason)
             if (answer := self.read_announced(announcement.text, question)) is not None:
-                return Parsed(rationale=rationale_without(kept, announcement), answer=answer)
+                return Parsed(
+                    rationale=rationale_without(kept, announcement),
+                    answer=answer,
+                    source=excerpt(kept, announcement),
+                )
+        answer, source = self.read_unannounced(kept, question) or (None, "")
         return Parsed(
             rationale=clean(kept),
-            reason=f"the completion announces nothing that is {self.describe_answer(question)}",
+            answer=answer,
+            reason=""
+            if answer is not None
+            else f"the completion announces nothing that is {self.describe_answer(question)}",
+            source=" ".join(source.split())[:LONGEST_EXCERPT],
         )
+
+    def unclear(self, text: str, question: Question) -> str:
+        """Why ``text``, which follows the announcing words, is no one answer; "" where it may be.
+
+        The completion is then unread: what it said before is not what it ends in.
+        """
+        return ""
 
     def read_announced(self, text: str, question: Question) -> str | None:
         """The canonical answer in ``text``, which follows the announcing words, or None."""
         return self.canonical(text, question)
+
+    def read_unannounced(self, text: str, question: Question) -> tuple[str, str] | None:
+        """The answer of a text that announces none, and the words that it is read from, or None."""
+        return None
 
     def describe(self) -> dict:
         """What a user of the student folder must know to ask the student and to read its text."""

@@ -8,6 +8,7 @@ import re
 import textwrap
 
 from qcrd_ray.tasks import base
+from qcrd_ray.tasks.prompting import PromptedTask
 
 # The very lines that users read; a module of theirs would hold them as they stand.
 _CODE = textwrap.dedent(re.search(r"::\n\n(.*?)\n\n``", base.__doc__, re.DOTALL)[1])
@@ -20,7 +21,7 @@ class NoParse:
     def __init__(self, recipe): ...
 
 
-class NoCanonical(PromptedTask):  # noqa: F821
+class NoCanonical(PromptedTask):
     """Leaves out the one method that `PromptedTask` does not have."""
 
 

@@ -110,7 +110,14 @@ def test_a_module_whose_own_imports_are_missing_says_which(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     "kind",
-    ["yes_no", "own_task:", ":YesNo", "own task:YesNo", "own_task:YesNo:x/y", "../own_task:YesNo"],
+    [
+        "yes_or_no",
+        "own_task:",
+        ":YesNo",
+        "own task:YesNo",
+        "own_task:YesNo:x/y",
+        "../own_task:YesNo",
+    ],
 )
 def test_a_kind_is_a_known_one_or_a_class(kind):
     with pytest.raises(

@@ -94,7 +94,7 @@ def test_recorded_completions(kind, recording, files, right, unparsed):
     results = parsed(kind, recording, *files)
     got_right, got_unparsed = rates(results)
     assert (
-        right - 0.02 <= got_right <= right + 0.03
+        right - 0.02 <= got_right <= right + 0.035
     )  # far above would mean that the rules favour gold
     assert got_unparsed <= unparsed + 0.02
     if recording.startswith("svamp"):
