@@ -90,12 +90,33 @@ def generate(recipe: RecipePath, set_: Overrides = None):
     """Ask the teacher, parse its samples and vote on them."""
     loaded = _load(recipe, set_)
     from qcrd_ray import pipeline
+    from qcrd_ray.report import summary
 
     stages = Stages()
     folder = pipeline.prepare(loaded, stages, check=["generate"])
     with folder.in_step():
         pipeline.generate(loaded, folder, stages)
+    summary.show_reading(loaded, folder)
     print(folder.rationales("train"))
+
+
+@app.command()
+def parse(
+    recipe: RecipePath,
+    completions: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON Lines with id and completion; - reads standard input", show_default=False
+        ),
+    ],
+    set_: Overrides = None,
+):
+    """Show what the recipe's task reads from each text, from where, or why not, with totals."""
+    loaded = _load(recipe, set_)
+    from qcrd_ray.report.parse import parse_texts
+
+    for line in parse_texts(loaded, completions):
+        print(line)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.report.axes import axis_over, percent
 from qcrd_ray.report.charts import Interval, bar_chart, column_chart, interval_chart, legend_of_bars
 from qcrd_ray.report.html import Markup, charts, figure, join, missing, section, table
+from qcrd_ray.report.reading import ReadingSummary, read_summary, reading_figure
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import Task
@@ -70,6 +71,7 @@ class Rows:
     truncated: int
     tokens: int
     votes: list[tuple[float, bool | None]]
+    reading: ReadingSummary
 
     @property
     def steps(self) -> list[tuple[str, int]]:
@@ -136,6 +138,7 @@ def read_rows(recipe: Recipe, folder: RunFolder, split: str) -> Rows | None:
         truncated=truncated,
         tokens=tokens,
         votes=votes,
+        reading=read_summary(recipe, folder, split),
     )
 
 
@@ -185,6 +188,8 @@ def rows_section(splits: Sequence[Rows]) -> Markup:
 def _split(rows: Rows) -> Markup:
     shares = bins(rows.votes)
     shown = [funnel(rows)]
+    if rows.reading.samples:
+        shown.append(reading_figure(rows.split, rows.reading))
     if shares:
         shown.append(vote_columns(rows.split, shares))
     if any(each.measured for each in shares):

@@ -14,7 +14,9 @@ from pathlib import Path
 from rich.console import Console
 
 from qcrd_ray.data.records import Question
+from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
+from qcrd_ray.report.reading import read_summary
 from qcrd_ray.run.discriminator_quality import quality_sentence
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.invocation import command, typed
@@ -74,6 +76,11 @@ def show_table(results: Results) -> None:
     out.print(render_table(results["rows"]))
     _print(f"  {note}" for note in [*ceiling_notes(results["rows"]), *results["notes"]])
     _print(vote_lines(results))
+
+
+def show_reading(recipe: Recipe, folder: RunFolder) -> None:
+    """Print what was read from the training questions' samples."""
+    _print(read_summary(recipe, folder, "train").lines())
 
 
 def link(file: Path) -> str:
