@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Mapping, Sequence
 
@@ -189,6 +190,8 @@ def _start_local(recipe: RayRecipe) -> None:
 
 def _join(address: str) -> None:
     keep_token_private(make=False)
+    if _on_loopback_alone(address):  # another command's own Ray
+        listen_on_loopback()
     try:
         _init(address=address)
     except (ConnectionError, RuntimeError, RaySystemError) as error:
@@ -199,6 +202,21 @@ def _join(address: str) -> None:
             " RAY_AUTH_MODE=token and the token (RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token) in this"
             " environment."
         ) from error
+
+
+def _on_loopback_alone(address: str) -> bool:
+    """Whether ``address`` is a Ray of this machine that no other machine reaches.
+
+    Ray would look for it at the address that others reach.
+    """
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdigit():
+        return False
+    try:
+        with socket.create_connection((ray.util.get_node_ip_address(), int(port)), timeout=2):
+            return False
+    except OSError:
+        return True
 
 
 def _init(**arguments) -> None:
