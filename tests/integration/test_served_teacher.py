@@ -141,7 +141,7 @@ def test_a_dead_engine_is_replaced_and_every_row_is_answered(teacher, model, tmp
 
     def kill_after_the_first_rows() -> None:
         rows = folder.rationales("train") / "rows"
-        while not list(rows.glob("*/*.parquet")):
+        while not any(journal.stat().st_size for journal in rows.glob("*/*.jsonl")):
             time.sleep(0.02)
         os.kill(engine.pid, signal.SIGKILL)
         killed.set()

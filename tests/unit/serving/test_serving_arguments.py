@@ -16,12 +16,12 @@ def test_texts_are_read_as_values(exported_student):
         "replicas": "2",
         "batch_wait_s": "0.1",
         "max_replicas": "null",
-        "api_key_env": "123",
+        "model_name": "123",
     }
     folder, recipe = read_arguments({**texts, "replica": '{"resources": {"node": 1}}'})
     assert folder.path == exported_student
     assert recipe == ServingRecipe(
-        replicas=2, batch_wait_s=0.1, api_key_env="123", replica={"resources": {"node": 1.0}}
+        replicas=2, batch_wait_s=0.1, model_name="123", replica={"resources": {"node": 1.0}}
     )
 
 
