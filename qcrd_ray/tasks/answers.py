@@ -76,7 +76,7 @@ def announcement_pattern(*nouns: str) -> re.Pattern[str]:
         r"####|\\(?:boxed|fbox)\s*\{|<(?:final[_ ])?answer>"
         rf"|\b{noun}\b{lettered}[^\n.:;]{{0,60}}?"
         r"\b(?:is|are|be|was|were)\b(?![ \t]+not\b)[ \t*_]*:?"
-        rf"|(?:(?:\A|\n)[ \t*_#>]*|(?<=[.!?])[ \t]+){_LEAD_IN}(?:{noun}\b[ \t*_]*"
+        rf"|(?:(?:\A|\n)[ \t*_#>]*|(?<=[.!?])[ \t]+){_LEAD_IN}(?:{noun}(?![^\W_])[ \t*_]*"
         r"(?:[:=→⇒]|[-–—]+>?(?=[ \t]))|ans\b[ \t*_]*[:.=])"
         rf"|(?:\A|\n)[ \t]*(?:#+[ \t]*|\*\*){_LEAD_IN}{noun}[ \t*_]*(?=\n)",
         re.IGNORECASE,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcrd_ray.data.records import Question
+from qcrd_ray.tasks.answers import undress
 from qcrd_ray.tasks.prompting import PromptedTask
 
 SEVERAL = "|"  # between the accepted answers of one question
@@ -45,9 +46,9 @@ class ShortText(PromptedTask):
         return f" {SEVERAL} ".join(accepted if set(spelt) & set(accepted) else spelt) or None
 
     def read_announced(self, text: str, question: Question) -> str | None:
-        """The first sentence of the line; a model's "|" is no separator."""
+        """The first sentence of the line, undressed; a model's "|" is no separator."""
         return self.canonical(
-            _SENTENCE_END.split(text.replace("*", ""), maxsplit=1)[0].replace(SEVERAL, " "),
+            _SENTENCE_END.split(undress(text), maxsplit=1)[0].replace(SEVERAL, " "),
             question,
         )
 
