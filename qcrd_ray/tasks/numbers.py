@@ -137,9 +137,9 @@ def spell(value: Fraction) -> str:
     for prime in (2, 5):
         while rest % prime == 0:
             rest //= prime
-    if rest != 1 or value.denominator.bit_length() > 64:
+    if rest != 1 or value.denominator > 10**MOST_DIGITS:
         return f"{value.numerator}/{value.denominator}"
-    with localcontext(prec=200):  # exact: at most MOST_DIGITS digits over 64 bits
+    with localcontext(prec=200):  # exact: so many digits no decimal over 10^MOST_DIGITS has
         text = format(Decimal(value.numerator) / Decimal(value.denominator), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -209,4 +209,6 @@ def _value(
         if words[0] != "and":  # dozens: the answer may be their number, or twelve times it
             return None
         value += Fraction(1, {"half": 2, "third": 3, "quarter": 4}[words[-1]])
+    if len(spell(value)) >= MOST_DIGITS:  # its own spelling could not be read, with its sign
+        return None
     return -value if sign else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qcrd_ray.tasks.numbers import find_number_words, find_numbers, plain, spell
@@ -74,6 +74,20 @@ def test_a_spelling_reads_back_exactly(number):
 @given(st.fractions(-(10**30), 10**30, max_denominator=1000))
 def test_a_fraction_reads_back_exactly(value):
     assert [v for _, _, v in find_numbers(spell(value))] == [value]
+
+
+@given(
+    st.from_regex(
+        r"-?[0-9]{1,24}(\.[0-9]{1,24})?(/[1-9][0-9]{0,12}|e-?[0-9]{1,2})?", fullmatch=True
+    )
+)
+@example("0.0030030030030030030030030")
+def test_what_is_read_has_a_spelling_that_is_read(text):
+    """Bug guarded: a long decimal was spelt as a fraction too long to be read again, so that the
+    explanation that ended in it had no answer.
+    """
+    for _, _, value in find_numbers(text):
+        assert [v for _, _, v in find_numbers(spell(value))] == [value]
 
 
 def test_a_long_number_is_spelt_exactly():
