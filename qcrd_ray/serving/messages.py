@@ -18,7 +18,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class Query(BaseModel):
     """One question. ``quality`` scores the rationale, so it has one written."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    # strict: "3" and true are no numbers, as the schema of the endpoint says
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     question: str = Field(min_length=1, description="the question alone, without a prefix")
     choices: Choices = Field(default=[], description="for multiple choice")

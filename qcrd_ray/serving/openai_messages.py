@@ -25,7 +25,7 @@ class StreamOptions(BaseModel):
     `include_usage`: one more chunk, before the end, that carries the usage.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = False
     include_obfuscation: Unused = None
@@ -34,7 +34,7 @@ class StreamOptions(BaseModel):
 class CommonRequest(BaseModel):
     """What both kinds of request share. `null` is the default everywhere, as with OpenAI."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str = Field(
         description=(
@@ -107,7 +107,7 @@ class CompletionRequest(CommonRequest):
 class TextPart(BaseModel):
     """A part of a message: text alone, the student sees no pictures."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
     text: str
@@ -135,7 +135,7 @@ class ChatMessage(BaseModel):
 class ResponseFormat(BaseModel):
     """Plain text alone."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
 

@@ -258,6 +258,7 @@ def test_a_stream_adds_up_to_the_whole(api):
         ("completions", {"presence_penalty": 1}, "presence_penalty"),
         ("completions", {"stop": [""]}, "stop"),
         ("completions", {"seed": -1}, "seed"),
+        ("completions", {"seed": True}, "seed"),  # was taken as 1, against the description
         ("completions", {"guided_json": {}}, "guided_json"),
     ],
 )
