@@ -106,12 +106,12 @@ class BlockAnswerer:
         with Journal(self._store.new_journal(shard, block, self._call)) as journal:
             sets = await self._generate(missing, journal.append)
         await self._send()
-        rows = [*done.to_pylist(), *(each.row() for each in sets)]
-        failed = [
-            row["reason"] for row in rows if row["outcome"] == Outcome.FAILED and row["attempts"]
-        ]
+        outcomes = done.select(["outcome", "attempts", "reason"]).to_pylist()
+        ended = [tuple(row.values()) for row in outcomes]
+        ended += [(each.outcome, each.attempts, each.reason) for each in sets]
+        failed = [reason for outcome, tries, reason in ended if outcome == Outcome.FAILED and tries]
         answered = {
-            "rows": len(rows),
+            "rows": len(ended),
             "failed": len(failed),
             "reason": failed[0] if failed else None,
         }

@@ -142,7 +142,7 @@ def generate(
     if begun is None:
         check_not_stopped(counts, manifest)
         check_usable(recipe, counts, manifest)
-        check_failed_share(recipe, counts, manifest)
+        check_failed_share(recipe, counts)
     return manifest
 
 

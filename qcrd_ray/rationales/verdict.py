@@ -55,7 +55,7 @@ def check_unchanged(counts: ShardCounts, begun: Path) -> None:
         )
 
 
-def check_failed_share(recipe: Recipe, counts: ShardCounts, manifest: RationaleManifest) -> None:
+def check_failed_share(recipe: Recipe, counts: ShardCounts) -> None:
     """Raise UserError if too many questions have failed in the end to train on the rest."""
     failed = counts.outcomes[Outcome.FAILED]
     if failed > recipe.generation.max_failed_share * counts.requests:

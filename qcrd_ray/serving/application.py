@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -23,10 +22,9 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.inference.answering import AnswerRequest, JudgeRequest, ScoreRequest, Student
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.inference.select import vllm_share
-from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.serving import auth
-from qcrd_ray.serving.arguments import read_arguments
+from qcrd_ray.serving.arguments import open_student, read_arguments
 from qcrd_ray.serving.health import Health
 from qcrd_ray.serving.http_errors import RETRY_AFTER_S
 from qcrd_ray.serving.metrics import Metrics, exposition
@@ -58,11 +56,7 @@ class StudentEndpoint:
         """
         self.key = replica_key(recipe, expected=key_expected)
         self.student = Student(
-            StudentFolder.open(
-                Path(folder),
-                trust_remote_code=recipe.trust_remote_code,
-                trust_task=recipe.trust_task,
-            ),
+            open_student(folder, recipe),
             engine=recipe.engine,
             batch_size=recipe.max_batch_size,
             max_tokens=recipe.max_output_tokens,

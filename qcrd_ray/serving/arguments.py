@@ -20,6 +20,13 @@ from qcrd_ray.recipe import ServingRecipe
 _SERVES_OWN = ("host", "port")  # Ray Serve listens, not its applications
 
 
+def open_student(folder: str | Path, recipe: ServingRecipe) -> StudentFolder:
+    """The student of a folder, trusted as far as the recipe says. Raises UserError."""
+    return StudentFolder.open(
+        folder, trust_remote_code=recipe.trust_remote_code, trust_task=recipe.trust_task
+    )
+
+
 def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecipe]:
     """The student and the recipe in ``{"student": folder, key: value ...}``.
 
@@ -56,9 +63,7 @@ def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecip
             for m in error.errors()
         )
         raise UserError("\n".join(mistakes)) from None
-    folder = StudentFolder.open(
-        student, trust_remote_code=recipe.trust_remote_code, trust_task=recipe.trust_task
-    )
+    folder = open_student(student, recipe)
     # a pairing that cannot work is found here, not by a replica that fails to start
     choose_engine(folder.path, recipe.engine, trust_remote_code=recipe.trust_remote_code)
     return folder, recipe

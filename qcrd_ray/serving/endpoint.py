@@ -20,10 +20,10 @@ from qcrd_ray.cluster.ray_internals import serve_address
 from qcrd_ray.data.json_lines import expand_path
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.recipe import RayRecipe, ServingRecipe
 from qcrd_ray.run.progress import Report
 from qcrd_ray.serving import auth
+from qcrd_ray.serving.arguments import open_student
 from qcrd_ray.serving.messages import PredictResponse, Query
 
 APP = "qcrd-student"
@@ -58,9 +58,7 @@ def start(
             that is taken, or a Ray Serve that already listens elsewhere.
         MissingResource: the cluster cannot hold the replicas.
     """
-    folder = StudentFolder.open(
-        student, trust_remote_code=recipe.trust_remote_code, trust_task=recipe.trust_task
-    )
+    folder = open_student(student, recipe)
     auth.check_host(recipe.host, key=auth.read_key(recipe))
     cluster.wait_for_resources(
         bundles(recipe), what="the endpoint (serve.replicas)", timeout_s=schedule_timeout_s

@@ -24,6 +24,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.inference.select import choose_engine
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
+from qcrd_ray.run.disk import full_disk
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.live_metrics import TrainingMetrics
@@ -287,6 +288,8 @@ def _fit(job: TrainingJob) -> None:
         for failure in error.worker_failures.values():
             if mistake := _user_error(failure):
                 raise mistake from error
+            if said := full_disk(failure):  # Ray's error does not lead to its workers' own
+                raise OSError(errno.ENOSPC, said) from error
         raise
 
 
@@ -325,11 +328,6 @@ def _user_error(failure: BaseException | None) -> UserError | None:
     while failure is not None:
         if isinstance(failure, UserError):
             return UserError(str(failure.args[0]))
-        if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
-            return UserError(
-                f"no room left on the disk ({failure}): make some, and give the same command again;"
-                " training goes on from its last checkpoint"
-            )
         failure = getattr(failure, "cause", None) or failure.__cause__
     return None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from endpoint_tiny import with_judge
+from listener import Ear
 from teacher_tiny import write_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -102,19 +103,6 @@ def check_engine(folder: Path) -> None:
         apart = [threads.submit(engine.generate, [prompt], max_tokens=12) for prompt in prompts]
         assert [each.result()[0] for each in apart] == together
     check_listening(engine, prompts, samples, ask)
-
-
-class Ear:
-    """Keeps what it hears of each sample; ends one after ``last`` tokens."""
-
-    def __init__(self, last: int | None = None) -> None:
-        self.heard: dict[int, list[str]] = {}
-        self.last = last
-
-    def hear(self, sample, text):
-        texts = self.heard.setdefault(sample, [])
-        texts.append(text())
-        return len(texts) == self.last
 
 
 def check_listening(engine, prompts, samples, ask) -> None:

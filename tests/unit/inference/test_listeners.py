@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from listener import Ear
 from test_engines import make_lively
 
 from qcrd_ray.inference import load_engine
@@ -10,19 +11,6 @@ from qcrd_ray.inference.base import text_so_far
 
 PROMPTS = ["predict: 3 plus 4", "explain: Tom has 12 apples. How many?", "predict: 7", "a b c d"]
 MAX_TOKENS = 16
-
-
-class Ear:
-    """Keeps what it hears of each sample; ends one after ``last`` tokens."""
-
-    def __init__(self, last: int | None = None) -> None:
-        self.heard: dict[int, list[str]] = {}
-        self.last = last
-
-    def hear(self, sample, text):
-        texts = self.heard.setdefault(sample, [])
-        texts.append(text())
-        return len(texts) == self.last
 
 
 @pytest.fixture(
