@@ -44,9 +44,12 @@ class Caller:
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:
-    """The part of ``text`` before the first of ``stops``; all of it where none occurs."""
-    places = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(places)] if places else text
+    """The part of ``text`` before the first of ``stops``; all of it where none occurs.
+
+    The first is the one that is whole first, so that a text has one end, however it grows.
+    """
+    places = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    return text[: min(places)[1]] if places else text
 
 
 def _beginning(text: str, stops: Sequence[str]) -> int:

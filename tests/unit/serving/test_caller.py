@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qcrd_ray.serving.caller import Caller, before_stop
@@ -40,6 +40,7 @@ def test_a_piece_holds_nothing_of_a_stop(stops, pieces, rest):
 
 
 @given(st.text("ab \n", max_size=12), st.lists(st.text("ab ", min_size=1, max_size=3), max_size=3))
+@example("baa", ["a", "baa"])  # a is whole before baa is
 def test_pieces_and_rest_are_the_text_before_its_first_stop(text, stops):
     """Bug guarded: a stream that is another text than the answer that is no stream."""
     pieces, rest = told(text, stops)
