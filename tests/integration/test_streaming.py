@@ -13,6 +13,7 @@ import ray
 
 from qcrd_ray import serving
 from qcrd_ray.recipe import ServingRecipe
+from qcrd_ray.serving.endpoint import APP
 
 pytestmark = pytest.mark.integration
 
@@ -76,6 +77,7 @@ def test_tokens_come_while_others_are_written_and_a_hang_up_ends_it(url, client)
     assert seconds_until_idle(url, client) < whole_s / 2
 
     logs = Path(ray._private.worker._global_node.get_logs_dir_path()) / "serve"
-    told = "".join(path.read_text() for path in logs.glob("*.log"))
+    files = [*logs.glob("proxy_*.log"), *logs.glob(f"replica_{APP}_*.log")]
+    told = "".join(path.read_text() for path in files)
     assert "/v1/chat/completions" in told
     assert "Traceback" not in told, told[told.index("Traceback") - 500 :][:3_000]
