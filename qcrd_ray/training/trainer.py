@@ -38,6 +38,7 @@ from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.checkpoints import CHECKPOINTS, CHECKPOINTS_KEPT, snapshots_kept
 from qcrd_ray.training.dataset import TrainingSet, read_validation, rounds_of
 from qcrd_ray.training.job import ObjectiveName, TrainingJob, bundles, uses_discriminator
+from qcrd_ray.training.learnable import check_learnable
 from qcrd_ray.training.metrics import PROGRESS, read_metrics, read_progress
 from qcrd_ray.training.prepare import Rationales, prepare, rationale_rows
 from qcrd_ray.training.start_models import (
@@ -175,16 +176,7 @@ def prepare_job(
             f"{read:,}",
             f"{manifest['questions']:,}",
         )
-    if objective == "finetune" and not manifest["labelled"]:
-        raise UserError(
-            f"no training question has a {recipe.objective.labels} answer: finetune has nothing to"
-            " train on (objective.labels)"
-        )
-    if objective == "single_task" and not manifest["with_single"]:
-        raise UserError(
-            f"no training question has both a {recipe.objective.labels} answer and a sample that"
-            " could be read: single_task has nothing to train on (objective.labels)"
-        )
+    check_learnable(recipe, objective, manifest, parts)
     if OBJECTIVES[objective].uses_negatives:
         if (
             uses_discriminator(recipe, OBJECTIVES[objective])
