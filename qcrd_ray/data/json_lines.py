@@ -13,7 +13,9 @@ from typing import Any
 
 from qcrd_ray.errors import UserError
 
-_DATA = (".jsonl", ".csv", ".tsv", ".parquet")
+_DATA = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+# Nothing in a file says which of the old encodings it has, so none is guessed.
+RECODE = "of a file in Latin-1, `iconv -f WINDOWS-1252 -t UTF-8` makes one that can be read"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -97,7 +99,7 @@ def read_line(number: int, raw: bytes) -> Line:
         return Line(
             number,
             None,
-            f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start}",
+            not_utf8(error),
             raw.decode("utf-8", "replace"),
         )
     try:
@@ -116,14 +118,24 @@ def read_line(number: int, raw: bytes) -> Line:
     # a number of thousands of digits; brackets nested by the thousand
     except (ValueError, RecursionError) as error:
         return Line(number, None, f"JSON that cannot be read: {error}", text)
+    return object_line(number, data, text)
+
+
+def object_line(number: int, data: object, text: str) -> Line:
+    """A row of JSON that has been read: an object, or a row that cannot be used."""
     if not isinstance(data, dict):
         return Line(
             number,
             None,
             f'a JSON {type(data).__name__}, where an object like {{"id": ...}} was expected',
-            text,
+            text or json.dumps(data, ensure_ascii=False),
         )
     return Line(number, data, "", text)
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """What to tell of bytes that are not UTF-8, with the command that usually helps."""
+    return f"not UTF-8: byte 0x{error.object[error.start]:02x} at position {error.start}; {RECODE}"
 
 
 def _suggest(file: Path) -> str:

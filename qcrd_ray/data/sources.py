@@ -1,4 +1,4 @@
-"""Where rows come from: JSON Lines, CSV, Parquet and Hugging Face data sets.
+"""Where rows come from: JSON Lines and lists, CSV, Parquet and Hugging Face data sets.
 
 Each is read as numbered rows of plain values, as often as needed, and holds one block of rows at a
 time, so a million rows cost no memory. Code that comes with a data set is never run.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -16,11 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.exceptions import DatasetsError
 
-from qcrd_ray.data.json_lines import Line, expand_path, find_file, iter_json_lines
+from qcrd_ray.data.hub import without_waiting
+from qcrd_ray.data.json_array import JsonArraySource, is_json_array
+from qcrd_ray.data.json_lines import RECODE, Line, expand_path, find_file, iter_json_lines
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Split
 
 BLOCK = 1_000  # rows that are held as Python values at a time
+
+# Spreadsheets of countries with a decimal comma part the cells by semicolons.
+_SEPARATORS = (";", "\t")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 # What `datasets.save_to_disk` writes: of several splits, and of one.
 _SAVED = ("dataset_dict.json", "state.json")
@@ -41,18 +48,35 @@ class RowSource(Protocol):
 
 
 def open_source(split: Split) -> RowSource:
-    """The source that a split names. A file's kind is known by its ending, and else JSON Lines.
+    """The source that a split names.
+
+    A file's kind is known by its ending, and else JSON: a list, or an object a line.
 
     Raises:
-        UserError: there is no such file or data set.
+        UserError: there is no such file or data set, or it is of a kind that is not read.
     """
     if split.dataset is not None:
         return HubSource(split)
     assert split.path is not None, "a split that is generated has no source"
     file = find_file(split.path)
-    return {".csv": CsvSource, ".tsv": CsvSource, ".parquet": ParquetSource}.get(
-        file.suffix.lower(), JsonLinesSource
-    )(file, split.path)
+    ending = file.suffix.lower()
+    if ending == ".parquet":
+        return ParquetSource(file, split.path)
+    with file.open("rb") as content:
+        start = content.read(2)
+    if start in _UTF16:
+        raise UserError(
+            f"{split.path}: the file is UTF-16; `iconv -f UTF-16 -t UTF-8` makes one that can be"
+            " read"
+        )
+    if start == b"PK":
+        raise UserError(
+            f"{split.path}: a zip archive or a spreadsheet (.xlsx); save the sheet as CSV, or"
+            " unpack the archive"
+        )
+    if ending in (".csv", ".tsv"):
+        return CsvSource(file, split.path)
+    return (JsonArraySource if is_json_array(file) else JsonLinesSource)(file, split.path)
 
 
 class JsonLinesSource:
@@ -71,19 +95,23 @@ class JsonLinesSource:
 class CsvSource:
     """Comma- or tab-separated values with a header, numbered by the first line of each row.
 
-    A quoted value may hold separators and line ends.
+    A header without a comma that holds semicolons or tabs is parted by these. A quoted value may
+    hold separators and line ends.
     """
 
     def __init__(self, file: Path, name: str):
         self.file, self.name = file, name
         self._separator = "\t" if file.suffix.lower() == ".tsv" else ","
+        header = self._header()
+        if len(header) == 1:
+            self._separator = next(
+                (other for other in _SEPARATORS if other in header[0]), self._separator
+            )
 
     def columns(self) -> list[str]:
-        with self._open() as content:
-            try:
-                header = next(csv.reader(content, delimiter=self._separator), [])
-            except csv.Error as error:
-                raise UserError(f"{self.name}: its header cannot be read: {error}") from None
+        header = self._header()
+        if any(map(_not_utf8, header)):
+            raise UserError(f"{self.name}: its header is not UTF-8; {RECODE}")
         if not header:
             raise UserError(
                 f"{self.name}: the file has no header; its first line must name the columns"
@@ -109,14 +137,20 @@ class CsvSource:
                 if cells:
                     yield self._row(number, header, cells)
 
+    def _header(self) -> list[str]:
+        with self._open() as content:
+            try:
+                return next(csv.reader(content, delimiter=self._separator), [])
+            except csv.Error as error:
+                raise UserError(f"{self.name}: its header cannot be read: {error}") from None
+
     def _row(self, number: int, header: list[str], cells: list[str]) -> Line:
         text = self._separator.join(cells)
-        # bytes that are not UTF-8, as `surrogateescape` decodes them
-        if any("\udc80" <= character <= "\udcff" for character in text):
+        if _not_utf8(text):
             return Line(
                 number,
                 None,
-                "not UTF-8",
+                f"not UTF-8; {RECODE}",
                 text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
             )
         if len(cells) != len(header):
@@ -193,6 +227,11 @@ class HubSource:
         return numbered(wanted.with_format("arrow").iter(BLOCK), class_names(wanted.features))
 
 
+def _not_utf8(text: str) -> bool:
+    """Whether a text holds bytes that are not UTF-8, as `surrogateescape` decodes them."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
+
+
 def present_columns(lines: Iterable[Line]) -> list[str]:
     """All keys of the readable rows, in order of first occurrence."""
     return list(dict.fromkeys(key for line in lines for key in line.data or ()))
@@ -239,7 +278,10 @@ def _load(split: Split) -> datasets.Dataset:
             f"{split.dataset}: there is no such folder; give one, or a hub id (owner/name)"
         )
     name = str(folder) if folder.is_dir() else split.dataset
-    loaded = datasets.load_dataset(name, split.config, split=split.split, revision=split.revision)
+    with nullcontext() if folder.is_dir() else without_waiting():
+        loaded = datasets.load_dataset(
+            name, split.config, split=split.split, revision=split.revision
+        )
     if isinstance(loaded, datasets.DatasetDict):
         raise UserError(
             f"{split.dataset}: it has the splits {', '.join(map(str, loaded))}: say which with"

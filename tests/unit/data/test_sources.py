@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from qcrd_ray.data.json_lines import RECODE
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import DataRecipe, Split, TaskRecipe
 from qcrd_ray.tasks import build_task
@@ -59,7 +60,7 @@ def test_csv_with_quotes_line_ends_and_bad_rows(tmp_path):
         ("5", "Why?", None),
     ]
     assert [(r.row, r.reason) for r in rejected] == [
-        (6, "not UTF-8"),
+        (6, f"not UTF-8; {RECODE}"),
         (7, "2 cells, where the header names 3 columns"),
     ]
     assert rejected[0].text == "3,caf�?,5"
