@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 import ray
-from ray.exceptions import RaySystemError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from qcrd_ray.cluster.private_files import keep_token_private, session_parent
@@ -185,7 +184,15 @@ def _start_local(recipe: RayRecipe) -> None:
     listen_on_loopback()
     keep_token_private(make=True)
     session = sessions_in(session_parent())
-    _init(address="local", num_cpus=cpus, include_dashboard=False, **session)
+    try:
+        _init(address="local", num_cpus=cpus, include_dashboard=False, **session)
+    except Exception as error:  # Ray raises plain Exceptions where one of its processes died
+        raise UserError(
+            f"ray: a local Ray did not start: {_first_line(error)}\nIts processes' own words lie in"
+            f" {session['_temp_dir']}/session_latest/logs. It needs memory, room in that folder and"
+            " in /dev/shm, and some hundred processes (`ulimit -u`). A cluster that runs already is"
+            " joined by ray.address, or --address."
+        ) from error
 
 
 def _join(address: str) -> None:
@@ -194,14 +201,18 @@ def _join(address: str) -> None:
         listen_on_loopback()
     try:
         _init(address=address)
-    except (ConnectionError, RuntimeError, RaySystemError) as error:
+    except Exception as error:  # of many kinds: an odd address, a name that nobody knows, ...
         raise UserError(
-            f"ray.address: cannot join a Ray cluster at {address}:"
-            f" {str(error).splitlines()[0] if str(error) else type(error).__name__}\nCheck the"
+            f"ray.address: cannot join a Ray cluster at {address}: {_first_line(error)}\nCheck the"
             " address and that the cluster runs. A cluster with token authentication needs"
             " RAY_AUTH_MODE=token and the token (RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token) in this"
             " environment."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def _on_loopback_alone(address: str) -> bool:

@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -30,6 +29,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 import qcrd_ray
+from qcrd_ray.data.hub import without_waiting
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.student import auto_class
 
@@ -248,10 +248,7 @@ _failed_ids: ContextVar[dict[str, OSError] | None] = ContextVar("failed hub ids"
 
 @contextmanager
 def remember_failures() -> Iterator[None]:
-    """Within the block, do not ask twice for a hub id that could not be read.
-
-    A hub out of reach is tried for half a minute before it counts as failed.
-    """
+    """Within the block, do not ask twice for a hub id that could not be read."""
     token = _failed_ids.set({})
     try:
         yield
@@ -282,10 +279,16 @@ def _from_pretrained(
             with suppress(OSError):
                 return auto.from_pretrained(name, local_files_only=True, **kwargs)
         return _ask_hub(auto, name, **kwargs)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # a broken file shows in any of them: TypeError, Rust's own, ...
         raise UserError(
-            f"model {_kind(name)} {name}: {auto.__name__} cannot read it: {error}"
+            f"model {_kind(name)} {name}: {auto.__name__} cannot read it: {_said(error)}"
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """An error's words, under its name where they are few: KeyError says the key alone."""
+    said = str(error)
+    return said if len(said) > 30 else f"{type(error).__name__}: {said}"
 
 
 def _ask_hub(auto: type[Any], name: str, **kwargs: Any) -> Any:
@@ -294,7 +297,8 @@ def _ask_hub(auto: type[Any], name: str, **kwargs: Any) -> Any:
         raise failed[name]
     log.info("%s is not in the local cache: asking the hub", name)
     try:
-        return auto.from_pretrained(name, **kwargs)
+        with without_waiting():
+            return auto.from_pretrained(name, **kwargs)
     except OSError as error:
         if failed is not None:
             failed[name] = error

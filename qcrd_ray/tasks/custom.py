@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, cast
 
-from qcrd_ray.errors import UserError
+from qcrd_ray.errors import UserError, headline
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.tasks.base import Task
 
@@ -25,8 +25,8 @@ def load_custom_task(recipe: TaskRecipe) -> Task:
     """The task that ``recipe.kind`` names, made from the recipe.
 
     Raises:
-        UserError: there is no such module or class, or the class is no task: names the method that
-            is missing or takes other arguments.
+        UserError: there is no such module or class, its code fails, or the class is no task: names
+            the method that is missing or takes other arguments.
     """
     name, _, class_name = recipe.kind.partition(":")
     module = _import(name, recipe.kind)
@@ -45,7 +45,12 @@ def load_custom_task(recipe: TaskRecipe) -> Task:
             f"task.kind: {recipe.kind} is made with one argument, the recipe's task section; it"
             f" takes {inspect.signature(task_class)}"
         )
-    return cast(Callable[[TaskRecipe], Task], task_class)(recipe)
+    try:
+        return cast(Callable[[TaskRecipe], Task], task_class)(recipe)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        raise UserError(f"task.kind: {recipe.kind} cannot be made: {headline(error)}") from error
 
 
 def _import(name: str, kind: str) -> ModuleType:
@@ -60,6 +65,10 @@ def _import(name: str, kind: str) -> ModuleType:
             f"task.kind: {kind} needs the module {name}, and there is no {error.name} here: call"
             " `qcrd` from its folder, or install it, on every node of a cluster (`ray job submit"
             " --working-dir` brings the folder along)"
+        ) from error
+    except Exception as error:  # a typo in it, say
+        raise UserError(
+            f"task.kind: the module {name} of {kind} cannot be imported: {headline(error)}"
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qcrd_ray.cluster import resources
+from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RayRecipe
 
 
@@ -46,3 +47,33 @@ def test_a_running_ray_is_joined_only_where_it_is_named(
 
 def test_the_default_names_no_ray():
     assert RayRecipe().address is None
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Exception("The current node timed out during startup. This could happen because"),
+        RuntimeError("Failed to start GCS.\n Last 2 lines of error files"),
+        OSError(12, "Cannot allocate memory"),
+        TimeoutError(),
+    ],
+)
+def test_a_ray_that_does_not_start_is_told_with_its_logs(monkeypatch, tmp_path, failure):
+    """Bug guarded: a bare traceback out of Ray's own code, which raises plain Exceptions."""
+
+    def fail(**options):
+        raise failure
+
+    monkeypatch.setattr(resources.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(resources, "guard_serve_proxies", lambda: None)
+    monkeypatch.setattr(resources, "session_parent", lambda: tmp_path)
+    monkeypatch.setattr(resources, "keep_token_private", lambda make: None)
+    monkeypatch.setattr(resources, "_init", fail)
+    said = str(failure).splitlines()[0] if str(failure) else "TimeoutError"
+    with pytest.raises(UserError) as error:
+        resources.connect(RayRecipe(address="local"))
+    assert f"a local Ray did not start: {said}" in str(error.value)
+    assert f"{tmp_path}/ray/session_latest/logs" in str(error.value)
+    with pytest.raises(UserError) as error:
+        resources.connect(RayRecipe(address="nobody:1"))
+    assert f"cannot join a Ray cluster at nobody:1: {said}" in str(error.value)

@@ -143,6 +143,31 @@ def test_a_config_that_is_no_json(folder):
         check_student(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "t5", "architectures": ["T5"], "d_model": "wide"}'),
+        ("config.json", '{"model_type": "t5", "vocab_size": null, "num_layers": {}}'),
+        ("config.json", '{"model_type": 7}'),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", '{"version": "1.0", "model": {"type": "Unigram", "vocab": []}}'),
+        ("tokenizer.json", '{"truncated": '),
+        ("tokenizer_config.json", "[]"),
+        ("model.safetensors", ""),
+        ("model.safetensors", "garbage" * 99),
+        ("generation_config.json", "[1]"),
+    ],
+)
+def test_a_broken_file_of_a_model_is_the_users_to_mend(folder, file, content):
+    """Bug guarded: transformers and tokenizers raise whatever they meet (TypeError, a plain
+    Exception of Rust's), which came through as a traceback.
+    """
+    (folder / file).write_text(content)
+    with pytest.raises(UserError, match=str(folder)):
+        load_student(folder)
+
+
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 def test_attention_from_the_hub_is_refused(folder, key):
     """Guards a config.json that has transformers fetch and run compiled code."""

@@ -109,6 +109,22 @@ def test_a_module_whose_own_imports_are_missing_says_which(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("module", "code", "said"),
+    [
+        ("typo_one", "class Mine(:\n    ...\n", r"SyntaxError: .*typo_one\.py.*1"),
+        ("typo_two", "\nLABELS = labls\n", r"NameError: name 'labls' .*typo_two\.py:2"),
+        ("typo_three", "from qcrd_ray.tasks.labels import Labeled\n", r"ImportError.*typo_three"),
+    ],
+)
+def test_a_typo_in_its_module_is_named_with_its_line(tmp_path, monkeypatch, module, code, said):
+    """Bug guarded: a traceback through importlib, of which the user's line is the last but one."""
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=rf"the module {module} of .* cannot be imported: {said}"):
+        build_task(TaskRecipe(kind=f"{module}:Mine"))
+
+
+@pytest.mark.parametrize(
     "kind",
     [
         "yes_or_no",
