@@ -8,7 +8,7 @@ from pathlib import Path
 from qcrd_ray.data.records import Outcome
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales.store import ShardCounts
-from qcrd_ray.recipe import GenerationRecipe, Recipe
+from qcrd_ray.recipe import GenerationRecipe, Recipe, RecordedTeacher
 from qcrd_ray.run.manifests import RationaleManifest
 
 log = logging.getLogger(__name__)
@@ -78,18 +78,34 @@ def check_usable(recipe: Recipe, counts: ShardCounts, manifest: RationaleManifes
     example = f"question {row['question_id']!r} ended as {row['outcome']}: {row['reason']}"
     if row["completions"]:
         example += f"\n  the teacher wrote: {row['completions'][0]['text'][:300]!r}"
-    if row["outcome"] == Outcome.UNPARSED:
-        advice = (
-            "Change what the teacher is asked with task.instruction and task.examples (task.kind is"
-            f" {recipe.task.kind}), or give it more room with sampling.max_tokens (now"
-            f" {recipe.sampling.max_tokens})."
-        )
-    else:
-        advice = (
-            "Look at the teacher.* section of the recipe; failed rows are asked again by the next"
-            " run."
-        )
+    advice = _advice(recipe, unparsed=row["outcome"] == Outcome.UNPARSED)
     raise UserError(
         f"the teacher answered nothing that can be used for any question of {manifest.split}"
         f" ({outcomes})\n  {example}\n{advice}"
+    )
+
+
+def _advice(recipe: Recipe, *, unparsed: bool) -> str:
+    """What to change; a recording cannot be told to write something else."""
+    kind = f"task.kind is {recipe.task.kind}"
+    if isinstance(recipe.teacher, RecordedTeacher):
+        if unparsed:
+            return (
+                f"Read the recording as what it is: another task ({kind}), another column"
+                " (teacher.columns.completion), other marks (task.thinking). `qcrd parse` shows how"
+                " each text is read."
+            )
+        return (
+            f"Vote over fewer samples than sampling.k = {recipe.sampling.k} (or over what is there:"
+            " vote.incomplete: vote), or name the columns that hold the questions' ids"
+            " (teacher.columns.id, data.columns.id)."
+        )
+    if unparsed:
+        return (
+            f"Change what the teacher is asked with task.instruction and task.examples ({kind}), or"
+            f" give it more room with sampling.max_tokens (now {recipe.sampling.max_tokens}). `qcrd"
+            " parse` shows how texts are read."
+        )
+    return (
+        "Look at the teacher.* section of the recipe; failed rows are asked again by the next run."
     )
