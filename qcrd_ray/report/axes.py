@@ -95,15 +95,11 @@ class Axis:
         return f"{100 * value:.1f} %" if self.share else number(value)
 
 
-def axis_over(
-    label: str, values: Iterable[float], *, share: bool = False, whole: bool = False
-) -> Axis:
+def axis_over(label: str, values: Iterable[float], *, whole: bool = False) -> Axis:
     """An axis whose ticks cover ``values``; of none, from 0 to 1."""
     values = list(values) or [0.0, 1.0]
     return Axis(
-        label=label,
-        ticks=ticks(min(values), max(values), count=8 if whole else 5, whole=whole),
-        share=share,
+        label=label, ticks=ticks(min(values), max(values), count=8 if whole else 5, whole=whole)
     )
 
 

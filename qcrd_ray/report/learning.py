@@ -143,7 +143,6 @@ def _validation(own: Training, others: Sequence[Training], head: str) -> Markup 
         Series(name=each.objective, points=each.curve("validation", head))
         for each in (own, *others)
     ]
-    values = [y for line in series for _, y in line.points]
     note = (
         "The run's own objective and its baselines."
         if len([line for line in series if line.points]) > 1
@@ -152,6 +151,6 @@ def _validation(own: Training, others: Sequence[Training], head: str) -> Markup 
     return round_figure(
         f"Right validation answers by {head}",
         series,
-        axis_over("right answers", [0.0, *values], share=True),
+        share_axis("right answers"),
         note=note,
     )

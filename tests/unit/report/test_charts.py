@@ -256,3 +256,21 @@ def test_a_tooltip_is_escaped():
         label="right",
     )
     assert "<script" not in drawing and elements(drawing, "circle")
+
+
+def test_the_axis_of_right_answers_is_whole(monkeypatch):
+    """Bug guarded: it ended at the best value so far, so that 3 % looked like everything."""
+    from qcrd_ray.report import learning
+
+    seen = []
+    monkeypatch.setattr(learning, "round_figure", lambda title, series, y, note: seen.append(y))
+
+    class Own:
+        objective = "qcrd"
+
+        def curve(self, *path):
+            return [(1.0, 0.01), (2.0, 0.03)]
+
+    learning._validation(Own(), [], "label")
+    (axis,) = seen
+    assert axis.share and (axis.ticks[0], axis.ticks[-1]) == (0.0, 1.0)
