@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from qcrd_ray.data.json_lines import Line
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference import EngineName
 from qcrd_ray.inference.answering import (
@@ -20,9 +21,10 @@ from qcrd_ray.inference.answering import (
 from qcrd_ray.inference.heads import Head, HeadAnswer
 from qcrd_ray.inference.vote_result import VoteKind
 from qcrd_ray.models.student_folder import StudentFolder
-from qcrd_ray.prediction.output import FilePart, Output, read_part
+from qcrd_ray.prediction.input import FilePart, LineFile
+from qcrd_ray.prediction.output import Output
 from qcrd_ray.run.files import write_text
-from qcrd_ray.tasks.questions import read_row
+from qcrd_ray.tasks.questions import ASKED, read_row
 from qcrd_ray.tasks.spool import Rejected
 
 
@@ -45,6 +47,18 @@ class PredictOptions:
     batch_size: int = 64
     trust_task: bool = False
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of what is written about each question, in their order."""
+        fields = ("row", "id", "label", "text")
+        if self.rationale or self.quality:
+            fields += ("rationale", "rationale_answer")
+        if self.quality:
+            fields += ("quality",)
+        if self.samples:
+            fields += ("vote", "vote_kind", "vote_rationale", "confidence", "votes", "shares")
+        return fields
+
 
 class Predictor:
     """The callable of a Ray Data actor: answers the parts of ``file`` into the files of ``output``.
@@ -53,7 +67,7 @@ class Predictor:
     """
 
     def __init__(
-        self, student: Path, file: Path, output: Output, options: PredictOptions, threads: int
+        self, student: Path, file: LineFile, output: Output, options: PredictOptions, threads: int
     ) -> None:
         import torch
 
@@ -71,19 +85,13 @@ class Predictor:
         part = FilePart(**row)
         questions: list[tuple[int, Question]] = []
         rejected: list[Rejected] = []
-        for line in read_part(self.file, part):
-            question = read_row(
-                line,
-                task=self.student.task,
-                columns=self.options.columns,
-                max_chars=self.student.folder.task_recipe.max_question_chars,
-                needs_id=False,
-            )
+        for line in self.file.read(part):
+            question = read_question(line, self.student.folder, self.options)
             if isinstance(question, Rejected):
                 rejected.append(question)
             else:
                 questions.append((line.number, question))
-        answers = self._answers([question for _, question in questions])
+        answers = answer(self.student, [question for _, question in questions], self.options)
         rows = [
             {"row": number, "id": question.id, **answer}
             for (number, question), answer in zip(questions, answers, strict=True)
@@ -92,78 +100,102 @@ class Predictor:
         write_text(self.output.answers_of(part.number), _json_lines(rows))
         return {"answered": len(rows), "rejected": len(rejected)}
 
-    def _answers(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
-        """The answer to each question, under the endpoint's names, as the options ask."""
-        answers: list[dict[str, Any]] = [
-            {"label": label.answer, "text": label.text}
-            for label in self._generate(questions, "label")
-        ]
-        if self.options.rationale or self.options.quality:
-            self._add_rationales(questions, answers)
-        if self.options.samples and questions:
-            for answer, vote in zip(answers, self._votes(questions), strict=True):
-                answer |= vote
-        return answers
 
-    def _add_rationales(
-        self, questions: Sequence[Question], answers: Sequence[dict[str, Any]]
-    ) -> None:
-        rationales = self._generate(questions, "rationale")
-        for answer, rationale in zip(answers, rationales, strict=True):
-            answer["rationale"] = rationale.rationale or rationale.text
-            answer["rationale_answer"] = rationale.answer
-        if self.options.quality and questions:
-            scores = self.student.score(
-                [
-                    ScoreRequest(question=question, text=rationale.text)
-                    for question, rationale in zip(questions, rationales, strict=True)
-                ]
-            )
-            for answer, score in zip(answers, scores, strict=True):
-                answer["quality"] = score
+def read_question(
+    line: Line, student: StudentFolder, options: PredictOptions
+) -> Question | Rejected:
+    """A row as a question for ``student``. An answer or a rationale in the row is not looked at."""
+    return read_row(
+        line,
+        task=student.task,
+        columns=options.columns,
+        max_chars=student.task_recipe.max_question_chars,
+        needs_id=False,
+        fields=ASKED,
+    )
 
-    def _votes(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
-        """The vote on each question, without its samples."""
-        assert self.options.samples is not None
-        sampling = self.student.vote_sampling(self.options.samples)
-        drawn = self.student.generate(
+
+def answer(
+    student: Student, questions: Sequence[Question], options: PredictOptions
+) -> list[dict[str, Any]]:
+    """The answer to each question, under the endpoint's names, as the options ask."""
+    answers: list[dict[str, Any]] = [
+        {"label": label.answer, "text": label.text}
+        for label in _generate(student, questions, "label")
+    ]
+    if options.rationale or options.quality:
+        _add_rationales(student, questions, answers, quality=options.quality)
+    if options.samples and questions:
+        judged = student.judge is not None and options.vote != "plain"
+        votes = _votes(student, questions, samples=options.samples, judged=judged)
+        for each, vote in zip(answers, votes, strict=True):
+            each |= vote
+    return answers
+
+
+def _add_rationales(
+    student: Student,
+    questions: Sequence[Question],
+    answers: Sequence[dict[str, Any]],
+    *,
+    quality: bool,
+) -> None:
+    rationales = _generate(student, questions, "rationale")
+    for each, rationale in zip(answers, rationales, strict=True):
+        each["rationale"] = rationale.rationale or rationale.text
+        each["rationale_answer"] = rationale.answer
+    if quality and questions:
+        scores = student.score(
             [
-                AnswerRequest(question=question, head="rationale", sampling=sampling)
-                for question in questions
+                ScoreRequest(question=question, text=rationale.text)
+                for question, rationale in zip(questions, rationales, strict=True)
             ]
         )
-        if self.student.judge is None:
-            results = [self.student.vote(samples) for samples in drawn]
-        else:
-            scores = self.student.judge_samples(
-                [
-                    JudgeRequest(question=question, samples=tuple(samples))
-                    for question, samples in zip(questions, drawn, strict=True)
-                ]
-            )
-            results = list(map(self.student.vote, drawn, scores))
-        return [
-            {
-                "vote": result.answer,
-                "vote_kind": result.kind,
-                "vote_rationale": result.rationale,
-                "confidence": result.confidence,
-                "votes": result.votes,
-                "shares": result.shares,
-            }
-            for result in results
-        ]
+        for each, score in zip(answers, scores, strict=True):
+            each["quality"] = score
 
-    def _generate(self, questions: Sequence[Question], head: Head) -> list[HeadAnswer]:
-        """The greedy text of a head for each question."""
-        sampling = Sampling(max_tokens=self.student.max_tokens)
-        generated = self.student.generate(
+
+def _votes(
+    student: Student, questions: Sequence[Question], *, samples: int, judged: bool
+) -> list[dict[str, Any]]:
+    """The vote on each question, without its samples."""
+    sampling = student.vote_sampling(samples)
+    drawn = student.generate(
+        [
+            AnswerRequest(question=question, head="rationale", sampling=sampling)
+            for question in questions
+        ]
+    )
+    if not judged:
+        results = [student.vote(samples) for samples in drawn]
+    else:
+        scores = student.judge_samples(
             [
-                AnswerRequest(question=question, head=head, sampling=sampling)
-                for question in questions
+                JudgeRequest(question=question, samples=tuple(samples))
+                for question, samples in zip(questions, drawn, strict=True)
             ]
         )
-        return [answer for (answer,) in generated]
+        results = list(map(student.vote, drawn, scores))
+    return [
+        {
+            "vote": result.answer,
+            "vote_kind": result.kind,
+            "vote_rationale": result.rationale,
+            "confidence": result.confidence,
+            "votes": result.votes,
+            "shares": result.shares,
+        }
+        for result in results
+    ]
+
+
+def _generate(student: Student, questions: Sequence[Question], head: Head) -> list[HeadAnswer]:
+    """The greedy text of a head for each question."""
+    sampling = Sampling(max_tokens=student.max_tokens)
+    generated = student.generate(
+        [AnswerRequest(question=question, head=head, sampling=sampling) for question in questions]
+    )
+    return [answers[0] for answers in generated]
 
 
 def _json_lines(rows: Iterable[dict[str, Any]]) -> str:

@@ -36,6 +36,7 @@ from qcrd_ray.tasks.short_text import SEVERAL
 from qcrd_ray.tasks.spool import KEPT_TEXT, Rejected, RowSpool, Written
 
 FIELDS = ("id", "question", "choices", "answer", "rationale")
+ASKED = FIELDS[:3]  # of a question that is answered, whatever else its row holds
 
 
 def load_split(recipe: Recipe, split: str) -> tuple[list[Question], list[Rejected]]:
@@ -285,17 +286,19 @@ def read_row(
     max_chars: int,
     needs_id: bool,
     values: Mapping[str, str] | None = None,
+    fields: Sequence[str] = FIELDS,
 ) -> Question | Rejected:
     """One line as a question, or as a rejected row with the reason.
 
     A row without an id gets one that is made from its question, or is rejected if it ``needs_id``.
+    What is none of ``fields`` is not read.
     """
     if line.data is None:
         return _rejected(line, line.reason)
     values_by_field: dict[str, Any] = {}
     field = ""
     try:
-        for field in FIELDS:
+        for field in fields:
             values_by_field[field] = _READERS[field](
                 pick(line.data, columns.get(field, field)), _place_of(columns, field), values or {}
             )

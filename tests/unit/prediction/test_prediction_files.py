@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from qcrd_ray.data.json_lines import read_json_lines
 from qcrd_ray.errors import UserError
-from qcrd_ray.prediction.output import Output, RowCounts, read_part, split_file
+from qcrd_ray.prediction.input import LineFile, split_file
+from qcrd_ray.prediction.output import Output, RowCounts
 from qcrd_ray.prediction.stage import prepare, read_columns
 from qcrd_ray.prediction.worker import PredictOptions
 
@@ -37,9 +38,10 @@ def test_the_parts_hold_the_file(tmp_path_factory, lines, ends_in_newline, mark,
         b"\xef\xbb\xbf" * mark + b"\n".join([*lines, b'{"last": 1}']) + b"\n" * ends_in_newline
     )
     parts, _ = split_file(file, rows=rows)
-    assert [line for part in parts for line in read_part(file, part)] == read_json_lines(str(file))
+    lines = LineFile(path=file)
+    assert [line for part in parts for line in lines.read(part)] == read_json_lines(str(file))
     assert [part.number for part in parts] == list(range(len(parts)))
-    assert all(part.rows == len(list(read_part(file, part))) for part in parts)
+    assert all(part.rows == len(list(lines.read(part))) for part in parts)
     assert all(part.rows == rows for part in parts[:-1])
 
 
@@ -68,7 +70,8 @@ def test_parts_are_joined_in_order_and_counted(tmp_path, exported_student):
         job.output.answers_of(part.number).write_text(
             f'{{"part": {part.number}}}\n' * (part.rows - (part.number == 1))
         )
-    assert job.output.join(job.parts) == RowCounts(answered=4, rejected=1)
+    counts = job.output.join(job.parts, job.options.fields)
+    assert counts == RowCounts(answered=4, rejected=1)
     assert [
         json.loads(line)["part"] for line in (tmp_path / "out.jsonl").read_text().splitlines()
     ] == [0, 0, 1, 2]
@@ -146,6 +149,6 @@ def test_mistakes_are_told_before_anything_starts(tmp_path, exported_student, ti
 
 def test_columns():
     assert read_columns(["question=problem", "id=a=b"]) == {"question": "problem", "id": "a=b"}
-    for wrong in ("question", "question=", "=problem", "query=problem"):
+    for wrong in ("question", "question=", "=problem", "query=problem", "answer=gold"):
         with pytest.raises(UserError, match="--column"):
             read_columns([wrong])
