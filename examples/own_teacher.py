@@ -17,10 +17,10 @@ from qcrd_ray.teacher import TeacherAnswer, TeacherError, TeacherRequest
 
 
 class CommandTeacher:
-    """Runs ``command`` once for each of the ``k`` samples, with the prompt as its input."""
+    """Runs ``command`` once for each sample that is asked for, with the prompt as its input."""
 
-    def __init__(self, command: Sequence[str], *, k: int):
-        self.command, self.k = tuple(command), k
+    def __init__(self, command: Sequence[str]):
+        self.command = tuple(command)
 
     def identity(self) -> dict:
         """What makes its answers what they are: another command asks every question again."""
@@ -45,7 +45,7 @@ class CommandTeacher:
         """Answer the questions in their order; raises TeacherError, and is then asked again."""
         answers = []
         for ask in asks:
-            runs = [self._run(str(ask.prompt)) for _ in range(self.k)]
+            runs = [self._run(str(ask.prompt)) for _ in range(ask.samples)]
             samples = await asyncio.gather(*runs)  # all have ended, whatever comes of them
             if failed := [code for code, _ in samples if code]:
                 raise TeacherError(f"{self.command[0]} ended with {failed[0]}")

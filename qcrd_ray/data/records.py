@@ -27,6 +27,18 @@ class Outcome(StrEnum):
     REJECTED_INPUT = "rejected_input"  # the row could not be asked: see its reason
 
 
+# the outcomes of rows whose samples came back
+ANSWERED = (Outcome.ACCEPTED, Outcome.NO_CONSENSUS, Outcome.UNPARSED)
+
+
+class AskedUntil(StrEnum):
+    """Why no more samples of a question were asked."""
+
+    ALL_K = "all_k"  # as many as the recipe says
+    SETTLED = "settled"  # the vote was certain enough (sampling.adaptive)
+    INCOMPLETE = "incomplete"  # a request failed, or returned fewer samples than it was asked for
+
+
 class Role(StrEnum):
     """What a completion is to the vote of its question."""
 
@@ -82,10 +94,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RationaleSet:
-    """A question with its K completions, the vote over them, and the outcome with its reason.
+    """A question with its completions, the vote over them, and the outcome with its reason.
 
     ``id`` hashes the question and the whole request to the teacher, so it changes whenever the
-    answer could; ``question_id`` is the user's.
+    answer could; ``question_id`` is the user's. ``samples_asked`` are those of answered requests.
     """
 
     id: str
@@ -99,6 +111,8 @@ class RationaleSet:
     vote: str | None = None
     vote_share: float = 0.0
     attempts: int = 0
+    samples_asked: int = 0
+    asked_until: AskedUntil = AskedUntil.ALL_K
 
     def row(self) -> dict[str, Any]:
         """The row as plain Python values, in the order of :data:`RATIONALE_SET_SCHEMA`."""
@@ -190,6 +204,8 @@ RATIONALE_SET_SCHEMA = pa.schema(
         ("vote", pa.string()),
         ("vote_share", pa.float64()),
         ("attempts", pa.int32()),
+        ("samples_asked", pa.int32()),
+        ("asked_until", pa.string()),
     ]
 )
 

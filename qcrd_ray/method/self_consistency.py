@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,12 @@ class VoteCount:
         most = max(self.votes.values(), default=0)
         return [answer for answer, count in self.votes.items() if count == most]
 
+    @property
+    def two_most(self) -> tuple[int, int]:
+        """The votes of the leader and of the runner-up, 0 where there is none; equal at a tie."""
+        first, second, *_ = sorted((*self.votes.values(), 0, 0), reverse=True)
+        return first, second
+
     def share_of_votes(self, answer: str) -> float:
         """The share of the votes cast that went to ``answer``."""
         return self.votes[answer] / sum(self.votes.values())
@@ -48,6 +56,18 @@ def count_votes(answers: Iterable[str | None]) -> VoteCount:
     answers = list(answers)
     votes = Counter(answer for answer in answers if answer is not None)
     return VoteCount(votes=dict(votes), samples=len(answers))
+
+
+@lru_cache(maxsize=4096)
+def lead_probability(leader: int, runner_up: int) -> float:
+    """P(the leader is the likelier answer of the two), given the votes for each.
+
+    Adaptive-Consistency (Aggarwal et al. 2023, arXiv 2305.11860): with a uniform prior, the
+    leader's share p of the votes for these two is Beta(leader + 1, runner_up + 1), and this is
+    P(p > 1/2). At whole numbers it is P(Binomial(n, 1/2) <= leader), n = leader + runner_up + 1.
+    """
+    n = leader + runner_up + 1
+    return sum(comb(n, i) for i in range(leader + 1)) / 2**n
 
 
 def weigh_votes(answers: Sequence[str | None], weights: Sequence[float]) -> dict[str, float]:

@@ -285,7 +285,8 @@ def _settings(recipe: Recipe, result: Mapping[str, Any]) -> dict[str, object]:
     )
     settings: dict[str, object] = {
         "teacher": (
-            f"{teacher}, {recipe.sampling.k} samples a question at temperature"
+            f"{teacher}, {'at most ' if recipe.sampling.adaptive else ''}{recipe.sampling.k}"
+            " samples a question at temperature"
             f" {recipe.sampling.temperature:g}"
         ),
         "student base": _base(recipe.student),

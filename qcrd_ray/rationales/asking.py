@@ -1,4 +1,4 @@
-"""Ask, parse, vote: from questions to rationale sets.
+"""Ask the teacher: from questions to rationale sets, wave by wave.
 
 A :class:`RationaleGenerator` keeps many requests in flight. Whatever happens to a request (it
 fails, hangs or is refused), its questions come out as rows with an outcome and a reason. Nothing is
@@ -11,18 +11,17 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pyarrow as pa
 
-from qcrd_ray.data.records import Completion, Outcome, Question, RationaleSet
+from qcrd_ray.data.records import Question, RationaleSet
 from qcrd_ray.rationales.breaker import Breaker, GivenUp
-from qcrd_ray.rationales.vote import VoteResult, hold_vote
+from qcrd_ray.rationales.poll import Poll, Reply
 from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.answers import split_thinking
 from qcrd_ray.teacher import (
     Stopped,
     Teacher,
@@ -38,24 +37,11 @@ MAX_BACKOFF_S = 60.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of asking one question: an answer, or the reason why there is none.
-
-    ``attempts`` is 0 where the teacher had stopped before the question was answered, or asked.
-    """
-
-    answer: TeacherAnswer | None
-    attempts: int
-    reason: str = ""
-    refused: bool = False
-
-
 class RationaleGenerator:
     """A table of requests in, as many rationale sets out.
 
-    While ``draining`` is set nothing more is asked: what waits for its turn waits for ever, since
-    the process is about to end, and what is in flight is still answered.
+    While ``draining`` is set no further question is begun: what waits for its turn waits for ever,
+    since the process is about to end, and what is in flight is still answered.
     """
 
     def __init__(self, recipe: Recipe, teacher: Teacher):
@@ -95,20 +81,28 @@ class RationaleGenerator:
     async def _answer(
         self, rows: Sequence[dict[str, Any]], keep: Callable[[Sequence[RationaleSet]], object]
     ) -> list[RationaleSet]:
-        """The rationale sets of the questions that share one request."""
-        questions = [Question.from_row(row) for row in rows]
-        requests = [
-            TeacherRequest(question, self._teacher.prompt(self._task, question))
-            for question in questions
-        ]
-        replies = await self._ask(requests)
-        sets = [
-            self._parse_and_vote(row["id"], question, reply)
-            for row, question, reply in zip(rows, questions, replies, strict=True)
-        ]
+        """The rationale sets of the questions that share their requests.
+
+        They keep their turn from the first wave to the last: as many questions are begun as may be
+        in flight, and a kill costs no more. Those of a group that are not settled are asked on
+        together, in the smallest of their waves.
+        """
+        polls = [self._begin(row) for row in rows]
+        async with self._slots:
+            while unsettled := [poll for poll in polls if poll.wanted]:
+                samples = min(poll.wanted for poll in unsettled)
+                replies = await self._ask([poll.request(samples) for poll in unsettled])
+                for poll, reply in zip(unsettled, replies, strict=True):
+                    poll.take(reply, samples)
+        sets = [poll.rationale_set() for poll in polls]
         keep(sets)
-        self._count(sets, replies)
+        self._count(sets, polls)
         return sets
+
+    def _begin(self, row: dict[str, Any]) -> Poll:
+        question = Question.from_row(row)
+        prompt = self._teacher.prompt(self._task, question)
+        return Poll(row["id"], question, prompt, recipe=self._recipe, task=self._task)
 
     async def _ask(self, requests: Sequence[TeacherRequest]) -> list[Reply]:
         """Ask until there is an answer or the attempts are used up, waiting longer each time.
@@ -143,75 +137,49 @@ class RationaleGenerator:
                 )
                 if attempts >= settings.attempts:
                     return [Reply(None, tries, reason=str(error))] * len(requests)
-                await asyncio.sleep(retry_delay_s(settings, tries, error.retry_after_s))
+                async with self._turn_given_up():
+                    await asyncio.sleep(retry_delay_s(settings, tries, error.retry_after_s))
+
+    @asynccontextmanager
+    async def _turn_given_up(self) -> AsyncIterator[None]:
+        """Let others ask meanwhile, and wait for one's turn again."""
+        self._slots.release()
+        try:
+            yield
+        finally:
+            await self._slots.acquire()
 
     async def _try(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
-        """Ask once, in one's turn. Raises as :meth:`Teacher.complete` does."""
+        """Ask once. Raises as :meth:`Teacher.complete` does."""
         limit_s = self._recipe.generation.request_timeout_s
-        async with self._slots:
-            await self._breaker.admit()
-            if self.draining:
-                await asyncio.Event().wait()
-            self._counts["sent"] += 1
-            try:
-                answers = await asyncio.wait_for(self._teacher.complete(requests), limit_s)
-            except TeacherAway as error:
-                self._breaker.failed(str(error), retry_after_s=error.retry_after_s)
-                raise
-            except TimeoutError:
-                reason = f"no answer within {limit_s:g} s (generation.request_timeout_s)"
-                self._breaker.failed(reason)
-                raise TeacherError(reason) from None
-            except (TeacherError, TeacherRefusal):
-                self._breaker.answered()
-                raise
-            finally:
-                self._counts["back"] += 1
+        await self._breaker.admit()
+        if self.draining and not requests[0].first:
+            await asyncio.Event().wait()
+        self._counts["sent"] += 1
+        try:
+            answers = await asyncio.wait_for(self._teacher.complete(requests), limit_s)
+        except TeacherAway as error:
+            self._breaker.failed(str(error), retry_after_s=error.retry_after_s)
+            raise
+        except TimeoutError:
+            reason = f"no answer within {limit_s:g} s (generation.request_timeout_s)"
+            self._breaker.failed(reason)
+            raise TeacherError(reason) from None
+        except (TeacherError, TeacherRefusal):
+            self._breaker.answered()
+            raise
+        finally:
+            self._counts["back"] += 1
         self._breaker.answered()
         return answers
 
-    def _parse_and_vote(self, id: str, question: Question, reply: Reply) -> RationaleSet:
-        if reply.answer is None:
-            outcome = Outcome.REJECTED_INPUT if reply.refused else Outcome.FAILED
-            result = VoteResult(outcome=outcome, completions=(), reason=reply.reason)
-        else:
-            parsed = [self._parse(completion, question) for completion in reply.answer.completions]
-            result = hold_vote(parsed, k=self._recipe.sampling.k, recipe=self._recipe.vote)
-        return RationaleSet(
-            id=id,
-            question_id=question.id,
-            question=question.question,
-            choices=question.choices,
-            gold=question.answer,
-            completions=result.completions,
-            outcome=result.outcome,
-            reason=result.reason,
-            vote=result.vote,
-            vote_share=result.share,
-            attempts=reply.attempts,
-        )
-
-    def _parse(self, completion: Completion, question: Question) -> Completion:
-        """The completion with its thinking split off, and its rationale and answer read."""
-        thought = split_thinking(completion.text, self._recipe.task.thinking)
-        split = replace(
-            completion, text=thought.text, thinking=completion.thinking or thought.thinking
-        )
-        if thought.cut_off:
-            return replace(split, reason="cut off inside its thinking")
-        parsed = self._task.parse(thought.text, question)
-        reason = "" if parsed.answer is not None else parsed.reason or "no answer found"
-        return replace(split, rationale=parsed.rationale, answer=parsed.answer, reason=reason)
-
-    def _count(self, sets: Sequence[RationaleSet], replies: Sequence[Reply]) -> None:
+    def _count(self, sets: Sequence[RationaleSet], polls: Sequence[Poll]) -> None:
         self._counts["rows"] += len(sets)
-        self._counts["tokens_in"] += sum(
-            reply.answer.prompt_tokens for reply in replies if reply.answer
-        )
+        self._counts["tokens_in"] += sum(poll.prompt_tokens for poll in polls)
         self._counts["tokens_out"] += sum(
             completion.tokens for each in sets for completion in each.completions
         )
-        self._counts["retries"] += sum(max(0, reply.attempts - 1) for reply in replies)
+        self._counts["retries"] += sum(max(0, each.attempts - 1) for each in sets)
         self._counts.update(each.outcome.value for each in sets)
 
 

@@ -46,6 +46,8 @@ def write_manifest(
         completions=counts.roles.total(),
         roles={role.value: counts.roles[role.value] for role in Role},
         tokens=counts.tokens,
+        samples_asked=counts.samples_asked,
+        samples_saved=recipe.sampling.k * counts.answered - counts.samples_asked,
         overlap=overlap,
         settings=_settings(recipe),
         calls=calls,

@@ -87,7 +87,7 @@ def write_requests(
     questions. ``identity`` is the teacher's, which can cost reading a large file.
     """
     task = build_task(recipe.task)
-    sampling = {**recipe.sampling.model_dump(mode="json"), "seed": recipe.seed}
+    sampling = sampling_of(recipe)
     by_shard: dict[int, list[dict[str, Any]]] = {}
     for question in iter_questions(questions, part.row_groups):
         id = request_id(
@@ -107,6 +107,14 @@ def write_requests(
             pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA),
             folder / f"{shard:05d}" / f"{part.number:05d}.parquet",
         )
+
+
+def sampling_of(recipe: Recipe) -> dict[str, Any]:
+    """The part of a request's id that the recipe decides.
+
+    Keys that are null are left out: a new one of later versions does not ask everything again.
+    """
+    return {**recipe.sampling.model_dump(mode="json", exclude_none=True), "seed": recipe.seed}
 
 
 def request_id(question: Question, prompt: Prompt, *, teacher: dict, sampling: dict) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Outcome
+from qcrd_ray.data.records import ANSWERED, RATIONALE_SET_SCHEMA, Outcome
 from qcrd_ray.rationales.journal import read_journal
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.run.files import atomic_file, set_aside, write_table
@@ -34,7 +34,7 @@ from qcrd_ray.run.files import atomic_file, set_aside, write_table
 ROWS_PER_GROUP = 1_000  # of a file of finished rows: what a reader holds at a time
 JOURNAL = ".jsonl"
 _COUNTED = [
-    *("outcome", "attempts", "reason"),
+    *("outcome", "attempts", "reason", "samples_asked"),
     *(f"completions.list.element.{name}" for name in ("role", "tokens")),
 ]
 
@@ -43,14 +43,16 @@ _COUNTED = [
 class ShardCounts:
     """What a settled shard holds; adding two gives what both hold.
 
-    ``finished`` leaves failed rows out, ``pending`` are the requests to ask. ``stopped`` are the
-    reasons of failed rows that were never asked, ``failure`` is the reason of one that was, and
-    ``example`` is a row.
+    ``finished`` leaves failed rows out, ``pending`` are the requests to ask. ``answered`` are rows
+    whose samples came back, ``samples_asked`` of them all. ``stopped`` are the reasons of failed
+    rows that were never asked, ``failure`` is the reason of one that was, and ``example`` is a row.
     """
 
     requests: int = 0
     finished: int = 0
     pending: int = 0
+    answered: int = 0
+    samples_asked: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     roles: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
@@ -62,6 +64,8 @@ class ShardCounts:
         self.requests += other.requests
         self.finished += other.finished
         self.pending += other.pending
+        self.answered += other.answered
+        self.samples_asked += other.samples_asked
         self.outcomes += other.outcomes
         self.roles += other.roles
         self.tokens += other.tokens
@@ -248,6 +252,9 @@ class RationaleStore:
             for group in range(file.num_row_groups):
                 for row in file.read_row_group(group, columns=_COUNTED).to_pylist():
                     counts.outcomes[row["outcome"]] += 1
+                    if row["outcome"] in ANSWERED:
+                        counts.answered += 1
+                        counts.samples_asked += row["samples_asked"]
                     if row["outcome"] == Outcome.FAILED and row["attempts"]:
                         counts.failure = counts.failure or row["reason"]
                     elif row["outcome"] == Outcome.FAILED:

@@ -68,6 +68,11 @@ def hold_vote(completions: Sequence[Completion], *, k: int, recipe: VoteRecipe) 
     )
 
 
+def cast_votes(completions: Sequence[Completion], recipe: VoteRecipe) -> list[str | None]:
+    """What each completion votes for; None: it abstains. As :func:`hold_vote` counts them."""
+    return [_vote_of(_with_abstention(completion, recipe)) for completion in completions]
+
+
 def _with_abstention(completion: Completion, recipe: VoteRecipe) -> Completion:
     """The completion as one that abstains, with the reason if it cannot vote ("" if it can)."""
     if completion.finish_reason == "length" and recipe.truncated == "abstain":

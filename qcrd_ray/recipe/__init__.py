@@ -23,6 +23,7 @@ from qcrd_ray.recipe.runtime import RayRecipe, ServingRecipe, TrackingRecipe
 from qcrd_ray.recipe.student import LoraRecipe, ScratchRecipe, StudentRecipe
 from qcrd_ray.recipe.task import FewShotExample, TaskRecipe
 from qcrd_ray.recipe.teacher import (
+    AdaptiveRecipe,
     GenerationRecipe,
     OpenAITeacher,
     RecordedTeacher,
@@ -34,6 +35,7 @@ from qcrd_ray.recipe.teacher import (
 from qcrd_ray.recipe.training import TrainRecipe
 
 __all__ = [
+    "AdaptiveRecipe",
     "CompareRecipe",
     "DataRecipe",
     "DiscriminatorRecipe",
@@ -104,6 +106,15 @@ class Recipe(Section):
             raise ValueError(
                 "generation.questions_per_request: an openai teacher takes one question a request,"
                 " so leave it at 1"
+            )
+        if (
+            self.sampling.adaptive
+            and self.teacher.source == "openai"
+            and "seed" in self.teacher.extra_body
+        ):
+            raise ValueError(
+                "teacher.extra_body.seed with sampling.adaptive would give the same samples in"
+                " every wave: leave one of them out"
             )
         if self.objective.sft_rounds >= self.train.rounds:
             raise ValueError(

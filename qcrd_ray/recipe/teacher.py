@@ -106,7 +106,7 @@ class OpenAITeacher(Section):
     api_key_file: str | None = None
     """A file that holds the key, on every node that asks; before the variable."""
     samples_per_request: Count | None = None
-    """Samples in one request; 1 where the endpoint refuses n > 1; null: all k."""
+    """Samples in one request; 1 where the endpoint refuses n > 1; null: all at once."""
     max_spent_tokens: Count | None = None
     """Budget in tokens, prompts and completions together; asking stops in order when this run
     folder has spent it; null: none.
@@ -157,6 +157,23 @@ TeacherRecipe = Annotated[
 ]
 
 
+class AdaptiveRecipe(Section):
+    """Ask in waves, and stop when the vote is settled: at most `sampling.k` samples a question.
+
+    Under either rule asking also stops when the samples that are left cannot change the winner.
+    What the defaults save, and what they cost: docs/adaptive-sampling.md.
+    """
+
+    rule: Literal["posterior", "window"] = "posterior"
+    """posterior: by the votes so far, the leader is likelier than the runner-up; window: the last
+    samples agree.
+    """
+    threshold: Annotated[float, Field(gt=0.5, le=1.0)] = 0.9
+    """Of `posterior`: how probable that must be; 1: only what k samples would vote too."""
+    window: Annotated[int, Field(ge=2, strict=True)] = 3
+    """Of `window`: how many samples must agree; below k."""
+
+
 class SamplingRecipe(Section):
     """How the teacher is sampled. The paper takes 5 samples at temperature 0.7.
 
@@ -181,6 +198,24 @@ class SamplingRecipe(Section):
     """Tokens of one sample; raise it where samples are cut before their answer."""
     stop: tuple[str, ...] = ()
     """Texts that end a sample."""
+    adaptive: AdaptiveRecipe | None = None
+    """Fewer than k samples where they agree; null: k of each question."""
+
+    @model_validator(mode="after")
+    def _waves(self):
+        if self.adaptive is None:
+            return self
+        if self.k < 3:
+            raise ValueError(
+                f"adaptive: {self.k} samples are too few to save any; raise k to 3 or more, or"
+                " leave adaptive out"
+            )
+        if self.adaptive.rule == "window" and self.adaptive.window >= self.k:
+            raise ValueError(
+                f"adaptive.window ({self.adaptive.window}) must be below k ({self.k}): the first"
+                " window would be all samples"
+            )
+        return self
 
 
 class GenerationRecipe(Section):

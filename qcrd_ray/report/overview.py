@@ -83,6 +83,7 @@ def overview(recipe: Recipe) -> Markup:
             (
                 f"K = {sampling.k} a question at temperature T = {sampling.temperature:g}, at most"
                 f" {sampling.max_tokens} tokens"
+                + ("; fewer where the vote is settled" if sampling.adaptive else "")
             ),
         ),
         ("student", _student(recipe)),

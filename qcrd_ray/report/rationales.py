@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from qcrd_ray.data.records import Outcome, Question, Role
+from qcrd_ray.data.records import ANSWERED, Outcome, Question, Role
 from qcrd_ray.method.ranking import Accuracy, accuracy
 from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
@@ -28,6 +28,7 @@ from qcrd_ray.tasks.base import Task
 BINS = 10
 _COLUMNS = [
     *("question_id", "question", "choices", "gold", "outcome", "vote", "vote_share"),
+    "samples_asked",
     *(f"completions.list.element.{name}" for name in ("role", "tokens", "finish_reason")),
 ]
 
@@ -60,7 +61,7 @@ class Rows:
 
     The ``outcomes`` of finished rows and the ``pending`` rows add up to the rows ``read``.
     ``votes`` holds a pair for each accepted row: the vote's share, and whether it is right (None:
-    no gold answer).
+    no gold answer). ``asked`` is :func:`asked_text`.
     """
 
     split: str
@@ -72,6 +73,7 @@ class Rows:
     tokens: int
     votes: list[tuple[float, bool | None]]
     reading: ReadingSummary
+    asked: str
 
     @property
     def steps(self) -> list[tuple[str, int]]:
@@ -116,7 +118,7 @@ def read_rows(recipe: Recipe, folder: RunFolder, split: str) -> Rows | None:
     )
     task = build_task(recipe.task)
     outcomes, roles = Counter(dict.fromkeys(Outcome, 0)), Counter(dict.fromkeys(Role, 0))
-    truncated = tokens = 0
+    truncated = tokens = samples_asked = answered = 0
     votes: list[tuple[float, bool | None]] = []
     for part in store.tables(_COLUMNS):
         for row in part.to_pylist():
@@ -125,6 +127,9 @@ def read_rows(recipe: Recipe, folder: RunFolder, split: str) -> Rows | None:
                 roles[Role(completion["role"])] += 1
                 tokens += completion["tokens"]
                 truncated += completion["finish_reason"] == "length"
+            if row["outcome"] in ANSWERED:
+                answered += 1
+                samples_asked += row["samples_asked"]
             if row["outcome"] == Outcome.ACCEPTED:
                 votes.append((row["vote_share"], _right(row, task)))
     pending = asked - outcomes.total()
@@ -139,7 +144,18 @@ def read_rows(recipe: Recipe, folder: RunFolder, split: str) -> Rows | None:
         tokens=tokens,
         votes=votes,
         reading=read_summary(recipe, folder, split),
+        asked=asked_text(recipe, samples_asked, answered),
     )
+
+
+def asked_text(recipe: Recipe, samples: int, questions: int) -> str:
+    """How many samples the answered ``questions`` took, of k each; "" where each takes k."""
+    k = recipe.sampling.k
+    if recipe.sampling.adaptive is None or not questions:
+        return ""
+    share = f"{100 * samples / (k * questions):.0f} %"
+    asked = f"{samples:,} of {k} x {questions:,} samples asked ({share})"
+    return f"{asked}, since a settled vote needs no more"
 
 
 def bins(votes: Sequence[tuple[float, bool | None]]) -> list[Bin]:
@@ -233,7 +249,7 @@ def funnel(rows: Rows) -> Markup:
     note = (
         f"{samples:,} samples, {rows.tokens:,} tokens written; {rows.truncated:,} samples were cut"
         " off by the token limit."
-    )
+    ) + (f" {rows.asked}." if rows.asked else "")
     return figure(
         title,
         bar_chart(title, "Bars as wide as the count of rows.", bars),

@@ -14,8 +14,10 @@ from pathlib import Path
 from rich.console import Console
 
 from qcrd_ray.data.records import Question
+from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
+from qcrd_ray.report.rationales import asked_text
 from qcrd_ray.report.reading import read_summary
 from qcrd_ray.run.discriminator_quality import quality_sentence
 from qcrd_ray.run.folder import RunFolder
@@ -79,8 +81,17 @@ def show_table(results: Results) -> None:
 
 
 def show_reading(recipe: Recipe, folder: RunFolder) -> None:
-    """Print what was read from the training questions' samples."""
+    """Print what was read from the training questions' samples, and how many were asked."""
     _print(read_summary(recipe, folder, "train").lines())
+    _print(asked_lines(recipe, folder))
+
+
+def asked_lines(recipe: Recipe, folder: RunFolder) -> list[str]:
+    """How many samples adaptive sampling asked for the training questions; [] without it."""
+    manifest = json.loads(RationaleStore(folder.rationales("train")).manifest.read_text())
+    asked, saved = manifest["samples_asked"], manifest["samples_saved"]
+    text = asked_text(recipe, asked, (asked + saved) // recipe.sampling.k)
+    return [text] if text else []
 
 
 def link(file: Path) -> str:

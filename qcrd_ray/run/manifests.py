@@ -45,6 +45,8 @@ class RationaleManifest:
     completions: int  # samples of the teacher
     roles: dict[str, int]  # by data.records.Role; they add up to `completions`
     tokens: int  # of the completions
+    samples_asked: int  # of the questions that were answered
+    samples_saved: int  # of the same, to k each: votes that were settled with fewer
     overlap: dict[str, Overlap]  # by measured split; of the training questions' manifest only
     settings: dict[str, Any]  # the recipe's sections that decide the answers
     calls: list[AskingCall]

@@ -44,15 +44,21 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
-    """One question and its prompt."""
+    """One question, its prompt, and how many samples are asked.
+
+    ``first`` is how many samples of this question came before; these are further ones. The requests
+    of one call agree in both numbers.
+    """
 
     question: Question
     prompt: Prompt
+    samples: int
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherAnswer:
-    """The K samples of one question, unparsed.
+    """The samples of one question that were asked for, unparsed.
 
     ``prompt_tokens`` is 0 where the source does not count them.
     """
@@ -63,7 +69,7 @@ class TeacherAnswer:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """A source of completions: K for each question, together.
+    """A source of completions: as many for each question as are asked for, together.
 
     The driver checks, starts and stops it. Copies of it are sent to the actors that ask, so it must
     be picklable and small.

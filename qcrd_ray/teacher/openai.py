@@ -112,20 +112,19 @@ class OpenAICompatible:
         return [await self._answer(request) for request in requests]
 
     async def _answer(self, request: TeacherRequest) -> TeacherAnswer:
-        """K samples, in as many HTTP requests as it takes.
+        """The samples that are asked for, in as many HTTP requests as it takes.
 
         An endpoint may return fewer choices than it was asked for.
         """
-        k = self._sampling.k
         answer = self._partial.setdefault(request.question.id, _PartialAnswer())
-        while (missing := k - len(answer.completions)) > 0:
+        while (missing := request.samples - len(answer.completions)) > 0:
             samples = await self._request(
                 request.prompt, n=min(missing, self._recipe.samples_per_request or missing)
             )
             answer.completions += samples.completions
             answer.prompt_tokens += samples.prompt_tokens or 0
         del self._partial[request.question.id]
-        return TeacherAnswer(tuple(answer.completions[:k]), answer.prompt_tokens)
+        return TeacherAnswer(tuple(answer.completions[: request.samples]), answer.prompt_tokens)
 
     async def _request(self, prompt: Prompt, *, n: int) -> Samples:
         await self._check_limit()

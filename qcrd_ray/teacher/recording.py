@@ -2,7 +2,8 @@
 
 It is JSON Lines with one completion a line: the question's id, the completion's text, and its
 finish reason where it is known. K completions of a question are chosen at random by the seed, since
-recordings are often sorted, by correctness for example.
+recordings are often sorted, by correctness for example. Asked in waves, a question gets them in
+that order.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from qcrd_ray.teacher.base import TeacherAnswer, TeacherRequest
 class Recording:
     """Answers from a file.
 
-    Where it holds fewer than K completions of a question, it returns those: the vote decides.
+    Where it holds fewer completions of a question than were asked for, it returns those: the vote
+    decides.
     """
 
     def __init__(self, recipe: RecordedTeacher, sampling: SamplingRecipe, *, seed: int):
         self._recipe = recipe
         self._k = sampling.k
+        self._in_waves = sampling.adaptive is not None
         self._seed = seed
         self._index: RecordingIndex | None = None
         self._shared: ray.ObjectRef | None = None  # the index in Ray's shared memory
@@ -90,13 +93,20 @@ class Recording:
             shared = await self._shared if self._shared is not None else None
             self._index = shared or RecordingIndex.build(self._recipe)
         index = self._index
-        return [TeacherAnswer(self._choose(index, request.question.id)) for request in requests]
+        return [
+            TeacherAnswer(
+                tuple(self._choose(index, each.question.id)[each.first : each.first + each.samples])
+            )
+            for each in requests
+        ]
 
-    def _choose(self, index: RecordingIndex, question_id: str) -> tuple[Completion, ...]:
+    def _choose(self, index: RecordingIndex, question_id: str) -> list[Completion]:
+        """K completions in the order of asking; all of them, where there are no more."""
         recorded = index.completions(question_id)
-        if len(recorded) <= self._k:
-            return tuple(recorded)
-        return tuple(random.Random(f"{self._seed}:{question_id}").sample(recorded, self._k))
+        if len(recorded) <= self._k and not self._in_waves:
+            return recorded
+        draw = random.Random(f"{self._seed}:{question_id}")
+        return draw.sample(recorded, min(self._k, len(recorded)))
 
 
 class RecordingIndex:

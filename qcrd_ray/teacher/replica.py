@@ -43,11 +43,12 @@ class TeacherReplica:
         await self._server.start()
 
     async def ask(self, prompts: Sequence[Prompt], sampling: dict[str, Any]) -> list[PromptSamples]:
-        """Generate K samples for each prompt, in the order of the prompts.
+        """Generate n samples for each prompt, in the order of the prompts.
 
         The prompts are all plain texts or all chats. ``sampling`` holds n, max_tokens, stop, and
         every number that the model's `generation_config.json` would fill in if it were missing
         (`get_diff_sampling_param` of vLLM): temperature, top_p, top_k, min_p, repetition_penalty.
+        A seed is optional; sample i of a prompt then has the seed + i.
 
         Raises:
             TeacherRefusal: the engine says that the request itself is at fault.
@@ -81,7 +82,7 @@ class TeacherReplica:
             model=MODEL_ID, prompt=list(prompts), return_token_ids=True, **sampling
         )
         response = await self._only(self._server.completions(request))
-        # prompt by prompt, the K samples of each together
+        # prompt by prompt, the samples of each together
         choices = sorted(response.choices, key=lambda choice: choice.index)
         n = sampling["n"]
         return [

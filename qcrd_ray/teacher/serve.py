@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -79,9 +80,8 @@ class ServedTeacher:
         self._requests_in_flight = requests_in_flight
         self._schedule_timeout_s = schedule_timeout_s
         self._sampling = {
-            **sampling.model_dump(exclude={"k"}),
+            **sampling.model_dump(exclude={"k", "adaptive"}),
             "stop": list(sampling.stop),
-            "n": sampling.k,
         }
         self._application = application
         # set by check() on the driver, and so known to the copies that are sent to the actors
@@ -142,9 +142,9 @@ class ServedTeacher:
             serve.shutdown()
 
     async def complete(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
-        prompts = [request.prompt for request in requests]
+        samples = requests[0].samples
         try:
-            answers = await self._ask(prompts)
+            answers = await self._ask(requests)
         except RayTaskError as error:
             if isinstance(error.cause, TeacherRefusal):
                 raise TeacherRefusal(str(error.cause)) from error
@@ -154,10 +154,9 @@ class ServedTeacher:
             first_line = str(error).partition("\n")[0]
             raise TeacherAway(f"{type(error).__name__}: {first_line}") from error
         counts = [len(answer["samples"]) for answer in answers]
-        if counts != [self._sampling["n"]] * len(requests):
+        if counts != [samples] * len(requests):
             raise TeacherError(
-                f"asked for {self._sampling['n']} samples of each of {len(requests)} questions, got"
-                f" {counts}"
+                f"asked for {samples} samples of each of {len(requests)} questions, got {counts}"
             )
         return [
             TeacherAnswer(tuple(starmap(_completion, answer["samples"])), answer["prompt_tokens"])
@@ -168,7 +167,7 @@ class ServedTeacher:
         """See :meth:`qcrd_ray.teacher.health.Health.trouble`; in any process of the cluster."""
         return self._health.trouble()
 
-    async def _ask(self, prompts: Sequence[Prompt]) -> list[PromptSamples]:
+    async def _ask(self, requests: Sequence[TeacherRequest]) -> list[PromptSamples]:
         """A replica's samples, unless the teacher dies meanwhile.
 
         A request without a replica waits in its queue, and would not learn of that.
@@ -176,7 +175,9 @@ class ServedTeacher:
         Raises:
             Stopped: as :meth:`trouble`.
         """
-        pending = asyncio.ensure_future(_response(self._handle, prompts, self._sampling))
+        prompts = [request.prompt for request in requests]
+        sampling = self._sampling | wave_options(requests, seed=self._seed)
+        pending = asyncio.ensure_future(_response(self._handle, prompts, sampling))
         try:
             while not (await asyncio.wait({pending}, timeout=WATCH_S))[0]:
                 if trouble := await asyncio.to_thread(self.trouble):
@@ -337,6 +338,21 @@ def _target_requests(recipe: ServeTeacher, requests_in_flight: int) -> float:
     return max(
         1.0, min(0.75 * recipe.max_ongoing_requests, requests_in_flight / recipe.max_replicas)
     )
+
+
+def wave_options(requests: Sequence[TeacherRequest], *, seed: int) -> dict[str, int]:
+    """The number of samples; a seed of its own for a further wave of these questions.
+
+    Without one a request takes the noise that its engine has come to. All replicas begin at the
+    engine's seed, so a second replica could repeat what the first one wrote. vLLM draws noise with
+    a seed row by row, which is slower, so the first wave has none.
+    """
+    samples, first = requests[0].samples, requests[0].first
+    if not first:
+        return {"n": samples}
+    asked = [seed, first, *(request.question.id for request in requests)]
+    digest = hashlib.sha256(json.dumps(asked).encode()).digest()
+    return {"n": samples, "seed": int.from_bytes(digest[:6], "big")}
 
 
 async def _response(handle: DeploymentHandle, *arguments: Any) -> Any:

@@ -51,7 +51,7 @@ def test_asking_ends_when_the_teacher_does_not_come_back(local_ray, tmp_path, mo
         requests_in_flight=4,
         schedule_timeout_s=60.0,
     )
-    requests = [TeacherRequest(None, "2 + 2?")]
+    requests = [TeacherRequest(None, "2 + 2?", samples=2)]
 
     async def ask_until_stopped() -> Stopped:
         (answer,) = await teacher.complete(requests)

@@ -30,7 +30,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 
 
 def make_recipe(
-    root: Path, *, train: dict | None = None, teacher: dict | None = None, k: int = 3, **generation
+    root: Path,
+    *,
+    train: dict | None = None,
+    teacher: dict | None = None,
+    k: int = 3,
+    adaptive: dict | None = None,
+    **generation,
 ) -> Recipe:
     small = {"generate": 5, "seed": 9}
     return Recipe.model_validate(
@@ -51,7 +57,7 @@ def make_recipe(
                 else {"train": train, "validation": train, "test": train}
             ),
             "teacher": teacher or {"source": "recording", "path": "unused.jsonl"},
-            "sampling": {"k": k},
+            "sampling": {"k": k, "adaptive": adaptive},
             "generation": {
                 "rows_per_block": 10,
                 "requests_in_flight": 10,
@@ -153,6 +159,45 @@ def test_a_recording_with_every_outcome(tmp_path):
         5,
         2,
     ]  # the two that failed, and nothing that was finished
+
+
+def test_settled_votes_save_samples_and_every_count_adds_up(tmp_path):
+    """Waves of a recording: agreeing samples are not all asked, a question of few samples fails and
+    is asked again by the next call, and no other is.
+    """
+    said = {"sure": "8" * 10, "torn": "8383838383", "silent": " " * 10, "short": "83"}
+    said |= {f"sure-{i}": "8" * 10 for i in range(8)}
+    questions = [{"id": id, "question": f"{id}: what is 3 + 5?", "answer": "8"} for id in said]
+    completions = [
+        {"id": id, "completion": f"So the answer is {answer}." if answer != " " else "Well."}
+        for id, answers in said.items()
+        for answer in answers
+    ]
+    recipe = make_recipe(
+        tmp_path / "run",
+        train={"path": write_jsonl(tmp_path / "train.jsonl", questions)},
+        teacher={
+            "source": "recording",
+            "path": write_jsonl(tmp_path / "teacher.jsonl", completions),
+        },
+        k=10,
+        adaptive={"threshold": 0.95},
+        questions_per_request=3,
+        max_failed_share=1.0,
+    )
+    folder = RunFolder(tmp_path / "run")
+    manifest = generate(recipe, folder)
+    rows = {row["question_id"]: row for row in folder.read_rationales("train").to_pylist()}
+    asked = {id: (row["samples_asked"], row["asked_until"]) for id, row in rows.items()}
+    assert {asked[id] for id in said if id.startswith("sure")} == {(4, "settled")}
+    assert (asked["torn"], asked["silent"]) == ((10, "all_k"), (10, "all_k"))
+    assert asked["short"][1] == "incomplete" and rows["short"]["outcome"] == "failed"
+    assert sum(manifest.outcomes.values()) == manifest.rows == 12
+    assert manifest.samples_asked == 9 * 4 + 2 * 10 == manifest.completions - 2
+    assert manifest.samples_asked + manifest.samples_saved == 11 * 10
+    again = generate(recipe, folder)
+    assert [call["asked"] for call in again.calls] == [12, 1]
+    assert again.samples_asked == manifest.samples_asked
 
 
 def test_two_splits_share_one_teacher_and_a_finished_run_does_not_start_it(tmp_path):

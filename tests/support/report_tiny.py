@@ -246,6 +246,7 @@ def _set(number: int, outcome: Outcome, share: float, vote: str | None) -> Ratio
         outcome=outcome,
         vote=vote,
         vote_share=share,
+        samples_asked=3 if asked else 0,
     )
 
 

@@ -89,7 +89,7 @@ class TestOwnTeacher:
                 "generation": {"backoff_s": 0.001, "attempts": 2, **generation},
             }
         )
-        teacher = own.CommandTeacher(command, k=recipe.sampling.k)
+        teacher = own.CommandTeacher(command)
         assert isinstance(teacher, Teacher)
         teacher = pickle.loads(pickle.dumps(teacher))  # it travels to the actors that ask
         row = {"id": "h", "question_id": "1", "question": "3 + 5?", "choices": [], "gold": "8"}

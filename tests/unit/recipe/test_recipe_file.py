@@ -239,6 +239,18 @@ def test_all_mistakes_are_told_at_once(write):
             "r.yaml (with --set sampling.temperature=0): sampling.k > 1 at sampling.temperature 0",
         ),
         (
+            "sampling={k: 2, adaptive: {}}",
+            "sampling: adaptive: 2 samples are too few to save any; raise k to 3 or more",
+        ),
+        (
+            "sampling.adaptive={rule: window, window: 5}",
+            "sampling: adaptive.window (5) must be below k (5)",
+        ),
+        (
+            "sampling.adaptive={threshold: 0.5}",
+            "sampling.adaptive.threshold: expected more than 0.5, not 0.5",
+        ),
+        (
             "data.train.rows=[0, 1, 2]",
             "--set data.train.rows=[0, 1, 2]: data.train.rows: expected at most 2 items",
         ),

@@ -2,6 +2,8 @@
 (tests/support/report_tiny.py).
 """
 
+import json
+
 import pytest
 from report_tiny import add_rows, add_training, begin, whole_run
 
@@ -19,9 +21,10 @@ from qcrd_ray.report.measured import (
     opponents,
     read_measured,
 )
-from qcrd_ray.report.rationales import bins, read_rows
+from qcrd_ray.report.rationales import bins, read_rows, rows_section
 from qcrd_ray.report.rounds import read_training
 from qcrd_ray.report.scores import percentiles, score_boxes
+from qcrd_ray.report.summary import asked_lines
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,19 @@ def test_the_funnel_adds_up(folder):
         rows.roles == {Role.POSITIVE: 12, Role.NEGATIVE: 6, Role.ABSTAINED: 15}
         and rows.tokens == 330
     )
+
+
+def test_samples_asked_are_told_where_they_are_fewer(folder, tmp_path):
+    """11 questions have 3 samples each, of 5; failed and refused ones do not count."""
+    assert rows_of(folder).asked == ""
+    adaptive = begin(tmp_path / "run", **{"sampling.adaptive": {}})
+    add_rows(adaptive)
+    said = "33 of 5 x 11 samples asked (60 %), since a settled vote needs no more"
+    assert rows_of(adaptive).asked == said
+    assert said in rows_section([rows_of(adaptive)])
+    counts = {"samples_asked": 33, "samples_saved": 22}
+    (adaptive.rationales("train") / "manifest.json").write_text(json.dumps(counts))
+    assert asked_lines(load_recipe(adaptive.recipe), adaptive) == [said]
 
 
 def test_a_file_that_a_killed_run_was_writing_is_not_read(tmp_path):

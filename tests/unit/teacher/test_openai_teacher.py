@@ -215,6 +215,34 @@ def test_samples_that_are_paid_for_survive_a_later_failure():
     assert len(server.requests) == 4 and all("n" not in body for body in server.requests)
 
 
+def test_waves_ask_for_what_is_missing_and_a_settled_question_no_more():
+    adaptive = {"k": 10, "adaptive": {"threshold": 0.95}}
+    with serving() as server:
+        (row,) = ask(server, sampling=adaptive, teacher={"samples_per_request": 3})
+        assert [body.get("n", 1) for body in server.requests] == [3, 1]
+    assert (row["samples_asked"], row["asked_until"]) == (4, "settled")
+    seven = [TEXT] * 3 + ["So the answer is 9."] + [TEXT] * 3
+    said = iter([*seven[:4], *seven[4:], *seven[4:]])  # the second request fails once
+
+    def script(number, body):
+        answer = reply(body)
+        for choice in answer["choices"]:
+            choice["message"] = choice["message"] | {"content": next(said)}
+        return status(500) if number == 2 else answer
+
+    with serving(script) as server:
+        (row,) = ask(server, sampling=adaptive)
+        assert [body["n"] for body in server.requests] == [4, 3, 3]
+        assert all("seed" not in body for body in server.requests)
+    assert (row["vote"], row["samples_asked"], row["attempts"]) == ("8", 7, 2)
+    assert [each["text"] for each in row["completions"]] == seven
+
+
+def test_a_seed_in_the_extra_body_and_waves_exclude_each_other():
+    with serving() as server, pytest.raises(ValueError, match="the same samples in every wave"):
+        recipe(server, sampling={"adaptive": {}}, teacher={"extra_body": {"seed": 1}})
+
+
 def test_no_usage_block_is_no_error():
     with serving(lambda number, body: reply(body, usage=False)) as server:
         (row,) = ask(server)

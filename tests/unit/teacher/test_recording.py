@@ -24,16 +24,18 @@ def write(path, rows) -> str:
     return str(path)
 
 
-def recording(path: str, *, k: int = 5, seed: int = 0, **columns) -> Recording:
+def recording(
+    path: str, *, k: int = 5, seed: int = 0, adaptive: dict | None = None, **columns
+) -> Recording:
     return Recording(
         RecordedTeacher(source="recording", path=path, columns=columns),
-        SamplingRecipe(k=k),
+        SamplingRecipe(k=k, adaptive=adaptive),
         seed=seed,
     )
 
 
-def texts(teacher: Recording, *ids: str) -> list[list[str]]:
-    asks = [TeacherRequest(Question(id=id, question="?"), "?") for id in ids]
+def texts(teacher: Recording, *ids: str, samples: int = 99, first: int = 0) -> list[list[str]]:
+    asks = [TeacherRequest(Question(id=id, question="?"), "?", samples, first) for id in ids]
     return [
         [completion.text for completion in answer.completions]
         for answer in asyncio.run(teacher.complete(asks))
@@ -75,12 +77,27 @@ def test_fewer_than_k_are_given_as_they_are_and_an_unknown_id_gets_none(ten):
     assert texts(recording(ten, k=11), "a", "z") == [[f"a{i}" for i in range(10)], []]
 
 
+@pytest.mark.parametrize("k", [7, 10])
+def test_waves_are_the_same_choice_bit_by_bit(ten, k):
+    """Bugs guarded: a second wave of the same samples; and of a file with just k, sorted by
+    correctness, the first wave would be its right ones.
+    """
+    teacher = recording(ten, k=k, adaptive={})
+    whole = texts(teacher, "a")[0]
+    waves = [texts(teacher, "a", samples=3, first=first)[0] for first in range(0, 10, 3)]
+    assert [text for wave in waves for text in wave] == whole
+    assert len(set(whole)) == k and whole != sorted(whole)
+    assert texts(recording(ten, k=10), "a") == [[f"a{i}" for i in range(10)]], "not in waves"
+
+
 def test_columns_are_mapped_and_numbers_serve_as_ids(tmp_path):
     rows = [{"qid": 7, "out": "the text", "why": "length"}, {"qid": 7, "out": "more", "why": None}]
     teacher = recording(
         write(tmp_path / "r.jsonl", rows), id="qid", completion="out", finish_reason="why"
     )
-    (answer,) = asyncio.run(teacher.complete([TeacherRequest(Question(id="7", question="?"), "?")]))
+    (answer,) = asyncio.run(
+        teacher.complete([TeacherRequest(Question(id="7", question="?"), "?", 5)])
+    )
     assert [(c.text, c.finish_reason) for c in answer.completions] == [
         ("the text", "length"),
         ("more", "stop"),
