@@ -79,6 +79,7 @@ def generate(recipe: Recipe, folder: RunFolder, stages: Stages) -> None:
     """
     splits = ["train", "test"] if recipe.evaluate.teacher_on_test else ["train"]
     with stages.stage("rationales") as report:
+        rationales.take_over(recipe, folder, splits)
         rationales.generate_splits(recipe, folder, splits, report=report)
     folder.push()
 

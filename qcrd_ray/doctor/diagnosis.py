@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from qcrd_ray.doctor.cluster_checks import (
     check_shared_folder,
 )
 from qcrd_ray.doctor.memory_checks import check_memory
-from qcrd_ray.doctor.recipe_checks import RECIPE_CHECKS, check_python, check_versions
+from qcrd_ray.doctor.recipe_checks import check_python, check_versions, checks_of
 from qcrd_ray.errors import UserError
 from qcrd_ray.models import pretrained
 from qcrd_ray.recipe import OpenAITeacher, Recipe
 from qcrd_ray.recipe.file import load_recipe
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +34,42 @@ class CheckResult:
     text: str
 
 
-def diagnose(path: Path | None, overrides: Sequence[str] = ()) -> list[CheckResult]:
-    """Run all checks, each even where another failed.
+def diagnose(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    starting: Callable[[str], object] = len,
+) -> Iterator[CheckResult]:
+    """Run all checks, each even where another failed, and yield each result as it is there.
 
     A recipe and the cluster are checked only where a recipe is given and can be read.
+
+    Args:
+        starting: called with the name of each check before it begins.
     """
-    results = [_run("versions", check_versions), _run("python", check_python)]
+
+    def run(checks: Mapping[str, Callable[[], str]]) -> Iterator[CheckResult]:
+        for name, check in checks.items():
+            starting(name)
+            yield _run(name, check)
+
+    yield from run({"versions": check_versions, "python": check_python})
     if path is None:
-        return results
+        return
+    starting("recipe")
     try:
         recipe = load_recipe(path, overrides)
     except UserError as error:
-        return [*results, CheckResult(name="recipe", ok=False, text=str(error))]
-    results.append(CheckResult(name="recipe", ok=True, text=f"{path} is valid"))
+        yield CheckResult(name="recipe", ok=False, text=str(error))
+        return
+    yield CheckResult(name="recipe", ok=True, text=f"{path} is valid")
     with pretrained.remember_failures():
-        results += [
-            _run(name, lambda check=check: check(recipe)) for name, check in RECIPE_CHECKS.items()
-        ]
+        yield from run(checks_of(recipe))
         # a run does this when, and only if, something is left to ask
         if isinstance(endpoint := recipe.teacher, OpenAITeacher):
-            results.append(_run("teacher's endpoint", lambda: teacher.probe(endpoint)))
-        return [*results, *_diagnose_cluster(recipe)]
+            yield from run({"teacher's endpoint": lambda: teacher.probe(endpoint)})
+        starting("cluster")
+        yield from _diagnose_cluster(recipe)
 
 
 def preflight(recipe: Recipe) -> None:
@@ -61,8 +79,10 @@ def preflight(recipe: Recipe) -> None:
         UserError: of the first check that fails.
     """
     check_versions()
-    for check in RECIPE_CHECKS.values():
-        check(recipe)
+    for name, check in checks_of(recipe).items():
+        for line in check().splitlines():
+            if line.startswith("WARNING: "):
+                log.warning("%s: %s", name, line.removeprefix("WARNING: "))
 
 
 def preflight_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> None:
@@ -75,18 +95,20 @@ def preflight_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> None:
     check_shared_folder(recipe)
 
 
-def _diagnose_cluster(recipe: Recipe) -> list[CheckResult]:
+def _diagnose_cluster(recipe: Recipe) -> Iterator[CheckResult]:
     try:
         cluster.connect(recipe.ray)
     except UserError as error:
-        return [CheckResult(name="cluster", ok=False, text=str(error))]
+        yield CheckResult(name="cluster", ok=False, text=str(error))
+        return
     checks = {
         "cluster": check_cluster,
         "memory": check_memory,
         "ports": check_ports,
         "shared folder": check_shared_folder,
     }
-    return [_run(name, lambda check=check: check(recipe)) for name, check in checks.items()]
+    for name, check in checks.items():
+        yield _run(name, lambda check=check: check(recipe))
 
 
 def _run(name: str, check: Callable[[], str]) -> CheckResult:

@@ -6,7 +6,6 @@ A check returns a line about what it found, or raises :class:`UserError` with wh
 from __future__ import annotations
 
 import itertools
-import logging
 import re
 import shutil
 import sys
@@ -17,13 +16,15 @@ from packaging.specifiers import SpecifierSet
 
 from qcrd_ray import serving, teacher
 from qcrd_ray.data.overlap import overlap_note, same_questions
+from qcrd_ray.doctor.fit_checks import check_plan, check_recording, check_task
+from qcrd_ray.doctor.questions import Questions
 from qcrd_ray.errors import UserError
 from qcrd_ray.models import pretrained
+from qcrd_ray.rationales import check_reuse
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run import tracking
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.run.provenance import installed_version
-from qcrd_ray.tasks.questions import load_split
 from qcrd_ray.training.judges import check_heads
 from qcrd_ray.training.start_models import check_start
 from qcrd_ray.training.synthetic_negatives import check_sources
@@ -32,8 +33,6 @@ SPLITS = ("train", "validation", "test", "held_out", "unlabelled")
 _UNANSWERED = ("train", "unlabelled")  # splits that nothing is measured on
 # what a small run writes, with room to spare; a large student's checkpoints need more
 FREE_BYTES = 2 << 30
-
-log = logging.getLogger(__name__)
 
 
 def check_versions() -> str:
@@ -77,30 +76,32 @@ def check_python() -> str:
     return version
 
 
-def check_questions(recipe: Recipe) -> str:
+def check_questions(recipe: Recipe, questions: Questions | None = None) -> str:
     """Every split can be read, the measured ones have answers, and overlaps are warned of."""
-    lines, asked = [], {}
+    questions = questions or Questions(recipe)
+    lines, asked, notes = [], {}, []
     for name in SPLITS:
         if getattr(recipe.data, name) is None:
             continue
-        questions, rejected = load_split(recipe, name)
-        if name not in _UNANSWERED and not any(
-            question.answer is not None for question in questions
-        ):
+        asked[name], rejected = questions.read(name)
+        if name not in _UNANSWERED and not any(each.answer is not None for each in asked[name]):
             raise UserError(
                 f"data.{name}: no question has an answer, so nothing can be measured on it; map its"
                 " column with data.columns"
             )
-        asked[name] = questions
         lines.append(
-            f"{name} {len(questions)}" + (f" (and {len(rejected)} rejected)" if rejected else "")
+            f"{name} {len(asked[name])}" + (f" (and {len(rejected)} rejected)" if rejected else "")
         )
+        if rejected:
+            notes.append(
+                f"WARNING: {name}: {len(rejected):,} rows are rejected, the first is row"
+                f" {rejected[0].row}: {rejected[0].reason}"
+            )
     for first, second in itertools.combinations(asked, 2):
         if ids := same_questions(asked[second], asked[first]):
             note = overlap_note(second, ids, of=len(asked[second]), training=first)
-            lines.append(f"WARNING: {note}")
-            log.warning("data: %s", note)
-    return ", ".join(lines)
+            notes.append(f"WARNING: {note}")
+    return "\n".join([", ".join(lines), *notes])
 
 
 def check_teacher(recipe: Recipe) -> str:
@@ -159,13 +160,20 @@ def check_endpoint(recipe: Recipe) -> str:
     return f"{recipe.serve.host}, port {recipe.serve.port}"
 
 
-RECIPE_CHECKS: dict[str, Callable[[Recipe], str]] = {
-    "questions": check_questions,
-    "teacher": check_teacher,
-    "student": check_student,
-    "negatives": check_sources,
-    "judge": check_judge,
-    "endpoint": check_endpoint,
-    "run folder": check_run_folder,
-    "tracking": lambda recipe: tracking.check(recipe.tracking),
-}
+def checks_of(recipe: Recipe) -> dict[str, Callable[[], str]]:
+    """The checks of a recipe by name, which share one reading of its questions."""
+    questions = Questions(recipe)
+    return {
+        "questions": lambda: check_questions(recipe, questions),
+        "task": lambda: check_task(recipe, questions),
+        "teacher": lambda: check_teacher(recipe),
+        "recording": lambda: check_recording(recipe, questions),
+        "rationales": lambda: check_reuse(recipe, questions.readable("train")),
+        "training": lambda: check_plan(recipe, questions),
+        "student": lambda: check_student(recipe),
+        "negatives": lambda: check_sources(recipe),
+        "judge": lambda: check_judge(recipe),
+        "endpoint": lambda: check_endpoint(recipe),
+        "run folder": lambda: check_run_folder(recipe),
+        "tracking": lambda: tracking.check(recipe.tracking),
+    }

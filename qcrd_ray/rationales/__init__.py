@@ -3,6 +3,7 @@
 It may import teacher, models, tasks, run, cluster, data, recipe and method, and no other stage.
 """
 
+from qcrd_ray.rationales.reuse import check_reuse, take_over
 from qcrd_ray.rationales.stage import bundles, generate, generate_splits
 
-__all__ = ["bundles", "generate", "generate_splits"]
+__all__ = ["bundles", "check_reuse", "generate", "generate_splits", "take_over"]

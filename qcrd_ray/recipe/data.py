@@ -18,7 +18,9 @@ class Split(Section):
     """
 
     path: str | None = None
-    """A .jsonl, .csv, .tsv or .parquet file; ${VARIABLES} of the environment are filled in."""
+    """A .jsonl, .json (a list), .csv, .tsv or .parquet file; ${VARIABLES} of the environment are
+    filled in.
+    """
     dataset: str | None = None
     """A Hugging Face data set: a hub id (owner/name), or a folder."""
     config: str | None = None
@@ -102,6 +104,10 @@ class DataRecipe(Section):
     """A second, harder test split, reported beside `test`."""
     unlabelled: Split | None = None
     """Questions that the student answers for itself in `self_training`; answers are not read."""
+    rationales: str | None = None
+    """Another run folder: what its teacher has answered to the same requests is taken over, and not
+    asked again.
+    """
     columns: dict[
         Literal["id", "question", "choices", "answer", "rationale"], str | tuple[str, ...]
     ] = Field(default={})

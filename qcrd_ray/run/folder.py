@@ -56,6 +56,7 @@ from qcrd_ray.run.storage import Mirror, is_uri, work_folder
 # number, but for the draws of dropout, which go by worker and micro-batch.
 OPERATIONAL = (
     "compare",
+    "data.rationales",
     "run",
     "ray",
     "serve",
@@ -78,6 +79,9 @@ OPERATIONAL = (
     "evaluate.worker.resources",
     "evaluate.workers",
 )
+# What rationales come of; before a training begins, nothing else in the folder depends on a key.
+ASKED_BY = ("seed", "task", "data", "teacher", "sampling", "vote")
+_TRAINED = ("train", "evaluation", "student", "compare")
 _LOCK = ".lock"
 _NOT_A_RUN_FOLDER = (
     "run: {} is not empty and holds no recipe.yaml, so it is no run folder; name another one"
@@ -119,7 +123,8 @@ class RunFolder:
         if folder.mirror:
             folder._check_mirror(folder.mirror, recipe)
         elif folder.recipe.exists():
-            folder._check_same_recipe(recipe, folder.recipe)
+            there = [entry.name for entry in folder.root.iterdir()]
+            folder._check_same_recipe(recipe, folder.recipe, there)
         # rationales/ alone may be there: a user may take them over from another run
         elif folder.root.exists() and any(
             entry.name not in ("rationales", _LOCK) for entry in folder.root.iterdir()
@@ -251,11 +256,13 @@ class RunFolder:
             with tempfile.TemporaryDirectory() as scratch:
                 file = Path(scratch) / self.recipe.name
                 file.write_bytes(content)
-                self._check_same_recipe(recipe, file)
+                there = [name.partition("/")[0] for name in mirror.listing()]
+                self._check_same_recipe(recipe, file, there)
         elif mirror.listing():
             raise UserError(_NOT_A_RUN_FOLDER.format(mirror.name))
 
-    def _check_same_recipe(self, recipe: Recipe, file: Path) -> None:
+    def _check_same_recipe(self, recipe: Recipe, file: Path, there: Sequence[str]) -> None:
+        """Raise UserError where what is ``there`` was made with other keys than the recipe's."""
         was = flatten(load_recipe(file).model_dump(mode="json", by_alias=True))
         now = flatten(recipe.model_dump(mode="json", by_alias=True))
         changed = [
@@ -263,16 +270,30 @@ class RunFolder:
             for key in sorted(was.keys() | now.keys())
             if was.get(key) != now.get(key) and not within(key, OPERATIONAL)
         ]
+        asked = [key for key in changed if within(key, ASKED_BY)]
+        if not asked and not set(there) & set(_TRAINED):
+            return
         if changed:
             rows = "\n".join(
                 f"  {key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in changed[:10]
             )
             more = f"\n  and {len(changed) - 10} more" if len(changed) > 10 else ""
+            keep = (
+                f" The rationales need not be asked again: --rationales {self.root} takes them over"
+                " (data.rationales)."
+                if "rationales" in there and not self.mirror and _same_requests(asked)
+                else ""
+            )
             raise UserError(
                 f"run: {self.mirror.name if self.mirror else self.root} was made by another"
                 f" recipe:\n{rows}{more}\nGive this run a folder of its own (--set run=...), or go"
-                " on with the recipe that lies there."
+                f" on with the recipe that lies there.{keep}"
             )
+
+
+def _same_requests(changed: Sequence[str]) -> bool:
+    """Whether the teacher is asked the same where these keys of :data:`ASKED_BY` have changed."""
+    return all(within(key, ("data", "vote")) for key in changed)
 
 
 def read_rationales(files: Sequence[Path]) -> pa.Table:

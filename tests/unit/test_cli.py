@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from report_tiny import whole_run
 
 from qcrd_ray import __version__
 from qcrd_ray.cli import main
+from qcrd_ray.errors import UserError
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.run import progress
+
+PATIENCE = 3  # the tests share their cores with other work
 
 RECIPE = """
 name: x
@@ -224,3 +228,74 @@ def test_predict_finds_mistakes_before_it_starts_ray(qcrd, exported_student, tmp
         answer = qcrd("predict", *arguments, cwd=tmp_path)
         assert answer.returncode == 1 and message in answer.stderr.replace("\n", " "), answer
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.jsonl", "there.jsonl"]
+
+
+@pytest.mark.parametrize("verb", ["serve", "predict"])
+@pytest.mark.parametrize("given", [[], ["--address", "10.0.0.1:6379"]])
+def test_a_students_verbs_take_the_address_of_a_ray(
+    qcrd, verb, given, exported_student, tmp_path, monkeypatch
+):
+    """And join nobody's where none is given."""
+    asked = []
+
+    def connect(recipe):
+        asked.append(recipe.address)
+        raise UserError("seen")
+
+    monkeypatch.setattr("qcrd_ray.cluster.resources.connect", connect)
+    (tmp_path / "in.csv").write_text("question\n1 + 1?\n")
+    files = ["in.csv", "out.csv"] if verb == "predict" else ["--port", "0"]
+    refused(qcrd(verb, exported_student, *files, *given, cwd=tmp_path), "seen")
+    assert asked == [given[-1] if given else None]
+
+
+def test_what_nobody_foresaw_leaves_its_traceback_in_a_file(qcrd, recipe, monkeypatch, tmp_path):
+    """Bug guarded: pages of frames on the screen."""
+    monkeypatch.setattr("qcrd_ray.run.unexpected.session_parent", lambda: tmp_path)
+
+    def fail(*arguments):
+        raise KeyError("boom")
+
+    monkeypatch.setattr("qcrd_ray.doctor.diagnosis.check_versions", fail)
+    answer = qcrd("doctor", recipe, cwd=tmp_path)
+    refused(answer, "KeyError: 'boom'", "This was not foreseen")
+    named = Path(answer.stderr.split("Its traceback: ")[1].strip())
+    assert "in fail" in named.read_text() and named.is_relative_to(tmp_path)
+
+
+def test_a_jobs_log_keeps_the_traceback(qcrd, recipe, monkeypatch, tmp_path):
+    """The node's files may go away with it."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.setattr("qcrd_ray.doctor.diagnosis.check_versions", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        qcrd("doctor", recipe, cwd=tmp_path)
+
+
+def test_the_doctor_says_something_while_it_works(qcrd, recipe, monkeypatch, tmp_path, capsys):
+    """Bug guarded: not a word for 70 s, and then all at once."""
+    from qcrd_ray.doctor import CheckResult
+
+    shown = []
+
+    def diagnose(path, overrides, *, starting):
+        for name, ok in (("one", True), ("two", False)):
+            starting(name)
+            shown.append(capsys.readouterr())
+            yield CheckResult(name=name, ok=ok, text="WARNING: [x]" if ok else "y")
+
+    monkeypatch.setattr("qcrd_ray.doctor.diagnose", diagnose)
+    last = qcrd("doctor", recipe, cwd=tmp_path)
+    assert last.returncode == 1
+    assert shown[1].out == "warn one: WARNING: [x]\n", "a result is shown as it is there"
+    assert last.stdout == "FAIL two: y\n"
+
+
+def test_the_doctor_speaks_within_two_seconds(recipe):
+    """Through the real console script, whose first check imports Ray, torch and transformers."""
+    script = Path(sys.executable).with_name("qcrd")
+    start = time.monotonic()
+    with subprocess.Popen([script, "doctor", recipe], stderr=subprocess.PIPE, text=True) as doctor:
+        assert doctor.stderr.readline().startswith("checking the installation")
+        took = time.monotonic() - start
+        doctor.kill()
+    assert took < 2 * PATIENCE

@@ -62,7 +62,7 @@ def test_the_python_is_one_that_the_package_declares(monkeypatch):
         recipe_checks.check_python()
 
 
-def test_questions_shared_by_two_splits_are_told(tmp_path, caplog):
+def test_questions_shared_by_two_splits_are_told(tmp_path, caplog, monkeypatch):
     """Also where one file writes them a little otherwise."""
     for split, question in (
         ("train", "What is 1 + 1?"),
@@ -76,11 +76,19 @@ def test_questions_shared_by_two_splits_are_told(tmp_path, caplog):
         split: {"path": str(tmp_path / f"{split}.jsonl")}
         for split in ("train", "validation", "test")
     }
-    line = recipe_checks.check_questions(recipe(task={"kind": "arithmetic"}, data=data))
+    asked = recipe(task={"kind": "arithmetic"}, data=data)
+    line = recipe_checks.check_questions(asked)
     assert "WARNING: 1 of the 1 questions of test stand in train too" in line and line.endswith(
         "not new to it: a-test"
     )
-    assert "stand in train too" in caplog.text and "validation stand" not in line
+    assert "validation stand" not in line
+    monkeypatch.setattr(
+        diagnosis,
+        "checks_of",
+        lambda _: {"questions": lambda: recipe_checks.check_questions(asked)},
+    )
+    diagnosis.preflight(asked)
+    assert "questions: 1 of the 1 questions of test stand in train too" in caplog.text
 
 
 def test_generated_splits_share_nothing():
@@ -133,7 +141,7 @@ def test_a_hub_out_of_reach_is_asked_once_for_a_model(tmp_path, monkeypatch):
         not results[name].ok and "no connection" in results[name].text
         for name in ("student", "memory")
     )
-    doctor.diagnose(path)
+    list(doctor.diagnose(path))
     assert len(asked) == 2, "the next call asks again: the network may be back"
 
 

@@ -50,9 +50,53 @@ def test_another_recipe_is_refused_and_the_changed_key_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("there", "change", "refused"),
+    [
+        ([], {"train": {"rounds": 3}}, False),
+        (["rationales", "questions"], {"train": {"rounds": 3}, "objective": {"beta": 0}}, False),
+        (["rationales"], {"sampling": {"k": 4}}, True),
+        (["rationales"], {"vote": {"tie": "first"}}, True),
+        (["rationales", "train"], {"train": {"rounds": 3}}, True),
+        (["rationales", "compare"], {"train": {"rounds": 3}}, True),
+    ],
+)
+def test_what_nothing_depends_on_yet_may_change(tmp_path, there, change, refused):
+    """Bug guarded: whoever changed `train.rounds` after `qcrd generate` was sent to a new folder,
+    without the rationales that were paid for.
+    """
+    RunFolder.open(recipe(tmp_path / "run"))
+    for name in there:
+        (tmp_path / "run" / name).mkdir()
+    if refused:
+        with pytest.raises(UserError, match="made by another recipe"):
+            RunFolder.check(recipe(tmp_path / "run", **change))
+    else:
+        RunFolder.check(recipe(tmp_path / "run", **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"train": {"rounds": 3}}, True),
+        ({"vote": {"tie": "first"}}, True),
+        ({"sampling": {"k": 4}}, False),
+        ({"task": {"kind": "word_problems", "instruction": "Answer."}}, False),
+    ],
+)
+def test_the_refusal_names_the_rationales_that_need_not_be_asked_again(tmp_path, change, named):
+    RunFolder.open(recipe(tmp_path / "run"))
+    for name in ("rationales", "train"):
+        (tmp_path / "run" / name).mkdir()
+    with pytest.raises(UserError) as error:
+        RunFolder.check(recipe(tmp_path / "run", **change))
+    assert (f"--rationales {tmp_path / 'run'}" in str(error.value)) == named
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"ray": {"num_cpus": 3}},
+        {"data": {**recipe("x").model_dump()["data"], "rationales": "/elsewhere"}},
         {"serve": {"port": 1234}},
         {"generation": {"attempts": 9}},
         {"train": {"workers": 3, "micro_batch_size": 2}},  # a node was lost
