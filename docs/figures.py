@@ -9,45 +9,23 @@ report are drawn by qcrd_ray/report/charts.py; they take their colours and lette
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
-from html import escape
-from itertools import pairwise
 from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from drawing import MARKS, WIDTH, curve, line, panel, text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "jobs" / "recipes" / "results"
 IMAGES = ROOT / "docs" / "images"
 
-WIDTH, TOP, ROW, GROUP, BOTTOM = 720, 78, 46, 38, 92  # of the view box, in pixels
+TOP, ROW, GROUP, BOTTOM = 78, 46, 38, 92  # of the view box, in pixels
 LEFT, RIGHT = 316, 640  # where the accuracy axis begins and ends; the numbers stand right of it
 LOW, HIGH, STEP = 48, 66, 4  # the axis, in percent
-
-STYLE = """
-  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
-  .panel { fill: #fbfbfa; stroke: #d9dde1; } .text { fill: #1b1f24; font-size: 17px; }
-  .title { fill: #1b1f24; font-size: 19px; font-weight: 600; }
-  .muted { fill: #55606b; font-size: 14px; } .number { fill: #1b1f24; font-size: 17px; }
-  .code { fill: #55606b; font-size: 13px; font-family: ui-monospace, Menlo, Consolas, monospace; }
-  .grid { stroke: #e0e4e8; } .teacher { stroke: #55606b; stroke-dasharray: 5 4; }
-  .group { fill: #1b1f24; font-size: 15px; font-weight: 600; }
-  .plain { stroke: #55606b; fill: #55606b; } .other { stroke: #0072b2; fill: #0072b2; }
-  .ours { stroke: #c65200; fill: #c65200; } .best { stroke: #007d5a; fill: #007d5a; }
-  .bar { stroke-width: 3; }
-  @media (prefers-color-scheme: dark) {
-    .panel { fill: #14171a; stroke: #363c43; } .text, .title, .number, .group { fill: #e8eaed; }
-    .muted, .code { fill: #a4adb7; } .grid { stroke: #2b3036; } .teacher { stroke: #a4adb7; }
-    .plain { stroke: #a4adb7; fill: #a4adb7; } .other { stroke: #56b4e9; fill: #56b4e9; }
-    .ours { stroke: #f08a3c; fill: #f08a3c; } .best { stroke: #2fc39a; fill: #2fc39a; }
-  }
-"""
-MARKS = {  # shapes around (0, 0): nothing hangs on colour
-    "plain": "M-5-5H5V5H-5Z",
-    "other": "M-6 0A6 6 0 1 0 6 0A6 6 0 1 0-6 0Z",
-    "ours": "M0-8L8 0L0 8L-8 0Z",
-    "best": "M0-7L7 6H-7Z",
-}
 
 
 class Row(NamedTuple):
@@ -103,22 +81,22 @@ def headline(results: dict[str, Any]) -> str:
     spoken = ", ".join(
         f"{row.words} ({row.method}) {row.accuracy:.1f}" for _, s in groups for row in s
     )
-    drawn = _panel(title, under, height, spoken)
+    drawn = panel(title, under, height, spoken)
     for tick in range(LOW, HIGH + 1, STEP):
-        drawn.append(_line("grid", _x(tick), TOP, _x(tick), floor))
-        drawn.append(_text(_x(tick), floor + 20, f"{tick} %", "muted", "middle"))
+        drawn.append(line("grid", _x(tick), TOP, _x(tick), floor))
+        drawn.append(text(_x(tick), floor + 20, f"{tick} %", "muted", "middle"))
     drawn.append(
-        _line("teacher", _x(100 * teacher["accuracy"]), TOP, _x(100 * teacher["accuracy"]), floor)
+        line("teacher", _x(100 * teacher["accuracy"]), TOP, _x(100 * teacher["accuracy"]), floor)
     )
     y = TOP
     for name, rows in groups:
         if name:
-            drawn.append(_text(24, y + 24, name, "group"))
+            drawn.append(text(24, y + 24, name, "group"))
             y += GROUP
         for row in rows:
             drawn += _drawn(row, y)
             y += ROW
-    drawn += [_text(24, floor + 50 + 20 * i, note, "muted") for i, note in enumerate(notes)]
+    drawn += [text(24, floor + 50 + 20 * i, note, "muted") for i, note in enumerate(notes)]
     return "\n".join([*drawn, "</svg>", ""])
 
 
@@ -148,43 +126,17 @@ def _baseline(results: dict[str, Any], name: str) -> dict[str, Any]:
 def _drawn(row: Row, y: float) -> list[str]:
     middle = y + 16
     return [
-        _text(24, y + 16, row.words, "text"),
-        _text(24, y + 34, row.method, "code"),
-        _line(f"bar {row.look}", _x(row.low), middle, _x(row.high), middle),
+        text(24, y + 16, row.words, "text"),
+        text(24, y + 34, row.method, "code"),
+        line(f"bar {row.look}", _x(row.low), middle, _x(row.high), middle),
         f'<path class="{row.look}" d="{MARKS[row.look]}"'
         f' transform="translate({_x(row.accuracy):.1f} {middle})"/>',
-        _text(WIDTH - 24, middle + 6, f"{row.accuracy:.1f} %", "number", "end"),
+        text(WIDTH - 24, middle + 6, f"{row.accuracy:.1f} %", "number", "end"),
     ]
 
 
 def _x(percent: float) -> float:
     return LEFT + (percent - LOW) / (HIGH - LOW) * (RIGHT - LEFT)
-
-
-def _panel(
-    title: str, under: str, height: float, spoken: str, *, unit: str = "Accuracy in percent"
-) -> list[str]:
-    """How a drawing begins: a frame, two lines of title, and its numbers to be read aloud."""
-    return [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
-        f' aria-label="{escape(title)}">',
-        f"<title>{escape(title)}</title>",
-        f"<desc>{unit}: {escape(spoken)}.</desc>",
-        f"<style>{STYLE}</style>",
-        f'<rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        _text(24, 34, title, "title"),
-        _text(24, 58, under, "muted"),
-    ]
-
-
-def _line(look: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="{look}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, look: str, anchor: str = "start") -> str:
-    return (
-        f'<text class="{look}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-    )
 
 
 # --- Accuracy against what an answer costs ---
@@ -239,19 +191,19 @@ def cost(results: dict[str, Any]) -> str:
     )
     height = PLOT_FLOOR + 84
     spoken = ", ".join(f"{p.words} {p.accuracy:.1f} at {p.tokens:.0f} tokens" for p in points)
-    drawn = _panel(title, under, height, spoken)
+    drawn = panel(title, under, height, spoken)
     for percent in range(low, high + 1, 5):
-        drawn.append(_line("grid", PLOT_LEFT, y(percent), PLOT_RIGHT, y(percent)))
-        drawn.append(_text(PLOT_LEFT - 10, y(percent) + 5, f"{percent}", "muted", "end"))
+        drawn.append(line("grid", PLOT_LEFT, y(percent), PLOT_RIGHT, y(percent)))
+        drawn.append(text(PLOT_LEFT - 10, y(percent) + 5, f"{percent}", "muted", "end"))
     for tokens in (2, 10, 50, 250):
-        drawn.append(_line("grid", x(tokens), PLOT_TOP, x(tokens), PLOT_FLOOR))
-        drawn.append(_text(x(tokens), PLOT_FLOOR + 22, f"{tokens}", "muted", "middle"))
+        drawn.append(line("grid", x(tokens), PLOT_TOP, x(tokens), PLOT_FLOOR))
+        drawn.append(text(x(tokens), PLOT_FLOOR + 22, f"{tokens}", "muted", "middle"))
     notes = (
         "across: tokens generated for a question, logarithmic",
         "up: right answers, %, with 95 % intervals over questions and seeds",
     )
     drawn += [
-        _text(PLOT_LEFT, PLOT_FLOOR + 46 + 20 * i, note, "muted") for i, note in enumerate(notes)
+        text(PLOT_LEFT, PLOT_FLOOR + 46 + 20 * i, note, "muted") for i, note in enumerate(notes)
     ]
     labelled: list[tuple[float, float]] = []
     for number, point in enumerate(points, 1):
@@ -260,7 +212,7 @@ def cost(results: dict[str, Any]) -> str:
         labelled.append(at)
         drawn += _plotted(number, point, at[0], y, on_left=crowded)
         key = f"{number}  {point.words} {point.accuracy:.1f}"
-        drawn.append(_text(PLOT_RIGHT + 24, PLOT_TOP + 27 * number - 19, key, "muted"))
+        drawn.append(text(PLOT_RIGHT + 24, PLOT_TOP + 27 * number - 19, key, "muted"))
     return "\n".join([*drawn, "</svg>", ""])
 
 
@@ -284,10 +236,10 @@ def _plotted(
 ) -> list[str]:
     """A point with its interval and its number, on its left where the right is taken."""
     return [
-        _line(f"bar {point.look}", x, y(point.low), x, y(point.high)),
+        line(f"bar {point.look}", x, y(point.low), x, y(point.high)),
         f'<path class="{point.look}" d="{MARKS[point.look]}"'
         f' transform="translate({x:.1f} {y(point.accuracy):.1f})"/>',
-        _text(
+        text(
             x - 11 if on_left else x + 11,
             y(point.accuracy) + 5,
             str(number),
@@ -322,33 +274,79 @@ def load(results: dict[str, Any]) -> str:
         f"{step['callers']} callers {step['answers_per_s']:.0f}" for step in after["steps"]
     )
     title, under = "Answers a second, by callers at once", "One core for callers, server and model"
-    drawn = _panel(title, under, floor + 150, spoken, unit="Answers a second")
+    drawn = panel(title, under, floor + 150, spoken, unit="Answers a second")
     for rate in range(0, most + 1, 20):
-        drawn.append(_line("grid", left, y(rate), right, y(rate)))
-        drawn.append(_text(left - 12, y(rate) + 5, f"{rate}", "muted", "end"))
+        drawn.append(line("grid", left, y(rate), right, y(rate)))
+        drawn.append(text(left - 12, y(rate) + 5, f"{rate}", "muted", "end"))
     for run, look in ((before, "plain"), (after, "best")):
-        at = [(x(i), y(step["answers_per_s"])) for i, step in enumerate(run["steps"])]
-        drawn += [_line(f"bar {look}", *first, *second) for first, second in pairwise(at)]
-        drawn += [
-            f'<path class="{look}" d="{MARKS[look]}" transform="translate({a:.1f} {b:.1f})"/>'
-            for a, b in at
-        ]
+        drawn += curve(
+            [(x(i), y(step["answers_per_s"])) for i, step in enumerate(run["steps"])], look
+        )
     labelled = (
         y(before["steps"][4]["answers_per_s"]) + 5,
         y(after["steps"][5]["answers_per_s"]) - 24,
     )
-    drawn.append(_text(x(4) - 14, labelled[0], before["name"], "muted", "end"))
-    drawn.append(_text(x(5), labelled[1], after["name"], "muted", "end"))
+    drawn.append(text(x(4) - 14, labelled[0], before["name"], "muted", "end"))
+    drawn.append(text(x(5), labelled[1], after["name"], "muted", "end"))
     rows = [("callers", [f"{count}" for count in callers])]
     for words, key in (("median, s", "p50_ms"), ("99 %, s", "p99_ms")):
         rows.append((words, [f"{step[key] / 1000:.2f}" for step in after["steps"]]))
     rows.append(("/healthz 99 %, s", [f"{s['healthz_p99_ms'] / 1000:.2f}" for s in after["steps"]]))
-    for line, (words, values) in enumerate(rows):
-        drawn.append(_text(24, floor + 30 + 28 * line, words, "muted"))
+    for place, (words, values) in enumerate(rows):
+        drawn.append(text(24, floor + 30 + 28 * place, words, "muted"))
         drawn += [
-            _text(x(i), floor + 30 + 28 * line, value, "number", "middle")
+            text(x(i), floor + 30 + 28 * place, value, "number", "middle")
             for i, value in enumerate(values)
         ]
+    return "\n".join([*drawn, "</svg>", ""])
+
+
+# --- The same votes for fewer samples ---
+
+
+def adaptive(results: dict[str, Any]) -> str:
+    """The chart of votes that are those of all ten samples against samples asked, as SVG.
+
+    Args:
+        results: "bench/adaptive" is read: what `jobs/measure_adaptive.py` wrote.
+    """
+    sets = [each for each in results["bench/adaptive"]["budgets"] if each["k"] == 10]
+    looks = {"adaptive": ("ours", "best"), "even": ("plain", "other")}
+    title = "The vote of ten samples, from fewer"
+    under = "Recorded GPT-3.5 samples; even: as many of each question, adaptive: by its votes"
+
+    def x(samples: int) -> float:
+        return PLOT_LEFT + (samples - 2) / 8 * (PLOT_RIGHT - PLOT_LEFT)
+
+    def y(percent: float) -> float:
+        return PLOT_FLOOR - (percent - 70) / 30 * (PLOT_FLOOR - PLOT_TOP)
+
+    curves = [
+        (
+            f"{each['set'].replace('_', ' ')}, {way}",
+            looks[way][number],
+            [
+                (row["samples"], share)
+                for row in each["rows"]
+                if (share := row["agreement"][way]) is not None
+            ],
+        )
+        for way in looks
+        for number, each in enumerate(sets)
+    ]
+    spoken = ", ".join(f"{words} {100 * c[2][1]:.1f} at {c[2][0]}" for words, _, c in curves)
+    drawn = panel(title, under, PLOT_FLOOR + 60, spoken, unit="Same votes in percent")
+    for percent in range(70, 101, 10):
+        drawn.append(line("grid", PLOT_LEFT, y(percent), PLOT_RIGHT, y(percent)))
+        drawn.append(text(PLOT_LEFT - 10, y(percent) + 5, f"{percent}", "muted", "end"))
+    for samples in range(2, 11):
+        drawn.append(text(x(samples), PLOT_FLOOR + 22, f"{samples}", "muted", "middle"))
+    for row, (words, look, points) in enumerate(curves):
+        drawn += curve([(x(samples), y(100 * share)) for samples, share in points], look)
+        drawn += curve([(PLOT_RIGHT + 30, PLOT_TOP + 8 + 30 * row)], look)
+        drawn.append(text(PLOT_RIGHT + 46, PLOT_TOP + 13 + 30 * row, words, "muted"))
+    note = "across: samples a question; up: questions with the same vote, %"
+    drawn.append(text(PLOT_LEFT, PLOT_FLOOR + 46, note, "muted"))
     return "\n".join([*drawn, "</svg>", ""])
 
 
@@ -359,7 +357,7 @@ def read(folder: Path = RESULTS) -> dict[str, Any]:
     return {name: json.loads(file.read_text()) for name, file in files.items()}
 
 
-CHARTS = {"headline": headline, "cost": cost, "load": load}
+CHARTS = {"headline": headline, "cost": cost, "load": load, "adaptive": adaptive}
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
