@@ -12,7 +12,8 @@ there; so does a section with another ``source``. A recipe that is written out e
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,30 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise UserError(explain(error, tree, where, str(path))) from None
+
+
+def build_recipe(source: str | Path | Mapping[str, Any], changes: Mapping[str, Any]) -> Recipe:
+    """A recipe from a file or from plain values, with ``changes`` laid over it by dotted key.
+
+    Raises:
+        UserError: see :func:`load_recipe`.
+    """
+    if isinstance(source, Mapping):
+        tree, where, name = deepcopy(dict(source)), {}, "the recipe"
+    else:
+        (tree, where), name = _read_tree(Path(source)), str(source)
+    for key, value in changes.items():
+        path = tuple(key.split("."))
+        laid = value
+        for part in reversed(path):
+            laid = {part: laid}
+        places = {tuple(each.split(".")): f"{key}=..." for each in flatten({key: value}) if each}
+        tree = _merge(tree, where, laid, {path: f"{key}=...", **places})
+    tree = with_empty_sections(tree)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(explain(error, tree, where, name)) from None
 
 
 def dump_recipe(recipe: Recipe) -> str:
