@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -40,15 +40,42 @@ def doctor(
 
 
 @app.command()
-def init(path: Annotated[Path, typer.Argument(help="where to write it")] = Path("recipe.yaml")):
-    """Write a commented recipe to start from."""
-    from qcrd_ray.recipe.template import render
+def init(
+    path: Annotated[Path, typer.Argument(help="where to write it")] = Path("recipe.yaml"),
+    teacher: Annotated[
+        Literal["serve", "openai", "recording"],
+        typer.Option(help="a model that vLLM serves, an endpoint, or texts that you have"),
+    ] = "serve",
+    task: Annotated[
+        str, typer.Option(help="the kind of question, or my_module:MyTask")
+    ] = "arithmetic",
+    student: Annotated[
+        Literal["t5", "causal"], typer.Option(help="an encoder-decoder, or a decoder-only model")
+    ] = "t5",
+    full: Annotated[
+        bool, typer.Option("--full", help="every key with its default and its meaning instead")
+    ] = False,
+):
+    """Write a recipe to start from: some thirty lines to fill in."""
+    from pydantic import ValidationError
+
+    from qcrd_ray.recipe import starter, template
+    from qcrd_ray.recipe.task import TaskRecipe
     from qcrd_ray.run.invocation import command
 
     if path.exists():
         raise UserError(f"{path} exists; name another file, or remove it first")
+    try:
+        TaskRecipe(kind=task)
+    except ValidationError as error:
+        raise UserError(f"--task: {error.errors()[0]['ctx']['error']}") from None
+    text = (
+        template.render(path.name)
+        if full
+        else starter.render(teacher=teacher, task=task, student=student, name=path.name)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(path.name), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     print(f"{path} written. Fill in data, teacher and student, then:\n{command('doctor', path)}")
 
 

@@ -20,7 +20,7 @@ HEAD = """\
 
 A recipe is a YAML file with one section per part of the pipeline. Only the sections without
 defaults must be there: `name`, `run`, `task`, `data`, `teacher` and `student`. `qcrd init` writes a
-recipe with every key and its default.
+short recipe to fill in, `qcrd init --full` one with every key and its default.
 
 - **Another value for one call**: `--set train.rounds=4`, as often as you like. The value is YAML.
 - **A recipe based on another one**: `extends: other.yaml`, a path from the recipe's own folder. The

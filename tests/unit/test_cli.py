@@ -14,6 +14,7 @@ from qcrd_ray import __version__
 from qcrd_ray.cli import main
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe.file import load_recipe
+from qcrd_ray.recipe.task import KINDS
 from qcrd_ray.run import progress
 
 PATIENCE = 3  # the tests share their cores with other work
@@ -109,6 +110,30 @@ def test_init_writes_a_recipe_that_loads_and_never_overwrites(qcrd, tmp_path):
     assert qcrd("init", "new.yaml", cwd=tmp_path).returncode == 0
     assert load_recipe(tmp_path / "new.yaml").task.kind == "arithmetic"
     refused(qcrd("init", "new.yaml", cwd=tmp_path), "new.yaml exists")
+
+
+@pytest.mark.parametrize("task", [*KINDS, "my_module:MyTask"])
+def test_init_writes_what_each_choice_needs_and_it_loads(qcrd, tmp_path, task):
+    """Over the product of all choices: each recipe is valid as it stands, and short."""
+    for teacher in ("serve", "openai", "recording"):
+        for student in ("t5", "causal"):
+            name = f"{teacher}-{student}.yaml"
+            given = ["--teacher", teacher, "--task", task, "--student", student]
+            assert qcrd("init", name, *given, cwd=tmp_path).returncode == 0
+            recipe = load_recipe(tmp_path / name)
+            assert (recipe.teacher.source, recipe.task.kind) == (teacher, task)
+            assert ("t5" in recipe.student.model) == (student == "t5")
+            assert len((tmp_path / name).read_text().splitlines()) <= 36
+
+
+def test_init_refuses_a_kind_that_is_none(qcrd, tmp_path):
+    refused(qcrd("init", "x.yaml", "--task", "poetry", cwd=tmp_path), "--task: expected", "nli")
+    assert not (tmp_path / "x.yaml").exists()
+
+
+def test_init_full_writes_every_key(qcrd, tmp_path):
+    assert qcrd("init", "x.yaml", "--full", cwd=tmp_path).returncode == 0
+    assert "# keep_snapshots: null" in (tmp_path / "x.yaml").read_text()
 
 
 def test_init_with_every_key_uncommented_still_loads(tmp_path):
