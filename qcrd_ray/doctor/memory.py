@@ -276,7 +276,9 @@ def _discriminator_step(
 ) -> float:
     with FakeTensorMode(), _numbers_of(recipe.precision):
         model = AutoModel.from_config(config, dtype=torch.get_default_dtype())
-        judge = Discriminator.from_model(model, hidden=recipe.hidden, dropout=recipe.dropout)
+        judge = Discriminator.from_model(
+            model, hidden=recipe.hidden, dropout=recipe.dropout, layers=recipe.layers
+        )
         _prepared(judge.encoder, recipe.gradient_checkpointing)
         tokens = torch.zeros(pairs, recipe.max_tokens, dtype=torch.long)
         return step_bytes(judge, lambda: judge(tokens, torch.ones_like(tokens)).sum())

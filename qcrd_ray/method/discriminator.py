@@ -88,23 +88,36 @@ class Discriminator(nn.Module):
         *,
         hidden: int = 256,
         dropout: float = 0.1,
+        layers: int | None = None,
         trust_remote_code: bool = False,
     ) -> Discriminator:
         """A new one on a pretrained encoder (hub id or folder); the linear layers are random."""
         model = AutoModel.from_pretrained(
             path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
         )
-        return cls.from_model(model, hidden=hidden, dropout=dropout)
+        return cls.from_model(model, hidden=hidden, dropout=dropout, layers=layers)
 
     @classmethod
     def from_model(
-        cls, model: PreTrainedModel, *, hidden: int = 256, dropout: float = 0.1
+        cls,
+        model: PreTrainedModel,
+        *,
+        hidden: int = 256,
+        dropout: float = 0.1,
+        layers: int | None = None,
     ) -> Discriminator:
         """A new one on the encoder of ``model``, which it takes over.
 
-        An encoder-decoder's decoder is dropped.
+        An encoder-decoder's decoder is dropped, and all but the first ``layers`` of the encoder.
+
+        Raises:
+            ValueError: the encoder has fewer layers.
         """
-        return cls(_encoder(model), model.config, hidden=hidden, dropout=dropout)
+        encoder = _encoder(model)
+        if layers is not None:
+            _keep_layers(encoder, layers)
+            model.config.num_hidden_layers = layers  # what it is built from again
+        return cls(encoder, model.config, hidden=hidden, dropout=dropout)
 
     def save(self, folder: str | Path, **facts: Any) -> None:
         """Write ``config.json``, ``model.safetensors`` and the encoder's own code, if it has any.
@@ -180,6 +193,25 @@ def _encoder(model: PreTrainedModel) -> PreTrainedModel:
     # a decoder-only model would keep keys and values for texts that are never continued
     model.config.use_cache = False
     return model
+
+
+def _keep_layers(encoder: PreTrainedModel, layers: int) -> None:
+    """Drop all but the first ``layers`` layers.
+
+    Raises:
+        ValueError: it has fewer.
+    """
+    total = encoder.config.num_hidden_layers
+    if layers > total:
+        raise ValueError(f"the encoder has {total} layers, not {layers}")
+    kinds = set(encoder._no_split_modules or ())
+    for module in list(encoder.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.ModuleList) and type(child[0]).__name__ in kinds:
+                setattr(module, name, child[:layers])
+    encoder.config.num_hidden_layers = layers
+    if getattr(encoder.config, "layer_types", None):
+        encoder.config.layer_types = encoder.config.layer_types[:layers]
 
 
 DiscriminatorLoss = Literal["paper", "cross_entropy", "bradley_terry"]

@@ -143,6 +143,8 @@ class DiscriminatorRecipe(Section):
     """Its encoder: an encoder, an encoder-decoder (its encoder is used) or a decoder; null: the
     model that the student starts from.
     """
+    layers: Count | None = None
+    """How many of the encoder's layers it has, the first ones; null: all. It costs as many."""
     hidden: Count = 256
     """Width between the two linear layers."""
     max_tokens: Count = 512

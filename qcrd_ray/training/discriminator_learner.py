@@ -64,6 +64,7 @@ class DiscriminatorLearner:
             start,
             hidden=config.hidden,
             dropout=config.dropout,
+            layers=config.layers,
             trust_remote_code=trust_remote_code,
         )
         if config.gradient_checkpointing:

@@ -67,7 +67,7 @@ def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> N
     Raises:
         UserError: no such model, code of its own that is not trusted, no tokenizer, a tokenizer
             that does not belong to the student, weights that are not in safetensors, texts too long
-            for it, or adapters that it cannot have.
+            for it, adapters that it cannot have, or a discriminator of more layers than it has.
     """
     config = None
     if student.model is not None:
@@ -83,10 +83,19 @@ def check_start(student: StudentRecipe, discriminator: DiscriminatorRecipe) -> N
     if discriminator.model is not None:
         try:
             read_tokenizer(discriminator.model)
-            read_config(discriminator.model)
+            config = read_config(discriminator.model)
         except UserError as error:
             raise UserError(f"discriminator.model: {error}") from error
         check_weights(discriminator.model, key="discriminator.model")
+    if config is not None:
+        layers = config.num_hidden_layers
+    else:
+        assert student.scratch is not None
+        layers = student.scratch.layers
+    if discriminator.layers is not None and discriminator.layers > layers:
+        raise UserError(
+            f"discriminator.layers: its encoder has {layers} layers, not {discriminator.layers}"
+        )
 
 
 def check_weights(model: str, *, key: str) -> None:

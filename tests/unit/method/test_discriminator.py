@@ -34,7 +34,7 @@ def tiny_bert() -> BertModel:
         BertConfig(
             vocab_size=40,
             hidden_size=16,
-            num_hidden_layers=1,
+            num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=16,
         )
@@ -146,6 +146,28 @@ def test_saved_folder_loads_by_itself_with_the_same_scores(model, tmp_path):
         "config.json",
         "model.safetensors",
     ]
+
+
+@pytest.mark.parametrize(
+    "model", [tiny_t5, tiny_bert, tiny_decoder], ids=["encoder-decoder", "encoder", "decoder-only"]
+)
+def test_the_first_layers_alone(model, tmp_path):
+    """Guards a layer that is dropped from the model and comes back, random, from its folder."""
+    whole = model()
+    layers = whole.config.num_hidden_layers
+    first = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+    discriminator = Discriminator.from_model(model(), hidden=16, dropout=0.0, layers=1)
+    kept = discriminator.encoder.state_dict()
+    assert layers > 1
+    assert len(kept) < len(Discriminator.from_model(model(), hidden=16).encoder.state_dict())
+    for name, tensor in kept.items():
+        ours = next(first[each] for each in (name, f"encoder.{name}") if each in first)
+        assert torch.equal(tensor, ours)
+    discriminator.save(tmp_path)
+    pairs = [(5, 6, 7, EOS), (8, EOS)]
+    assert Discriminator.load(tmp_path).score(pairs) == discriminator.score(pairs)
+    with pytest.raises(ValueError, match=f"has {layers} layers, not 9"):
+        Discriminator.from_model(model(), layers=9)
 
 
 def test_saved_configuration_names_no_path_of_this_machine(tmp_path):

@@ -301,6 +301,13 @@ def test_a_pretrained_start_keeps_its_weights_and_takes_the_dropout(tiny_student
     assert json.loads((tmp_path / "start" / "config.json").read_text())["dropout_rate"] == 0.4
 
 
+def test_a_discriminator_of_more_layers_than_there_are():
+    for student in (StudentRecipe(scratch=ScratchRecipe(layers=3)), StudentRecipe(model="demo")):
+        check_start(student, DiscriminatorRecipe(layers=2))
+        with pytest.raises(UserError, match=r"discriminator.layers: .* has [23] layers, not 4"):
+            check_start(student, DiscriminatorRecipe(layers=4))
+
+
 def test_a_student_that_cannot_be_trained_is_refused_before_anything_starts(tmp_path, tiny_student):
     with pytest.raises(UserError, match="no such folder"):
         check_start(StudentRecipe(model=str(tmp_path / "nowhere")), DiscriminatorRecipe())
