@@ -1,0 +1,40 @@
+"""vLLM alone: `LLM.generate` in a process of its own, the other side of the `generate` benchmarks.
+
+Reads JSON lines {"prompts": [...], "seed": s} from standard input, and writes the seconds that each
+took; before them, that it is ready.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+
+def main(model: str, engine: dict[str, Any], sampling: dict[str, Any]) -> None:
+    # what the teacher's replica is given (qcrd_ray/teacher/serve.py)
+    os.environ |= {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+    }
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(model=model, **engine)
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        began = time.monotonic()
+        llm.generate(
+            asked["prompts"], SamplingParams(seed=asked["seed"], **sampling), use_tqdm=False
+        )
+        print(json.dumps(time.monotonic() - began), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]))
