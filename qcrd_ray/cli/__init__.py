@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import typer
 
-from qcrd_ray.cli import recipes, stages, students  # noqa: F401  # each adds its verbs
+from qcrd_ray.cli import plan, recipes, stages, students  # noqa: F401  # each adds its verbs
 from qcrd_ray.cli.app import app, escaped
 from qcrd_ray.cluster.noise import quiet_libraries
 from qcrd_ray.errors import UserError
