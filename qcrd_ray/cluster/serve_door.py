@@ -56,7 +56,7 @@ class ServeDoor:
     What the application answers passes through. Serve's own plain-text errors become JSON: 504 for
     its timeout (408), and 503 with Retry-After for everything else, also where it sends nothing.
     The application is mounted at `/`, so Serve's 404 means that it is starting or stopping.
-    `/healthz` is answered by a :class:`Pulse`.
+    `/healthz` (and `/health`) is answered by a :class:`Pulse`.
     """
 
     def __init__(self, app: App) -> None:
@@ -67,7 +67,7 @@ class ServeDoor:
             await self.app(scope, receive, send)
             return
         scope["headers"] = harmless(scope["headers"])
-        if scope["path"] == "/healthz" and scope["method"] == "GET":
+        if scope["path"] in ("/healthz", "/health") and scope["method"] == "GET":
             await self._pulse(scope, receive, send)
             return
         async with self._turn:  # one request in each round of the event loop: a probe comes between

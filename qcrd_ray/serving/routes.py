@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from qcrd_ray import __version__
-from qcrd_ray.serving import front_page, http_errors, openai_api
+from qcrd_ray.serving import docs_page, front_page, http_errors, openai_api
 from qcrd_ray.serving.admission import Admission, SizeLimits
 from qcrd_ray.serving.auth import BearerAuth
 from qcrd_ray.serving.bounded_json import BoundedRoute
@@ -23,7 +23,7 @@ from qcrd_ray.serving.messages import EXAMPLES, Body, PredictResponse
 from qcrd_ray.serving.metrics import RequestMetrics
 from qcrd_ray.serving.service import Service
 
-OPEN_PATHS = ("/", "/healthz")  # answered without the key
+OPEN_PATHS = ("/", "/healthz", "/health")  # answered without the key
 DESCRIPTION = """
 A student model: it answers a question (the label), explains its answer (the rationale), and a
 discriminator scores the explanation (the quality). Several sampled explanations can vote, each
@@ -35,8 +35,8 @@ weighed by a judge where the student has one.
   routes.
 * The body must come whole within some seconds (**408**), and bodies, URLs and headers are limited
   (**413**, **414**, **431**).
-* With a key configured every route but `/` and `/healthz` needs `Authorization: Bearer <key>`, and
-  answers **401** without it.
+* With a key configured every route but `/`, `/healthz` and `/health` needs `Authorization: Bearer
+  <key>`, and answers **401** without it.
 """
 
 
@@ -59,7 +59,7 @@ def make_app(
         title=title,
         version=__version__,
         description=DESCRIPTION,
-        docs_url=None,  # these pages load their scripts from elsewhere
+        docs_url=None,  # these pages load their scripts from elsewhere; see docs_page
         redoc_url=None,
         responses={401: {"model": ErrorBody}} if key else None,
         # for the description alone; BearerAuth checks the key
@@ -69,7 +69,7 @@ def make_app(
     http_errors.install(app, bad_request_under=openai_api.PATHS)
     _add_routes(app, service, trouble=trouble, scrape=scrape)
     app.include_router(openai_api.make_router(service))
-    routes = [*app.openapi()["paths"], "/", app.openapi_url]
+    routes = [*app.openapi()["paths"], "/", "/docs", "/health", app.openapi_url]
     recipe = service.recipe
     # the last one added is the first that a request meets: nothing waits before its key is read
     app.add_middleware(
@@ -101,11 +101,17 @@ def _add_routes(
         html = front_page.PAGE.read_text(encoding="utf-8")
         return HTMLResponse(html, headers=front_page.headers(html))
 
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        html = docs_page.render(app.openapi())
+        return HTMLResponse(html, headers=front_page.headers(html))
+
+    @app.get("/health", include_in_schema=False)
     @app.get("/healthz", responses={503: {"model": ErrorBody}})
     async def healthz() -> dict[str, str]:
         """200 while the student is loaded, warmed up and answering.
 
-        `/-/healthz` answers for Ray Serve itself.
+        `/health`, as vLLM has it, is the same. `/-/healthz` answers for Ray Serve itself.
         """
         if reason := trouble():
             raise RequestError(503, reason, headers=http_errors.RETRY)
