@@ -68,7 +68,8 @@ def init(
     try:
         TaskRecipe(kind=task)
     except ValidationError as error:
-        raise UserError(f"--task: {error.errors()[0]['ctx']['error']}") from None
+        reason = error.errors()[0].get("ctx", {}).get("error", error)
+        raise UserError(f"--task: {reason}") from None
     text = (
         template.render(path.name)
         if full
