@@ -145,12 +145,17 @@ FAULTS = {
 }
 
 
+def limit_s(fault: str) -> float:
+    """A second for what never answers; what does has time to, on a busy machine too."""
+    return 1.0 if FAULTS[fault][1] == r"generation.request_timeout_s" else 60.0
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_is_asked_through(fault):
     with serving(
         lambda number, body: FAULTS[fault][0](body) if number == 1 else reply(body)
     ) as server:
-        (row,) = ask(server, request_timeout_s=1.0)
+        (row,) = ask(server, request_timeout_s=limit_s(fault))
     assert (row["outcome"], row["attempts"], len(server.requests)) == ("accepted", 2, 2)
 
 
@@ -160,7 +165,7 @@ def test_a_fault_that_stays_fails_its_row_with_the_reason_and_no_other(fault):
     with serving(
         lambda number, body: make(body) if "b: " in json.dumps(body) else reply(body)
     ) as server:
-        rows = ask(server, "abc", request_timeout_s=1.0)
+        rows = ask(server, "abc", request_timeout_s=limit_s(fault))
     assert [(row["outcome"], row["attempts"]) for row in rows] == [
         ("accepted", 1),
         ("failed", 3),
