@@ -2,8 +2,8 @@
 
 python examples/in_python.py <an empty folder>
 
-It shows the calls, and takes two minutes on a laptop's CPU; so small a student learns the shape of
-an answer and no arithmetic. Each block would be a cell of a notebook.
+It shows the calls, in a minute or two on a laptop's CPU; so small a student learns nothing in so
+short a training. Each block would be a cell of a notebook.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def write_data(folder: Path) -> None:
         for split, count in (("train", 48), ("validation", 8), ("test", 8)):
             rows = []
             for number in range(count):
-                a, b = draw.randint(1, 9), draw.randint(1, 9)
+                a, b = draw.randint(1, 40), draw.randint(1, 40)
                 id = f"{split}-{number}"
                 question = f"A shop has {a} tins and orders {b} more. How many?"
                 rows.append({"id": id, "question": question, "answer": str(a + b)})

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.timeout(1_800)
 def test_the_example_runs_from_questions_to_answers(tmp_path):
     environment = {name: value for name, value in os.environ.items() if "RAY_A" not in name}
     done = subprocess.run(
@@ -21,7 +22,7 @@ def test_the_example_runs_from_questions_to_answers(tmp_path):
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1_700,
     )
     assert done.returncode == 0, done.stderr[-3_000:]
     shown = done.stdout.splitlines()
