@@ -20,10 +20,20 @@ def run(
     rationales: TakeOver = None,
     set_: Overrides = None,
     open_: OpenPage = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="check all, show what would be done, and start nothing"),
+    ] = False,
 ):
     """Run all stages: generate, train, evaluate, export, and serve for one question."""
     # first, so that a mistake in it is found before the seconds that Ray and torch take to import
     loaded = load(recipe, set_, rationales)
+    if dry_run:
+        from qcrd_ray.cli.dry_run import show
+        from qcrd_ray.plan.dry_run import dry_run as dry
+
+        show(dry(loaded))
+        return
     from qcrd_ray import pipeline
     from qcrd_ray.report import summary
 

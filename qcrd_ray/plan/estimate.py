@@ -72,7 +72,7 @@ class Estimate:
 
 def estimate(recipe: Recipe, size: Size, figures: Figures) -> Estimate:
     """What a run of ``recipe`` takes. Ray must be connected where the accelerator is `auto`."""
-    units, shape, gpus = size.units(recipe), shape_of(recipe), _gpus(recipe)
+    units, shape, gpus = size.units(recipe), shape_of(recipe), gpus_of(recipe)
     faster = {name: figures.shape[name] / count for name, count in shape.items()}
     more_samples = recipe.sampling.k / figures.k
     stages = []
@@ -142,8 +142,11 @@ def _training(
     )
 
 
-def _gpus(recipe: Recipe) -> dict[str, float]:
-    """The GPUs that each stage holds; "training" stands for every objective."""
+def gpus_of(recipe: Recipe) -> dict[str, float]:
+    """The GPUs that each stage holds; "training" stands for every objective.
+
+    Ray must be connected where the accelerator is `auto`.
+    """
     teacher = 0.0
     if recipe.teacher.source == "serve" and accelerator_of(recipe.teacher) != "cpu":
         engine = recipe.teacher.engine_kwargs
