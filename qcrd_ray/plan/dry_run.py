@@ -81,7 +81,9 @@ def dry_run(recipe: Recipe) -> DryRun:
         questions = RunFolder(scratch)
         present = [split for split in SPLITS if getattr(recipe.data, split) is not None]
         splits = {split: write_split(recipe, questions, split) for split in present}
-        first = _first(recipe, questions.questions("train"))
+        # a recorded teacher may write into its run folder
+        elsewhere = recipe.model_copy(update={"run": scratch})
+        first = _first(elsewhere, questions.questions("train"))
     size = Size(questions={split: written.questions for split, written in splits.items()})
     # which it is on this cluster only Ray could tell; no second depends on it
     sure = _with_gpus(recipe)

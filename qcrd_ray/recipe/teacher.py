@@ -73,8 +73,11 @@ class ServeTeacher(Section):
         return self
 
 
+RecordingColumn = Literal["id", "completion", "finish_reason"]
+
+
 class RecordedTeacher(Section):
-    """Completions that exist already, in a JSON Lines file.
+    """Completions that exist already, in a file: JSON Lines, CSV or Parquet.
 
     Each row has an `id` and a `completion`; a question has several rows.
     """
@@ -82,8 +85,10 @@ class RecordedTeacher(Section):
     source: Literal["recording"]
     """Which kind of teacher this is."""
     path: str
-    """The .jsonl file; ${VARIABLES} of the environment are filled in."""
-    columns: dict[Literal["id", "completion", "finish_reason"], str] = Field(default={})
+    """The .jsonl, .json (a list), .csv, .tsv or .parquet file; ${VARIABLES} of the environment are
+    filled in.
+    """
+    columns: dict[RecordingColumn, str] = Field(default={})
     """Keys of the file's rows, where they have other names: {completion: text}."""
 
 

@@ -25,7 +25,7 @@ from qcrd_ray.teacher.base import (
 )
 from qcrd_ray.teacher.model import uses_chat
 from qcrd_ray.teacher.openai import SPENT, OpenAICompatible, describe, probe
-from qcrd_ray.teacher.recording import Recording, RecordingIndex
+from qcrd_ray.teacher.recording import COPY, Recording, RecordingIndex
 
 __all__ = [
     "Prompt",
@@ -52,7 +52,8 @@ def build_teacher(recipe: Recipe) -> Teacher:
         ledger = resolve(recipe.run) / "rationales" / SPENT
         return OpenAICompatible(teacher, recipe.sampling, ledger=ledger)
     if isinstance(teacher, RecordedTeacher):
-        return Recording(teacher, recipe.sampling, seed=recipe.seed)
+        copy = resolve(recipe.run) / "rationales" / COPY
+        return Recording(teacher, recipe.sampling, seed=recipe.seed, copy=copy)
     from qcrd_ray.teacher.serve import ServedTeacher, application_name
 
     return ServedTeacher(

@@ -1,9 +1,10 @@
 """A recording as teacher: completions that were generated earlier.
 
-It is JSON Lines with one completion a line: the question's id, the completion's text, and its
-finish reason where it is known. K completions of a question are chosen at random by the seed, since
-recordings are often sorted, by correctness for example. Asked in waves, a question gets them in
-that order.
+It has one completion a row: the question's id, the completion's text, and its finish reason where
+it is known. JSON Lines are read where they lie; of another kind of file a copy is made
+(:mod:`qcrd_ray.teacher.recorded_tables`). K completions of a question are chosen at random by the
+seed, since recordings are often sorted, by correctness for example. Asked in waves, a question gets
+them in that order.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import hashlib
 import random
 from array import array
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -24,17 +27,29 @@ from qcrd_ray.recipe import RecordedTeacher, SamplingRecipe
 from qcrd_ray.run.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import TeacherAnswer, TeacherRequest
+from qcrd_ray.teacher.recorded_tables import is_table, write_json_lines
+
+COPY = ".recording.jsonl"  # of a table, in the run folder's rationales/; hidden: no part of it
 
 
 class Recording:
     """Answers from a file.
 
     Where it holds fewer completions of a question than were asked for, it returns those: the vote
-    decides.
+    decides. ``copy`` is where the copy of a table lies until :meth:`stop`, for all processes that
+    ask; None: this process alone asks.
     """
 
-    def __init__(self, recipe: RecordedTeacher, sampling: SamplingRecipe, *, seed: int):
+    def __init__(
+        self,
+        recipe: RecordedTeacher,
+        sampling: SamplingRecipe,
+        *,
+        seed: int,
+        copy: Path | None = None,
+    ):
         self._recipe = recipe
+        self._copy = copy
         self._k = sampling.k
         self._in_waves = sampling.adaptive is not None
         self._seed = seed
@@ -64,7 +79,7 @@ class Recording:
             UserError: the file is missing, a line cannot be read, or no question of the split
                 occurs in it.
         """
-        index = self._index = self._index or RecordingIndex.build(self._recipe)
+        index = self._index = self._index or RecordingIndex.build(self._recipe, self._copy)
         first: list[str] = []
         for question in questions:
             if index.completions(question.id):
@@ -86,7 +101,11 @@ class Recording:
         """There is nothing to start."""
 
     def stop(self) -> None:
-        self._shared = None
+        if self._index is not None:
+            self._index.close()
+        self._index = self._shared = None
+        if self._copy is not None:
+            self._copy.unlink(missing_ok=True)
 
     async def complete(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         if self._index is None:  # once in each process that asks
@@ -112,7 +131,7 @@ class Recording:
 class RecordingIndex:
     """Where the completions of each question stand in a recording: 16 bytes for each of them.
 
-    The texts stay in the file. ``first`` are some ids, for an error.
+    The texts stay in the file, or in the copy of a table. ``first`` are some ids, for an error.
     """
 
     def __init__(
@@ -122,19 +141,36 @@ class RecordingIndex:
         self._recipe, self._hashes, self._starts = recipe, hashes[order], starts[order]
         self.first = first
         self._file: BinaryIO | None = None
+        self._scratch: TemporaryDirectory | None = None  # holds a copy that is nobody else's
 
     def __getstate__(self) -> dict[str, Any]:
+        assert self._scratch is None, "an index that is sent away lies in a copy for all"
         return self.__dict__ | {"_file": None}
 
     @classmethod
-    def build(cls, recipe: RecordedTeacher) -> RecordingIndex:
+    def build(cls, recipe: RecordedTeacher, copy: Path | None = None) -> RecordingIndex:
         """Read the whole file.
+
+        Args:
+            copy: where a table is written out; None: a folder of its own, as long as the index
+                lives.
 
         Raises:
             UserError: the file is missing or empty, or a line of it is no JSON object or has no id
                 or no completion. A bad line is not skipped: its question would silently get another
                 vote.
         """
+        if not is_table(recipe):
+            return cls._of_lines(recipe)
+        if copy is not None:
+            return cls._of_lines(write_json_lines(recipe, copy))
+        scratch = TemporaryDirectory(prefix="qcrd-recording-")
+        index = cls._of_lines(write_json_lines(recipe, Path(scratch.name) / COPY))
+        index._scratch = scratch
+        return index
+
+    @classmethod
+    def _of_lines(cls, recipe: RecordedTeacher) -> RecordingIndex:
         hashes, starts = array("q"), array("q")
         first: dict[str, None] = {}
         file = find_file(recipe.path)
@@ -153,6 +189,12 @@ class RecordingIndex:
         return cls(
             recipe, np.frombuffer(hashes, np.int64), np.frombuffer(starts, np.int64), list(first)
         )
+
+    def close(self) -> None:
+        """Close the file; the next look-up opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -5,10 +5,15 @@ told.
 from __future__ import annotations
 
 import asyncio
+import csv
+import hashlib
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from qcrd_ray.data.records import Question
@@ -180,3 +185,87 @@ def test_a_recording_of_other_questions_is_refused(ten):
 
 def test_one_known_question_is_enough(ten):
     recording(ten).check([Question(id="q1", question="?"), Question(id="a", question="?")])
+
+
+ROWS = [
+    {"qid": f"00{i % 3}", "text": f'{i}, "quoted"\nand a second line: \u00e9', "why": "length"}
+    for i in range(12)
+]
+
+
+def table(path: Path) -> str:
+    """The rows of ROWS as the kind of file that the ending names."""
+    frame = pa.Table.from_pylist(ROWS)
+    if path.suffix == ".parquet":
+        pq.write_table(frame, path, row_group_size=5)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(ROWS))
+    elif path.suffix == ".jsonl":
+        write(path, ROWS)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ROWS[0], delimiter={".tsv": "\t"}.get(path.suffix, ","))
+            writer.writeheader()
+            writer.writerows(ROWS)
+    return str(path)
+
+
+def of_table(file: str, **options) -> Recording:
+    columns = {"id": "qid", "completion": "text", "finish_reason": "why"}
+    recipe = RecordedTeacher(source="recording", path=file, columns=columns)
+    return Recording(recipe, SamplingRecipe(k=3), seed=0, **options)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".json"])
+def test_a_table_answers_as_the_same_rows_in_json_lines(tmp_path, ending):
+    """Guards ids that become numbers (007 is 7), and texts with line ends, quotes and commas."""
+    lines, other = of_table(table(tmp_path / "r.jsonl")), of_table(table(tmp_path / f"r{ending}"))
+    assert texts(other, "000", "001", "7") == texts(lines, "000", "001", "7")
+    assert len(texts(other, "000")[0]) == 3
+    index = RecordingIndex.build(other._recipe)
+    assert {each.finish_reason for each in index.completions("002")} == {"length"}
+    assert (len(index), index.questions, index.first) == (12, 3, ["000", "001", "002"])
+
+
+def test_all_who_ask_read_one_copy_that_goes_when_the_teacher_stops(tmp_path):
+    """Bugs guarded: a copy for each actor, one beside the user's file, or one that is left."""
+    file, copy = table(tmp_path / "r.csv"), tmp_path / "run" / ".copy.jsonl"
+    teacher = of_table(file, copy=copy)
+    teacher.check([Question(id="000", question="?")])
+    sent = pickle.loads(pickle.dumps(teacher._index))
+    assert len(sent.completions("000")) == 4
+    sent.close()
+    assert teacher.identity()["sha256"] == hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+    teacher.stop()
+    assert not copy.exists() and {path.name for path in tmp_path.iterdir()} == {"r.csv", "run"}
+
+
+def test_a_table_is_read_a_block_at_a_time(tmp_path):
+    """Bug guarded: a table of gigabytes as Python values at once; 30 MB here, in one row group."""
+    rows = {"id": [str(i % 50) for i in range(3_000)], "completion": ["x" * 10_000] * 3_000}
+    file = tmp_path / "r.parquet"
+    pq.write_table(pa.table(rows), file)
+    recipe = RecordedTeacher(source="recording", path=str(file))
+    tracemalloc.start()
+    try:
+        index = RecordingIndex.build(recipe)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(index) == 3_000
+    assert peak < 20e6  # a block is 1,000 rows, 10 MB
+
+
+@pytest.mark.parametrize(
+    ("contents", "told"),
+    [
+        ("qid,text\na,b\n", r"r\.csv:2: no 'id' .* has 'qid', 'text'; .*teacher\.columns\.id"),
+        ("id,completion\na,b\nc\n", r"r\.csv:3: 1 cells, .* 2 columns; fix or delete this row"),
+        ("id,completion\n", "r\\.csv: the file is empty"),
+    ],
+)
+def test_a_bad_table_is_refused_with_its_row(tmp_path, contents, told):
+    (tmp_path / "r.csv").write_text(contents)
+    with pytest.raises(UserError, match=told):
+        recording(str(tmp_path / "r.csv")).check([Question(id="a", question="?")])
