@@ -12,9 +12,10 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
 from urllib.parse import urlsplit
 
-from datasets import config
 from huggingface_hub import constants
 
 ANSWER_S = 4.0
@@ -30,12 +31,19 @@ def without_waiting() -> Iterator[None]:
         yield
         return
     log.warning("the Hugging Face hub is away, and only its cache here is read: %s", reason)
-    was = config.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+    told: list[Any] = [constants]
+    if find_spec("datasets"):  # a model is read without it
+        from datasets import config
+
+        told.append(config)
+    was = [module.HF_HUB_OFFLINE for module in told]
     try:
+        for module in told:
+            module.HF_HUB_OFFLINE = True
         yield
     finally:
-        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = False, was
+        for module, offline in zip(told, was, strict=True):
+            module.HF_HUB_OFFLINE = offline
 
 
 def away() -> str:

@@ -14,7 +14,8 @@ import yaml
 from node_groups import brought_up, holders, read_groups
 from paper_tiny import FOLDER, PATHS, ROOT, overrides
 
-from qcrd_ray import cli, doctor
+from qcrd_ray import doctor
+from qcrd_ray.cli import app, stages
 from qcrd_ray.comparison import read_methods
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.tasks.questions import load_split
@@ -155,7 +156,7 @@ SHELL = "\n".join(
 COMMANDS = [line.split(" #")[0].strip() for line in SHELL.splitlines() if ".venv/bin/qcrd " in line]
 VERBS = {
     name: {option for each in verb.params for option in each.opts}
-    for name, verb in typer.main.get_command(cli.app).commands.items()
+    for name, verb in typer.main.get_command(app).commands.items()
 }
 
 
@@ -177,14 +178,14 @@ def test_a_command_of_the_readme_can_be_typed(command):
     (path,) = [ROOT / word for word in words if word.endswith(".yaml")] or [None]
     if path is None:
         return
-    names = [name.strip() for name in given.get("--methods", [cli.DEFAULT_METHODS])[0].split(",")]
+    names = [name.strip() for name in given.get("--methods", [stages.DEFAULT_METHODS])[0].split(",")]
     (labels,) = given.get("--labels", [None])
     recipe = load_recipe(path, given.get("--set", []))
     if verb == "compare":
         methods = read_methods(path, given.get("--set", []), names, labels=labels)
         assert [method.name for method in methods] == [name.partition("=")[0] for name in names]
         assert recipe.data.train.origin and all(
-            cli._fraction(each) for each in given.get("--data-fraction", ["1"])[0].split(",")
+            stages._fraction(each) for each in given.get("--data-fraction", ["1"])[0].split(",")
         )
 
 

@@ -171,9 +171,9 @@ def test_nothing_is_sent_where_nothing_is_asked_for(folder):
 def test_asked_for_and_not_installed_is_refused_before_anything(monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install mlflow-skinny"):
-        recipe_checks.RECIPE_CHECKS["tracking"](
-            tiny_recipe(**{"tracking.mlflow": "http://localhost:5000"})
-        )
+        recipe_checks.checks_of(tiny_recipe(**{"tracking.mlflow": "http://localhost:5000"}))[
+            "tracking"
+        ]()
 
 
 def test_a_password_in_the_uri_is_refused_and_not_repeated():

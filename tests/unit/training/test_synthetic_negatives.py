@@ -133,9 +133,9 @@ def test_a_task_without_numbers_is_refused_before_anything_is_asked(kind):
     with pytest.raises(
         UserError, match=rf"negatives.evolved: the answers of {kind} are no numbers"
     ):
-        recipe_checks.RECIPE_CHECKS["negatives"](recipe)
+        recipe_checks.checks_of(recipe)["negatives"]()
     assert (
-        recipe_checks.RECIPE_CHECKS["negatives"](tiny_recipe(**MADE))
+        recipe_checks.checks_of(tiny_recipe(**MADE))["negatives"]()
         == "positives are also corrupted and evolved"
     )
 
@@ -234,7 +234,7 @@ def test_numbers_for_a_task_without_any_are_refused():
         }
     )
     with pytest.raises(UserError, match=r"discriminator.augment: .* set it to words or none"):
-        recipe_checks.RECIPE_CHECKS["negatives"](recipe)
+        recipe_checks.checks_of(recipe)["negatives"]()
 
 
 # ------------------------------------------------------------------------------
