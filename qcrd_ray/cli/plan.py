@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +67,7 @@ def plan(
     _show(whole, others, prices)
 
 
-def _show(whole: Estimate, others: dict[str, Estimate], prices: Prices) -> None:
+def _show(whole: Estimate, others: Mapping[str, Estimate], prices: Prices) -> None:
     from rich.console import Console
     from rich.table import Table
 

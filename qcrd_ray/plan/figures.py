@@ -23,6 +23,7 @@ from qcrd_ray.training.dataset import rounds_of
 from qcrd_ray.training.metrics import read_metrics
 
 RATIONALES, EVALUATION = "rationales", "evaluation"
+MANIFEST = "*/manifest.json"  # of each split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ class Figures:
         """Figures of two finished runs of ``recipe``, the smaller one first."""
         (small, small_size), (large, large_size) = runs
         seconds = [json.loads(folder.seconds.read_text()) for folder in (small, large)]
+        asked = _asked(large)
         units = [size.units(recipe) for size in (small_size, large_size)]
         trained = [name for name in seconds[0] if name in OBJECTIVES]
         return cls(
@@ -110,8 +112,8 @@ class Figures:
                 )
                 for name in trained
             },
-            tokens_in=_tokens(large, "tokens_in"),
-            tokens_out=_tokens(large, "tokens_out"),
+            tokens_in=asked.tokens_in / asked.questions,
+            tokens_out=asked.tokens_out / asked.questions,
             k=recipe.sampling.k,
             shape=shape_of(recipe),
         )
@@ -183,21 +185,20 @@ def _training(runs: Sequence[_Rounds], seconds: Sequence[float]) -> Training:
         return median(values) if values else 0.0
 
     judge_step = price("discriminator", per="judge_steps")
-    # what neither a round nor pretraining has taken: the start, and each round's checkpoint
+    # what neither a round nor pretraining has taken
     rest = [
         total
         - sum(sum(row["seconds"].values()) for row in run.rows)
         - run.pretrain_steps * judge_step
         for run, total in zip(runs, seconds, strict=True)
     ]
-    line = _line([len(run.rows) for run in runs], rest)
     return Training(
-        start=line.start,
+        start=max(fmean(rest), 0.0),
         step=price("student", per="steps"),
         question=price("negatives", "scoring", "reference", per="questions"),
         judge_step=judge_step,
         validated=price("validation", "probe", per="validated"),
-        round=line.unit + fmean(run.mean("snapshot", per=1)[0] for run in runs),
+        round=runs[-1].mean("snapshot", "checkpoint", per=1)[-1],  # the first has no checkpoint yet
     )
 
 
@@ -210,11 +211,27 @@ def _line(units: Sequence[float], seconds: Sequence[float]) -> Stage:
     return Stage(start=max(high - unit * second, 0.0), unit=unit)
 
 
-def _tokens(folder: RunFolder, which: str) -> float:
-    """Tokens of one question, over all that the train split has asked."""
-    calls = json.loads((folder.rationales("train") / "manifest.json").read_text())["calls"]
-    asked = sum(call["asked"] for call in calls)
-    return sum(call[which] for call in calls) / max(asked, 1)
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the splits of a run have asked of the teacher; the seconds from each first answer on."""
+
+    questions: int
+    seconds: float
+    tokens_in: int
+    tokens_out: int
+
+
+def _asked(folder: RunFolder) -> _Asked:
+    manifests = [
+        json.loads(file.read_text()) for file in (folder.root / "rationales").glob(MANIFEST)
+    ]
+    calls = [call for manifest in manifests for call in manifest["calls"]]
+    return _Asked(
+        questions=sum(call["asked"] for call in calls),
+        seconds=sum(call["seconds"] - call["first_s"] for call in calls),
+        tokens_in=sum(call["tokens_in"] for call in calls),
+        tokens_out=sum(call["tokens_out"] for call in calls),
+    )
 
 
 def _with(runs: Sequence[tuple[RunFolder, Size]]) -> list[tuple[Recipe, RunFolder]]:

@@ -227,14 +227,17 @@ def _ask_blocks(
     counter = start_counter(colocate(settings.actor.resources))
 
     known: Counter[str] = Counter()
+    first = 0.0
+    start = time.monotonic()
 
     def done_so_far() -> Counter[str]:
-        nonlocal known
+        nonlocal known, first
         with suppress(GetTimeoutError):  # an actor that is not up yet must not hold up a stop
             known = ray.get(counter.read.remote(), timeout=COUNTER_S)
+        if known["rows"] and not first:
+            first = time.monotonic() - start
         return known
 
-    start = time.monotonic()
     show = _progress(
         recipe.name, teacher, done_so_far, report, total=counts.requests, finished=counts.finished
     )
@@ -258,6 +261,7 @@ def _ask_blocks(
         "asked": counts.pending,
         "retries": done["retries"],
         "seconds": round(seconds, 3),
+        "first_s": round(first or seconds, 3),
         "tokens_in": done["tokens_in"],
         "tokens_out": done["tokens_out"],
         "tokens_per_s": round(done["tokens_out"] / seconds, 1),

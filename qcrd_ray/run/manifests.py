@@ -26,6 +26,7 @@ class AskedCounts(TypedDict):
     asked: int  # questions
     retries: int
     seconds: float  # of asking, without the teacher's start
+    first_s: float  # of these, before the first answer
     tokens_in: int
     tokens_out: int
     tokens_per_s: float

@@ -133,6 +133,7 @@ class Worker:
             self.so_far["step"] if self.so_far else self.first * self.rounds.steps_per_round
         )
         self.metrics: MetricsWriter | None = None  # of rank 0
+        self.saving_s = 0.0  # of the checkpoint that ended the last round
 
     @property
     def engines(self) -> dict[str, Any]:
@@ -160,7 +161,7 @@ class Worker:
         """One round, from its negatives, or from where a checkpoint left it, to its checkpoint."""
         so_far, self.so_far = self.so_far, None
         timer = Timer()
-        timer.seconds.update(so_far["seconds"] if so_far else {})
+        timer.seconds.update(so_far["seconds"] if so_far else {"checkpoint": self.saving_s})
         name = f"round {round + 1}/{self.rounds.count}"
         self.student.objective = self.job.objective_of(round)
         questions, before = self.questions.of_round(
@@ -196,7 +197,10 @@ class Worker:
             row["validation"] = validation
         if self.metrics:
             self.metrics.round(row)
-        self._save(round + 1, validation)
+        saved = Timer()
+        with saved("checkpoint"):  # after the round's row is written, so the next one's tells it
+            self._save(round + 1, validation)
+        self.saving_s = saved.seconds["checkpoint"]
         if self.process_group.rank == 0:
             self.snapshots.prune(round + 1)
 
