@@ -178,7 +178,8 @@ def test_a_command_of_the_readme_can_be_typed(command):
     (path,) = [ROOT / word for word in words if word.endswith(".yaml")] or [None]
     if path is None:
         return
-    names = [name.strip() for name in given.get("--methods", [stages.DEFAULT_METHODS])[0].split(",")]
+    (methods,) = given.get("--methods", [stages.DEFAULT_METHODS])
+    names = [name.strip() for name in methods.split(",")]
     (labels,) = given.get("--labels", [None])
     recipe = load_recipe(path, given.get("--set", []))
     if verb == "compare":
