@@ -106,11 +106,16 @@ class Poll:
     def _parse(self, completion: Completion) -> Completion:
         """The completion with its thinking split off, and its rationale and answer read."""
         thought = split_thinking(completion.text, self._recipe.task.thinking)
-        split = replace(
-            completion, text=thought.text, thinking=completion.thinking or thought.thinking
-        )
+        thinking = completion.thinking or thought.thinking
         if thought.cut_off:
-            return replace(split, reason="cut off inside its thinking")
+            cut = "cut off inside its thinking"
+            return replace(completion, text=thought.text, thinking=thinking, reason=cut)
         parsed = self._task.parse(thought.text, self._question)
-        reason = "" if parsed.answer is not None else parsed.reason or "no answer found"
-        return replace(split, rationale=parsed.rationale, answer=parsed.answer, reason=reason)
+        return replace(
+            completion,
+            text=thought.text,
+            thinking=thinking,
+            rationale=parsed.rationale,
+            answer=parsed.answer,
+            reason="" if parsed.answer is not None else parsed.reason or "no answer found",
+        )

@@ -81,6 +81,8 @@ def _with_abstention(completion: Completion, recipe: VoteRecipe) -> Completion:
         reason = "cut off by a content filter"
     else:
         reason = completion.reason or ("" if completion.answer is not None else "no answer found")
+    if (completion.role, completion.reason) == (Role.ABSTAINED, reason):
+        return completion  # most of them, as they come from the parser
     return replace(completion, role=Role.ABSTAINED, reason=reason)
 
 
