@@ -23,7 +23,7 @@ from typing import Any, cast, get_args
 
 import pyarrow.parquet as pq
 
-from qcrd_ray.data.columns import Column, is_empty, paths, pick, root
+from qcrd_ray.data.columns import Column, paths, pick, root
 from qcrd_ray.data.json_lines import Line
 from qcrd_ray.data.records import Question
 from qcrd_ray.data.sources import BLOCK, RowSource, open_source
@@ -32,7 +32,7 @@ from qcrd_ray.recipe import Recipe, Split
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.tasks import build_task, word_problems
 from qcrd_ray.tasks.base import Task
-from qcrd_ray.tasks.short_text import SEVERAL
+from qcrd_ray.tasks.fields import READERS, is_chat, question_of
 from qcrd_ray.tasks.spool import KEPT_TEXT, Rejected, RowSpool, Written
 
 FIELDS = ("id", "question", "choices", "answer", "rationale")
@@ -299,9 +299,10 @@ def read_row(
     field = ""
     try:
         for field in fields:
-            values_by_field[field] = _READERS[field](
-                pick(line.data, columns.get(field, field)), _place_of(columns, field), values or {}
-            )
+            value = pick(line.data, columns.get(field, field))
+            if field == "question" and is_chat(value):
+                value = question_of(value, system=task.describe().get("system"))
+            values_by_field[field] = READERS[field](value, _place_of(columns, field), values or {})
     except ValueError as error:
         return _rejected(
             line, f"{error} (data.columns.{field})" if field in columns else str(error)
@@ -346,59 +347,3 @@ def _place_of(columns: Mapping[str, Column], field: str) -> str:
     """The column of a field, for an error."""
     column = columns.get(field, field)
     return column if isinstance(column, str) else f"[{', '.join(column)}]"
-
-
-def _text(value: object, column: str) -> str | None:
-    """A text or a number as text; None if it is empty."""
-    if is_empty(value):
-        return None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise ValueError(f"{column} must be a text, not {type(value).__name__}")
-
-
-def _choices(value: object, column: str) -> tuple[str, ...]:
-    """A list of texts; also the Hub's {"label": [...], "text": [...]}."""
-    if isinstance(value, dict) and "text" in value:
-        value = value["text"]
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise ValueError(f"{column} must be a list of texts, not {type(value).__name__}")
-    return tuple(_text(choice, f"each of {column}") or "" for choice in value)
-
-
-def _answer(value: object, column: str, values: Mapping[str, str]) -> str | None:
-    """The answer as text: its meaning in ``values``, if they are given and it is not one already.
-
-    A list of accepted answers becomes one text.
-    """
-    if isinstance(value, list):
-        accepted = (_answer(each, f"each of {column}", values) for each in value)
-        return (
-            f" {SEVERAL} ".join(dict.fromkeys(text for text in accepted if text is not None))
-            or None
-        )
-    if not values or is_empty(value):
-        return _text(value, column)
-    key = value if isinstance(value, str) else str(value).lower()
-    if isinstance(value, float):  # a table's integers beside a missing one
-        key = f"{value:g}"
-    if key in values.values() and key not in values:  # a meaning already: a class label's name
-        return key
-    if key not in values:
-        raise ValueError(
-            f"{column} is {key!r}, which data.values does not name; it names {', '.join(values)}"
-        )
-    return values[key]
-
-
-_READERS = {
-    "id": lambda value, column, values: _text(value, column) or "",
-    "question": lambda value, column, values: _text(value, column) or "",
-    "choices": lambda value, column, values: _choices(value, column),
-    "answer": _answer,
-    "rationale": lambda value, column, values: _text(value, column),
-}

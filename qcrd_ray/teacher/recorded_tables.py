@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
 
 from qcrd_ray.data.json_lines import empty_file, find_file
 from qcrd_ray.data.sources import JsonLinesSource, open_source
@@ -16,6 +15,8 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RecordedTeacher, Split
 from qcrd_ray.recipe.teacher import RecordingColumn
 from qcrd_ray.run.files import atomic_file
+
+_FIELDS: tuple[RecordingColumn, ...] = ("id", "completion", "finish_reason")
 
 
 def is_table(recipe: RecordedTeacher) -> bool:
@@ -36,9 +37,7 @@ def write_json_lines(recipe: RecordedTeacher, copy: Path) -> RecordedTeacher:
     """
     source = open_source(Split(path=recipe.path))
     present = source.columns()
-    names: dict[RecordingColumn, str] = {
-        field: recipe.columns.get(field, field) for field in get_args(RecordingColumn)
-    }
+    names = {field: recipe.columns.get(field, field) for field in _FIELDS}
     rows = 0
     with atomic_file(copy) as writing, writing.open("w", encoding="utf-8") as lines:
         for line in source.rows(names.values()):
