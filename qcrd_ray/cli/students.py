@@ -1,4 +1,4 @@
-"""The verbs of a student folder: serve it, or answer a file with it."""
+"""The verbs of a student folder: serve it, answer a file with it, or publish it."""
 
 from __future__ import annotations
 
@@ -140,3 +140,21 @@ def predict(
     print(f"{answers}: {counts.answered:,} answered.")
     if counts.rejected:
         print(f"{Output(answers).rejected}: {counts.rejected:,} rejected.")
+
+
+@app.command()
+def push(
+    student: Annotated[
+        Path, typer.Argument(help="a student folder, as `qcrd run` exports it", show_default=False)
+    ],
+    repository: Annotated[
+        str, typer.Argument(help="owner/name on the Hugging Face hub", show_default=False)
+    ],
+    public: Annotated[
+        bool, typer.Option("--public", help="let everybody read it; else it is private")
+    ] = False,
+):
+    """Upload a student to the Hugging Face hub, with the token in $HF_TOKEN."""
+    from qcrd_ray.models.publish import push_student
+
+    print(push_student(student.expanduser().absolute(), repository, public=public))
