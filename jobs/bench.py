@@ -45,7 +45,8 @@ def main() -> None:
         print(table(chosen.out), end="")
         return
     names = list(BENCHMARKS) if "all" in chosen.names else chosen.names
-    size = Size(chosen.work.absolute(), tiny=chosen.tiny)
+    work = chosen.work.absolute() / ("tiny" if chosen.tiny else "usual")
+    size = Size(work, tiny=chosen.tiny)
     chosen.out.mkdir(parents=True, exist_ok=True)
     for name in names:
         line = json.dumps(run(name, BENCHMARKS[name], size, pairs=chosen.pairs))

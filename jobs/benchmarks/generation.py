@@ -125,7 +125,8 @@ def _prompts(recipe: Recipe, count: int, *, seed: int) -> list[str]:
 def steady(size: Size) -> Iterator[Measure]:
     """Both engines are up before the first pair; each pair has questions of its own."""
     questions = size.of(400, 8)
-    base = demo(f"data.train.generate={questions}", "generation.rows_per_block=32")
+    overrides = [f"data.train.generate={questions}"]
+    base = demo(*overrides)
     connect(base.ray)
     offline = Offline(base)
     try:
@@ -140,8 +141,7 @@ def steady(size: Size) -> Iterator[Measure]:
                 pair += 1
                 run = size.work / f"generate-{pair}"
                 shutil.rmtree(run, ignore_errors=True)
-                recipe = base.model_copy(update={"run": str(run)})
-                recipe.data.train.seed = 8 * pair
+                recipe = demo(*overrides, f"run={run}", f"data.train.seed={8 * pair}")
                 folder = RunFolder.open(recipe)
                 ours, alone = both(
                     second_first,

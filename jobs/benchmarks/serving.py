@@ -25,8 +25,10 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.inference.answering import AnswerRequest, Sampling, ScoreRequest, Student
 from qcrd_ray.inference.heads import Head
 from qcrd_ray.models.student_folder import StudentFolder, export_student
+from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder
 from qcrd_ray.tasks.questions import store_split
+from qcrd_ray.training.trainer import RESULT, summarise
 
 BATCH = 32
 TOKENS = 8  # of an answer: what a label takes
@@ -49,7 +51,9 @@ def student(size: Size, name: str) -> Path:
             "judge=null",
         )
         folder = RunFolder(exported.parent)
-        Trained(job_of(recipe, "qcrd", size, exported.parent.name))
+        job = job_of(recipe, "qcrd", size, exported.parent.name)
+        Trained(job)
+        write_text(job.folder / RESULT, json.dumps(summarise(job)))
         store_split(recipe, folder, "test")
         row: Any = {"name": "student", "head": "label", "split": "test", "correct": 0, "total": 20}
         row |= {"unanswered": 0, "accuracy": 0.0, "low": 0.0, "high": 0.2}

@@ -34,10 +34,12 @@ def run(
 
         show(dry(loaded))
         return
-    from qcrd_ray import pipeline
-    from qcrd_ray.report import summary
+    stages = Stages()
+    with stages.stage("loading"):  # Ray, torch and the rest take seconds to import
+        from qcrd_ray import pipeline
+        from qcrd_ray.report import summary
 
-    result = pipeline.run(loaded, Stages())
+    result = pipeline.run(loaded, stages)
     summary.show(result)
     if open_:
         open_page(result.folder.report)
