@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.doctor.questions import Questions
@@ -57,9 +58,16 @@ def check_recording(recipe: Recipe, questions: Questions) -> str:
     """
     if not isinstance(recipe.teacher, RecordedTeacher):
         return "the teacher is none"
-    index, asked = RecordingIndex.build(recipe.teacher), questions.readable("train")[:LOOKED_AT]
+    asked = questions.readable("train")[:LOOKED_AT]
     if not asked:
         return "not looked at, since there are no questions"
+    with closing(RecordingIndex.build(recipe.teacher)) as index:
+        return _check_completions(recipe, recipe.teacher.path, index, asked)
+
+
+def _check_completions(
+    recipe: Recipe, file: str, index: RecordingIndex, asked: Sequence[Question]
+) -> str:
     counts = [len(index.completions(question.id)) for question in asked]
     k, least = recipe.sampling.k, min(counts)
     lines = [f"{least} to {max(counts)} completions a question, of {len(asked):,} questions"]
@@ -86,7 +94,7 @@ def check_recording(recipe: Recipe, questions: Questions) -> str:
         )
         raise UserError(
             f"teacher.path: {failing:,} of {len(asked):,} questions have fewer than sampling.k ="
-            f" {k} completions in {recipe.teacher.path} (at most {most}), and would fail: {advice}"
+            f" {k} completions in {file} (at most {most}), and would fail: {advice}"
         )
     return "\n".join([*lines, *_read_sample(recipe, index, asked)])
 

@@ -22,7 +22,7 @@ from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT
 from qcrd_ray.tasks.questions import iter_questions, write_split
 from qcrd_ray.tasks.spool import Written
-from qcrd_ray.teacher import Prompt, build_teacher
+from qcrd_ray.teacher import Prompt, teacher_for
 from qcrd_ray.training.dataset import rounds_of
 
 REASONING = "[the teacher's reasoning]"  # what nobody knows before the teacher is asked
@@ -111,9 +111,10 @@ def dry_run(recipe: Recipe) -> DryRun:
 
 def _first(recipe: Recipe, file: Path) -> FirstQuestion:
     """The first question of ``file``, as both models get it."""
-    task, teacher = build_task(recipe.task), build_teacher(recipe)
-    teacher.check(iter_questions(file))  # a served one finds out whether it is asked in a chat
-    question = next(iter_questions(file))
+    task, question = build_task(recipe.task), next(iter_questions(file))
+    with teacher_for(recipe) as teacher:
+        teacher.check(iter_questions(file))  # a served one finds out whether it is asked in a chat
+        prompt = teacher.prompt(task, question)
     read = task.student_input(question)
     targets = {}
     if (answer := question.answer) is not None:
@@ -123,7 +124,7 @@ def _first(recipe: Recipe, file: Path) -> FirstQuestion:
         }
     return FirstQuestion(
         id=question.id,
-        prompt=teacher.prompt(task, question),
+        prompt=prompt,
         inputs={prefix: prefix + read for prefix in (PREDICT, EXPLAIN)},
         targets=targets,
     )

@@ -7,7 +7,7 @@ doctor checks it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from qcrd_ray.cluster.resources import Bundle
 from qcrd_ray.recipe import OpenAITeacher, Recipe, RecordedTeacher, ServeTeacher, TeacherRecipe
@@ -103,8 +103,8 @@ def check(recipe: TeacherRecipe) -> str:
     if isinstance(recipe, OpenAITeacher):
         return describe(recipe)
     if isinstance(recipe, RecordedTeacher):
-        index = RecordingIndex.build(recipe)
-        return f"{recipe.path}: {len(index)} completions of {index.questions} questions"
+        with closing(RecordingIndex.build(recipe)) as index:
+            return f"{recipe.path}: {len(index)} completions of {index.questions} questions"
     return (
         f"{recipe.model}, asked"
         f" {'with its chat template' if uses_chat(recipe) else 'in plain text'}"

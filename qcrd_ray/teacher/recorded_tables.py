@@ -39,7 +39,7 @@ def write_json_lines(recipe: RecordedTeacher, copy: Path) -> RecordedTeacher:
     present = source.columns()
     names = {field: recipe.columns.get(field, field) for field in _FIELDS}
     rows = 0
-    with atomic_file(copy) as writing, writing.open("w", encoding="utf-8") as lines:
+    with atomic_file(copy) as writing, writing.open("wb") as lines:
         for line in source.rows(names.values()):
             rows += 1
             if line.data is None:
@@ -55,8 +55,13 @@ def write_json_lines(recipe: RecordedTeacher, copy: Path) -> RecordedTeacher:
                         f"{recipe.path}:{line.number}: no {names[field]!r} in this row; the file"
                         f" has {shown}; name the column with teacher.columns.{field}"
                     )
-            # half of a surrogate pair, which a JSON list can spell, stays an escape
-            lines.write(json.dumps(row, default=str) + "\n")
+            try:
+                lines.write(json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n")
+            except UnicodeEncodeError:  # a JSON list can spell half of a surrogate pair
+                raise UserError(
+                    f"{recipe.path}:{line.number}: half of a character (\\ud800 to \\udfff); fix or"
+                    " delete this row of the recording"
+                ) from None
     if not rows:
         raise empty_file(find_file(recipe.path))
     return recipe.model_copy(update={"path": str(copy), "columns": {}})

@@ -152,8 +152,7 @@ class RecordingIndex:
         """Read the whole file.
 
         Args:
-            copy: where a table is written out; None: a folder of its own, as long as the index
-                lives.
+            copy: where a table is written out; None: a folder of its own, until :meth:`close`.
 
         Raises:
             UserError: the file is missing or empty, or a line of it is no JSON object or has no id
@@ -191,10 +190,12 @@ class RecordingIndex:
         )
 
     def close(self) -> None:
-        """Close the file; the next look-up opens it again."""
+        """Close the file, and delete the copy of a table that is nobody else's."""
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -123,3 +123,15 @@ def test_gpus_that_a_stage_holds(tree, tmp_path):
 def test_a_mistake_is_told_as_at_the_start_of_a_run(tree):
     with pytest.raises(UserError, match="there is no such file"):
         made(tree, teacher={"source": "recording", "path": "gone.jsonl"})
+
+
+def test_a_recorded_table_leaves_no_copy_in_the_run_folder(tree, tmp_path):
+    """Guards the copy that the teacher itself makes there (teacher/recorded_tables.py)."""
+    recorded = tmp_path / "recorded.csv"
+    answers = [f"q{i},{i} + 1 = {i + 1}. So the answer is {i + 1}.\n" for i in range(4)]
+    recorded.write_text("id,completion\n" + "".join(answers))
+    tree["sampling"] = {"k": 1}
+    tree["objective"] = {"name": "mi"}
+    dry = made(tree, teacher={"source": "recording", "path": str(recorded)})
+    assert isinstance(dry.first.prompt, str)
+    assert {path.name for path in tmp_path.iterdir()} == {"questions.jsonl", "recorded.csv"}

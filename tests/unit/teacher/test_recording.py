@@ -225,6 +225,7 @@ def test_a_table_answers_as_the_same_rows_in_json_lines(tmp_path, ending):
     index = RecordingIndex.build(other._recipe)
     assert {each.finish_reason for each in index.completions("002")} == {"length"}
     assert (len(index), index.questions, index.first) == (12, 3, ["000", "001", "002"])
+    index.close()
 
 
 def test_all_who_ask_read_one_copy_that_goes_when_the_teacher_stops(tmp_path):
@@ -269,3 +270,11 @@ def test_a_bad_table_is_refused_with_its_row(tmp_path, contents, told):
     (tmp_path / "r.csv").write_text(contents)
     with pytest.raises(UserError, match=told):
         recording(str(tmp_path / "r.csv")).check([Question(id="a", question="?")])
+
+
+def test_half_of_a_character_is_refused_with_its_row(tmp_path):
+    """Bug guarded: a traceback, since no file can hold what a JSON list can spell."""
+    file = tmp_path / "r.json"
+    file.write_text('[{"id": "a", "completion": "x"}, {"id": "a", "completion": "\\ud83d"}]')
+    with pytest.raises(UserError, match=r"r\.json:2: half of a character"):
+        RecordingIndex.build(recording(str(file))._recipe)
