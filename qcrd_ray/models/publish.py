@@ -71,11 +71,11 @@ def push_student(student: Path, repository: str, *, public: bool = False) -> str
 def check_exported(student: Path) -> None:
     """Raise UserError where ``student`` is no exported student, or names paths of this machine."""
     facts = _facts(student / TASK_FILE)
-    missing = [name for name in _NEEDED if not (student / name).is_file()]
-    if "exported_from" not in facts or missing or not any(student.glob(_WEIGHTS)):
+    whole = all((student / name).is_file() for name in _NEEDED) and any(student.glob(_WEIGHTS))
+    if "exported_from" not in facts or not whole:
         raise UserError(
-            f"{student} is no exported student ({', '.join([*missing, TASK_FILE, _WEIGHTS])}); give"
-            " the student/ folder of a finished run"
+            f"{student} is no exported student, which holds {', '.join(_NEEDED)}, {TASK_FILE} and"
+            f" {_WEIGHTS}; give the student/ folder of a finished run"
         )
     for file in sorted(file for name in _READ for file in student.rglob(name)):
         for text in _texts(file):
