@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,11 +88,12 @@ class Offline:
             "max_tokens": recipe.sampling.max_tokens,
         }
         model, engine = resolve_model(teacher.model), json.dumps(teacher.engine_kwargs)
+        self._said = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [sys.executable, str(OFFLINE), model, engine, json.dumps(sampling)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             text=True,
         )
 
@@ -101,7 +103,8 @@ class Offline:
         for line in self._process.stdout:
             if line[0] in '0123456789"':  # vLLM writes to standard output too
                 return json.loads(line)
-        raise RuntimeError("vLLM ended before it had answered")
+        self._said.seek(0)
+        raise RuntimeError(f"vLLM ended before it had answered: {self._said.read()[-2_000:]}")
 
     def generate(self, prompts: Sequence[str], *, seed: int) -> float:
         """How many seconds it took."""
@@ -114,6 +117,7 @@ class Offline:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+        self._said.close()
 
 
 def _prompts(recipe: Recipe, count: int, *, seed: int) -> list[str]:
