@@ -88,7 +88,7 @@ class Offline:
             "max_tokens": recipe.sampling.max_tokens,
         }
         model, engine = resolve_model(teacher.model), json.dumps(teacher.engine_kwargs)
-        self._said = tempfile.TemporaryFile("w+")
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in close()
         self._process = subprocess.Popen(
             [sys.executable, str(OFFLINE), model, engine, json.dumps(sampling)],
             stdin=subprocess.PIPE,
