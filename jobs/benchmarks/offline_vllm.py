@@ -1,7 +1,7 @@
 """vLLM alone: `LLM.generate` in a process of its own, the other side of the `generate` benchmarks.
 
-Reads JSON lines {"prompts": [...], "seed": s} from standard input, and writes the seconds that each
-took; before them, that it is ready.
+Reads JSON lists of prompts from standard input, one a line, and writes the seconds that each took;
+before them, that it is ready.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ def main(model: str, engine: dict[str, Any], sampling: dict[str, Any]) -> None:
     llm = LLM(model=model, **engine)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
+        prompts = json.loads(line)
         began = time.monotonic()
-        llm.generate(
-            asked["prompts"], SamplingParams(seed=asked["seed"], **sampling), use_tqdm=False
-        )
+        llm.generate(prompts, SamplingParams(**sampling), use_tqdm=False)
         print(json.dumps(time.monotonic() - began), flush=True)
 
 

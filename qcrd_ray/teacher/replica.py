@@ -39,6 +39,9 @@ class TeacherReplica:
         from ray.serve.llm import LLMConfig, LLMServer
 
         run_cpu_engine_in_process()
+        # vLLM cannot rewind a CPU's generator where it reads a prompt in parts, and its engine dies
+        # of that (0.29.0, _bookkeeping_sync of gpu_model_runner.py)
+        self._takes_seeds = llm_config["accelerator_config"]["kind"] != "cpu"
         self._server = LLMServer.sync_init(LLMConfig(**llm_config))
         await self._server.start()
 
@@ -48,12 +51,14 @@ class TeacherReplica:
         The prompts are all plain texts or all chats. ``sampling`` holds n, max_tokens, stop, and
         every number that the model's `generation_config.json` would fill in if it were missing
         (`get_diff_sampling_param` of vLLM): temperature, top_p, top_k, min_p, repetition_penalty.
-        A seed is optional; sample i of a prompt then has the seed + i.
+        A seed is optional, and left out on CPUs; sample i of a prompt then has the seed + i.
 
         Raises:
             TeacherRefusal: the engine says that the request itself is at fault.
             TeacherError: the engine failed; a dead one ends this process.
         """
+        if not self._takes_seeds:
+            sampling = {name: value for name, value in sampling.items() if name != "seed"}
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         if texts:
             assert len(texts) == len(prompts)

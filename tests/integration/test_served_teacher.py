@@ -4,6 +4,7 @@ all tests; each start is a minute.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -20,7 +21,8 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.rationales import generate
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.teacher import build_teacher
+from qcrd_ray.tasks import build_task, word_problems
+from qcrd_ray.teacher import TeacherRequest, build_teacher
 
 pytestmark = pytest.mark.integration
 
@@ -120,6 +122,23 @@ def test_k_samples_of_each_question_come_back(teacher, model, tmp_path):
     call = manifest.calls[-1]
     assert call["tokens_out"] == manifest.tokens > 0
     assert call["tokens_in"] > 40 * 10
+
+
+def test_a_further_wave_is_answered(teacher, model, tmp_path):
+    """Bug guarded: it had a seed of its own, and vLLM's worker for CPUs died of that as soon as it
+    read a prompt in parts ("CPU Generator does not use offset").
+    """
+    task = build_task(make_recipe(model, tmp_path, questions=1).task)
+    asks = [
+        TeacherRequest(question, teacher.prompt(task, question), samples=2, first=3)
+        for question in word_problems.generate(48, seed=1)
+    ]
+
+    async def ask_all():
+        return await asyncio.gather(*(teacher.complete([each]) for each in asks))
+
+    answers = asyncio.run(ask_all())
+    assert [len(answer.completions) for (answer,) in answers] == [2] * 48
 
 
 def test_a_prompt_that_the_model_cannot_take_is_rejected_and_not_retried(teacher, model, tmp_path):
