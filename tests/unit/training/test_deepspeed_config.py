@@ -83,7 +83,12 @@ def test_the_students_settings_arrive(read, stage, precision):
     assert config.bfloat16_config.enabled == (precision == "bf16")
     assert config.grad_accum_dtype == "fp32" and config.communication_data_type == torch.float32
     assert config.optimizer_name == "adamw"
-    assert config.optimizer_params == {"lr": 1e-3, "weight_decay": 0.03, "torch_adam": True, "fused": True}
+    assert config.optimizer_params == {
+        "lr": 1e-3,
+        "weight_decay": 0.03,
+        "torch_adam": True,
+        "fused": True,
+    }
     assert config.gradient_accumulation_steps == 1
 
 
