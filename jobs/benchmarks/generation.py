@@ -146,7 +146,7 @@ def steady(size: Size) -> Iterator[Measure]:
                 run = size.work / f"generate-{pair}"
                 shutil.rmtree(run, ignore_errors=True)
                 recipe = demo(*overrides, f"run={run}", f"data.train.seed={8 * pair}")
-                folder = RunFolder.open(recipe)
+                folder = RunFolder(run)  # not opened: its lock would outlive the folder
                 ours, alone = both(
                     second_first,
                     lambda: seconds_of(lambda: generate(recipe, folder, teacher=teacher)),

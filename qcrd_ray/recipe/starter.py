@@ -63,7 +63,7 @@ task:
   kind: {task}  # {", ".join(KINDS)}, or my_module:MyTask
 
 # Rows of {_COLUMNS.get(task, "id, question, answer")}.
-# .jsonl, .json, .csv, .tsv, .parquet, or `dataset: owner/name` with `split`. Other names of columns:
+# .jsonl, .json, .csv, .tsv, .parquet, or `dataset: owner/name` with `split`. Other columns:
 # `columns: {{question: Body}}`
 data:
 {_data(task)}
