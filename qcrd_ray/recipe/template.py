@@ -1,4 +1,4 @@
-"""`qcrd init --full`: a recipe with every key, its default and meaning, from the sections' types."""
+"""`qcrd init --full`: a recipe with every key, its default and meaning, from the recipe's types."""
 
 from __future__ import annotations
 
