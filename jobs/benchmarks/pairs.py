@@ -118,15 +118,16 @@ def seconds_of(work: Callable[[], object]) -> float:
 def table(folder: Path) -> str:
     """The kept results of ``folder`` as a Markdown table."""
     lines = [
-        "| benchmark | figure | median [least..most] | must | aim | reached |",
-        "|---|---|---:|---:|---:|---|",
+        "| benchmark | pairs | figure | median [least..most] | must | aim | reached |",
+        "|---|---:|---|---:|---:|---:|---|",
     ]
     for result in _results(folder):
         for figure, spread in result["figures"].items():
             target = result["targets"].get(figure, {})
             lines.append(
-                f"| `{result['name']}` | {figure} | {_shown(spread)} | {target.get('must', '')} |"
-                f" {target.get('aim', '')} | {target.get('reached', '')} |"
+                f"| `{result['name']}` | {result['pairs']} | {figure} | {_shown(spread)} |"
+                f" {target.get('must', '')} | {target.get('aim', '')} |"
+                f" {target.get('reached', '')} |"
             )
     return "\n".join(lines) + "\n"
 

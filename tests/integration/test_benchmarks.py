@@ -40,4 +40,4 @@ def test_each_measures_something(name, tmp_path):
     assert printed["targets"].keys() <= printed["figures"].keys()
     assert all(spread["max"] > 0 for spread in printed["figures"].values())
     table = bench("table", *out)
-    assert all(f"| `{name}` | {figure} |" in table for figure in printed["figures"])
+    assert all(f"| `{name}` | 1 | {figure} |" in table for figure in printed["figures"])
