@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ def startup(size: Size) -> Iterator[Measure]:
         ) as process:
             assert process.stdout is not None
             seconds = seconds_of(process.stdout.readline)
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.stdout.read()
         shutil.rmtree(run, ignore_errors=True)
         return seconds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import statistics
 import subprocess
 import time
@@ -83,7 +82,7 @@ def served(folder: Path) -> Iterator[str]:
                 time.sleep(0.2)
         yield url
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
 
 
