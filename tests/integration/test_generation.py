@@ -332,7 +332,7 @@ def test_a_teacher_that_says_nothing_useful_is_told_with_an_example(tmp_path):
         AskedTeacher(tmp_path, text="Lovely weather today!"),
     )
     with pytest.raises(
-        UserError, match=r"60 unparsed(?s:.*)Lovely weather(?s:.*)task\.instruction"
+        UserError, match=r"60 unparsed(?s:.*)Lovely weather(?s:.*)teacher\.columns\.completion"
     ):
         generate(recipe, RunFolder(tmp_path / "run"), teacher=teacher)
     assert set(outcomes(RunFolder(tmp_path / "run")).values()) == {"unparsed"}  # paid for, and kept
