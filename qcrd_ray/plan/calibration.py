@@ -7,6 +7,7 @@ few steps. The teacher is paid for these questions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder, resolve
 from qcrd_ray.run.progress import Stages
 from qcrd_ray.tasks.questions import write_split
+from qcrd_ray.tasks.spool import Written
 
 ROUNDS = (1, 3)  # of the two runs
 STEPS = 4  # of a round
@@ -29,17 +31,24 @@ def plan_folder(recipe: Recipe) -> Path:
     return run.with_name(f"{run.name}.plan")
 
 
-def count_questions(recipe: Recipe) -> Size:
-    """How many questions each split of the recipe has. They are read once, one block at a time.
+def write_splits(recipe: Recipe, folder: RunFolder) -> dict[str, Written]:
+    """Read every split that the recipe has into ``folder``, one block at a time.
 
     Raises:
         UserError: a split cannot be read.
     """
-    folder = RunFolder(plan_folder(recipe) / "size")
     present = [split for split in SPLITS if getattr(recipe.data, split) is not None]
-    return Size(
-        questions={split: write_split(recipe, folder, split).questions for split in present}
-    )
+    return {split: write_split(recipe, folder, split) for split in present}
+
+
+def size_of(splits: Mapping[str, Written]) -> Size:
+    """The size of a run on these splits."""
+    return Size(questions={split: written.questions for split, written in splits.items()})
+
+
+def count_questions(recipe: Recipe) -> Size:
+    """How many questions each split of the recipe has; see :func:`write_splits`."""
+    return size_of(write_splits(recipe, RunFolder(plan_folder(recipe) / "size")))
 
 
 def calibrate(recipe: Recipe, size: Size, *, questions: int, stages: Stages) -> Figures:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from qcrd_ray import doctor, pipeline, serving
 from qcrd_ray.errors import UserError
-from qcrd_ray.plan.calibration import SPLITS, plan_folder
+from qcrd_ray.plan.calibration import plan_folder, size_of, write_splits
 from qcrd_ray.plan.estimate import estimate, gpus_of
 from qcrd_ray.plan.figures import EVALUATION, RATIONALES, Figures, Size
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder, resolve
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT
-from qcrd_ray.tasks.questions import iter_questions, write_split
+from qcrd_ray.tasks.questions import iter_questions
 from qcrd_ray.tasks.spool import Written
 from qcrd_ray.teacher import Prompt, teacher_for
 from qcrd_ray.training.dataset import rounds_of
@@ -79,12 +79,11 @@ def dry_run(recipe: Recipe) -> DryRun:
     doctor.preflight(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         questions = RunFolder(scratch)
-        present = [split for split in SPLITS if getattr(recipe.data, split) is not None]
-        splits = {split: write_split(recipe, questions, split) for split in present}
+        splits = write_splits(recipe, questions)
         # a recorded teacher may write into its run folder
         elsewhere = recipe.model_copy(update={"run": scratch})
         first = _first(elsewhere, questions.questions("train"))
-    size = Size(questions={split: written.questions for split, written in splits.items()})
+    size = size_of(splits)
     # which it is on this cluster only Ray could tell; no second depends on it
     sure = _with_gpus(recipe)
     seconds = _seconds(sure, size)

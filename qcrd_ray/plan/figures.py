@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
 
-import pyarrow.parquet as pq
-
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
@@ -99,15 +97,21 @@ class Figures:
         asked = _asked(large)
         units = [size.units(recipe) for size in (small_size, large_size)]
         trained = [name for name in seconds[0] if name in OBJECTIVES]
+        stages = {
+            name: _line([each.get(name, 0) for each in units], [each[name] for each in seconds])
+            for name in seconds[0]
+            if name not in trained
+        }
+        # it times itself; two starts of a teacher differ by more than a few questions take
+        stages[RATIONALES] = Stage(
+            start=max(seconds[1][RATIONALES] - asked.seconds, 0.0),
+            unit=asked.seconds / asked.questions,
+        )
         return cls(
-            stages={
-                name: _line([each.get(name, 0) for each in units], [each[name] for each in seconds])
-                for name in seconds[0]
-                if name not in trained
-            },
+            stages=stages,
             training={
                 name: _training(
-                    [_Rounds.read(recipe_of, folder, name) for recipe_of, folder in _with(runs)],
+                    [_Rounds.read(folder, size, name) for folder, size in runs],
                     [each[name] for each in seconds],
                 )
                 for name in trained
@@ -153,16 +157,17 @@ class _Rounds:
     validated: int
 
     @classmethod
-    def read(cls, recipe: Recipe, folder: RunFolder, objective: str) -> _Rounds:
-        home = folder.training(objective)
+    def read(cls, folder: RunFolder, size: Size, objective: str) -> _Rounds:
+        recipe, home = load_recipe(folder.recipe), folder.training(objective)
+        rows = read_metrics(home)
         data = json.loads((home.parent / "data" / "manifest.json").read_text())
         rounds = rounds_of(recipe, data["questions"])
-        judged = any("discriminator" in row["seconds"] for row in read_metrics(home))
+        judged = any("discriminator" in row["seconds"] for row in rows)
         settings = recipe.discriminator
         limit = recipe.train.validate_.max_questions
-        held = pq.read_metadata(folder.questions("validation")).num_rows
+        held = size.questions["validation"]
         return cls(
-            rows=read_metrics(home),
+            rows=rows,
             pretrain_steps=settings.pretrain_steps if judged else 0,
             judge_steps=settings.steps_per_round if judged else 0,
             steps=rounds.steps_per_round,
@@ -232,8 +237,3 @@ def _asked(folder: RunFolder) -> _Asked:
         tokens_in=sum(call["tokens_in"] for call in calls),
         tokens_out=sum(call["tokens_out"] for call in calls),
     )
-
-
-def _with(runs: Sequence[tuple[RunFolder, Size]]) -> list[tuple[Recipe, RunFolder]]:
-    """Each run with the recipe that it was made by."""
-    return [(load_recipe(folder.recipe), folder) for folder, _ in runs]

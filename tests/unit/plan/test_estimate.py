@@ -110,6 +110,23 @@ def test_a_stage_without_units_is_as_long_as_its_longest():
     assert _line([0, 0], [9.0, 0.5]) == Stage(start=9.0)
 
 
+def test_asking_is_timed_by_itself(tmp_path):
+    """Bug guarded: a question cost nothing where the second start of a teacher was the shorter."""
+    runs = []
+    for name, seconds, asked in (("1", 60.0, 32), ("3", 50.0, 96)):
+        folder = RunFolder(tmp_path / name)
+        stages = {"preparing": 1.0, "rationales": seconds, "evaluation": 4.0}
+        call = {"asked": asked, "seconds": 20.0, "first_s": 8.0, "tokens_in": 96, "tokens_out": 192}
+        manifest = folder.rationales("train") / "manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text(json.dumps({"calls": [call]}))
+        folder.seconds.write_text(json.dumps(stages))
+        runs.append((folder, Size(questions=dict.fromkeys(SIZE.questions, asked))))
+    figures = Figures.measured(demo("evaluate.teacher_on_test=false"), runs)
+    assert figures.stages["rationales"] == Stage(start=38.0, unit=0.125)
+    assert (figures.tokens_in, figures.tokens_out) == (1.0, 2.0)
+
+
 def test_figures_are_read_back():
     assert Figures.load(FIGURES.dump()) == FIGURES
     json.loads(FIGURES.dump())
