@@ -56,7 +56,7 @@ def plan(
         connect(loaded.ray)
         measured = calibrate(loaded, size, questions=questions, stages=Stages())
     else:
-        measured = Figures.load(figures.read_text(encoding="utf-8"))
+        measured = Figures.read(figures)
     whole = estimate(loaded, size, measured)
     others = changes(loaded, size, measured)
     prices = Prices(gpu_hour=gpu_hour, million_tokens_in=tokens_in, million_tokens_out=tokens_out)

@@ -63,7 +63,7 @@ def calibrate(recipe: Recipe, size: Size, *, questions: int, stages: Stages) -> 
     root = plan_folder(recipe)
     kept = root / "figures.json"
     if kept.exists():
-        return Figures.load(kept.read_text(encoding="utf-8"))
+        return Figures.read(kept)
     runs = []
     for rounds in ROUNDS:
         run = root / str(rounds)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcrd_ray import doctor, pipeline, serving
-from qcrd_ray.errors import UserError
 from qcrd_ray.plan.calibration import plan_folder, size_of, write_splits
 from qcrd_ray.plan.estimate import estimate, gpus_of
 from qcrd_ray.plan.figures import EVALUATION, RATIONALES, Figures, Size
@@ -150,14 +149,8 @@ def _seconds(recipe: Recipe, size: Size) -> dict[str, float]:
     kept = plan_folder(recipe) / "figures.json"
     if not kept.exists():
         return {}
-    try:
-        figures = Figures.load(kept.read_text(encoding="utf-8"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{kept}: these figures cannot be read ({error!r}); delete the file, and `qcrd plan`"
-            " measures again"
-        ) from error
-    return {stage.name: stage.seconds for stage in estimate(recipe, size, figures).stages}
+    whole = estimate(recipe, size, Figures.read(kept))
+    return {stage.name: stage.seconds for stage in whole.stages}
 
 
 def _works(recipe: Recipe, size: Size) -> Iterator[tuple[str, str]]:

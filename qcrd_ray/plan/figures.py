@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean, median
 
+from qcrd_ray.errors import UserError
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
@@ -127,12 +129,22 @@ class Figures:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
-    def load(cls, text: str) -> Figures:
-        """What :meth:`dump` wrote."""
-        tree = json.loads(text)
-        tree["stages"] = {name: Stage(**each) for name, each in tree["stages"].items()}
-        tree["training"] = {name: Training(**each) for name, each in tree["training"].items()}
-        return cls(**tree)
+    def read(cls, file: Path) -> Figures:
+        """What :meth:`dump` wrote into a file.
+
+        Raises:
+            UserError: there are no figures in it.
+        """
+        try:
+            tree = json.loads(file.read_text(encoding="utf-8"))
+            tree["stages"] = {name: Stage(**each) for name, each in tree["stages"].items()}
+            tree["training"] = {name: Training(**each) for name, each in tree["training"].items()}
+            return cls(**tree)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file}: no figures of `qcrd plan` can be read there ({error!r}); name the"
+                " figures.json of a plan, or delete it, and `qcrd plan` measures again"
+            ) from error
 
 
 def shape_of(recipe: Recipe) -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qcrd_ray.errors import UserError
 from qcrd_ray.plan.calibration import ROUNDS, small_recipe
 from qcrd_ray.plan.estimate import Prices, changes, estimate
 from qcrd_ray.plan.figures import Figures, Size, Stage, Training, _line
@@ -127,9 +128,20 @@ def test_asking_is_timed_by_itself(tmp_path):
     assert (figures.tokens_in, figures.tokens_out) == (1.0, 2.0)
 
 
-def test_figures_are_read_back():
-    assert Figures.load(FIGURES.dump()) == FIGURES
-    json.loads(FIGURES.dump())
+def test_figures_are_read_back(tmp_path):
+    file = tmp_path / "figures.json"
+    file.write_text(FIGURES.dump())
+    assert Figures.read(file) == FIGURES
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"stages": {"rationales": {"a": 1}}}'])
+def test_a_file_without_figures_is_named(tmp_path, text):
+    """Bug guarded: `qcrd plan --figures typo.json` ended in a traceback."""
+    file = tmp_path / "figures.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=r"figures\.json: no figures of `qcrd plan`"):
+        Figures.read(file)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
