@@ -257,6 +257,8 @@ def _ask_blocks(
             raise
     seconds = time.monotonic() - start
     done = ray.get(counter.read.remote())
+    # Ray Data's pickled copy of the handle keeps it until the driver ends
+    ray.kill(counter)
     return {
         "asked": counts.pending,
         "retries": done["retries"],
