@@ -20,6 +20,7 @@ data:
   validation: {{path: {folder}/questions.jsonl}}
   test: {{path: {folder}/questions.jsonl}}
 teacher: {{source: recording, path: {folder}/teacher.jsonl}}
+sampling: {{k: 1}}
 generation: {{rows_per_block: 1}}
 student: {{scratch: {{}}}}
 ray: {{address: local}}
