@@ -74,7 +74,7 @@ def announcement_pattern(*nouns: str) -> re.Pattern[str]:
     lettered = r"(?![ \t]*[(\[]?(?-i:[A-HJ-Z])[)\]]?[ \t]+(?:is|are|be|was|were)\b)"
     return re.compile(
         r"####|\\(?:boxed|fbox)\s*\{|<(?:final[_ ])?answer>"
-        rf"|\b{noun}\b{lettered}[^\n.:;]{{0,60}}?"
+        rf"|\b{noun}\b{lettered}(?:(?!,\s+(?:you|we|i|let)\b)[^\n.:;]){{0,60}}?"
         r"\b(?:is|are|be|was|were)\b(?![ \t]+not\b)[ \t*_]*:?"
         rf"|(?:(?:\A|\n)[ \t*_#>]*|(?<=[.!?])[ \t]+){_LEAD_IN}(?:{noun}(?![^\W_])[ \t*_]*"
         r"(?:[:=→⇒]|[-–—]+>?(?=[ \t]))|ans\b[ \t*_]*[:.=])"

@@ -34,11 +34,13 @@ _JOINED = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"(?<=\S )\([^()]*[-+*/=×÷][^()]*\)(?!\s*=)")  # a computation in brackets
-_REASON = re.compile(r"\b(?:since|because)\b", re.IGNORECASE)
+_REASON = re.compile(r"\b(?:since|because)\b|, as\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"\s*\([^()]*\)[.!]?\s*\Z")
 _MEANS = re.compile(r"\W*(?:that|this|which) means\b|\W*(?:altogether|finally|in total)\b", re.I)
 _HAS_DIGIT = re.compile(r"[0-9]")
 _WORD = re.compile(r"[a-z]+")
+# "... so the answer is correct": a judgement, and no answer
+_JUDGED = re.compile(r"\W*(?:indeed )?(?:correct|right|wrong|incorrect)\b(?!\W*\d)", re.IGNORECASE)
 # Where a text goes on after its answer: to check it or to remark on it.
 _CHECK = re.compile(
     r"\W*(?:(?:to|let['’]?s|let us|we|you|i)\b(?: (?:can|could|may|also|now|will|then))*"
@@ -63,6 +65,9 @@ class Arithmetic(PromptedTask):
 
     INSTRUCTION: ClassVar[str] = (
         'Solve the problem. Explain step by step, then give the number. End with "{closing}"'
+    )
+    EXAMPLE: ClassVar[Question | None] = Question(
+        id="example", question="Tom has 3 apples and buys 4 more. How many apples has he now?"
     )
 
     def describe_answer(self, question: Question) -> str:
@@ -96,17 +101,75 @@ class Arithmetic(PromptedTask):
         given = _given(question.question, self.recipe.decimal)
         for announcement in find_announcements(kept, self.recipe.closing, _ANNOUNCED):
             sentence = _SENTENCE_END.split(announcement.text, maxsplit=1)[0]
+            if _JUDGED.match(sentence):
+                continue
             if stated := self._stated(sentence, given) or _worded(sentence):
                 return self._read(
                     stated, rationale_without(kept, announcement), excerpt(kept, announcement)
                 )
-        for sentence in _by_weight(_SENTENCE_END.split(kept), _asked(question.question)):
+        for sentence in self._by_weight(
+            _SENTENCE_END.split(kept), _asked(question.question), given
+        ):
             stated = self._stated(sentence, given)
             if stated is None and concluded(sentence) is not None:
                 stated = _worded(sentence)
             if stated:
                 return self._read(stated, clean(kept), " ".join(sentence.split())[:LONGEST_EXCERPT])
         return Parsed(rationale=clean(kept), reason="no number in the completion")
+
+    def _by_weight(self, sentences: list[str], asked: frozenset[str], given: Given) -> list[str]:
+        """The sentences, the likeliest to state the answer first: one that comes before its own
+        explanation, then those with a number of their own, the last one first.
+        """
+        foretold = self._foretold(sentences, asked, given)
+        ordered = _last_first(sentences, asked)
+        own = [each for each in ordered if self._says_more(each, given)]
+        rest = [each for each in ordered if each not in own]
+        return [*([foretold] if foretold else []), *own, *rest]
+
+    def _says_more(self, sentence: str, given: Given) -> bool:
+        """Whether it may state a result: not where it only repeats numbers of the question."""
+        return (
+            "=" in sentence
+            or concluded(sentence) is not None
+            or _MEANS.match(sentence) is not None
+            or any(value not in given for value in self._values(sentence) if value is not None)
+        )
+
+    def _foretold(self, sentences: list[str], asked: frozenset[str], given: Given) -> str | None:
+        """The first sentence, if it answers the question before the text explains it, or None.
+
+        It repeats much of what is asked, and the text then computes its number ("Kim has 8 left.
+        She had 20 and gave 12: 20 - 12 = 8."), checks it or repeats it at the end. What follows
+        that is a remark, unless it goes on to compute with that number.
+        """
+        opening = sentences[0]
+        if _EQUALS.search(opening) or _shared(opening, asked) < 0.4 * len(asked):
+            return None
+        stated = self._stated(opening, given)
+        if stated is None or stated.value is None or stated.value in given:
+            return None
+        last = next(each for each in reversed(sentences) if _HAS_DIGIT.search(each))
+        confirmed = False
+        for sentence in sentences[1:]:
+            later, values = self._stated(sentence, given), self._values(sentence)
+            if later is None:
+                continue
+            if later.value == stated.value:
+                confirmed = confirmed or "=" in sentence
+            elif "=" in sentence and stated.value in values:
+                if later.value in given:  # "20 - 8 = 12": a check
+                    confirmed = True
+                elif confirmed:  # computed with, it was a step
+                    return None
+            elif stated.value in values and sentence is last:
+                confirmed = True
+            elif concluded(sentence) is not None and _shared(sentence, asked) > len(asked) / 2:
+                return None
+        return opening if confirmed else None
+
+    def _values(self, sentence: str) -> list[Fraction | None]:
+        return [value for _, _, value in spot_numbers(sentence, self.recipe.decimal)]
 
     def _read(self, stated: Stated, rationale: str, source: str) -> Parsed:
         if stated.value is None:
@@ -153,11 +216,11 @@ class Arithmetic(PromptedTask):
         return _alone(sentence, numbers, places[0] if places else 0)
 
 
-def _by_weight(sentences: list[str], asked: frozenset[str]) -> list[str]:
-    """The sentences of a text that announces nothing, the likeliest to state its answer first.
+def _last_first(sentences: list[str], asked: frozenset[str]) -> list[str]:
+    """The sentences of a text that announces nothing, the last one first.
 
-    That is the last one, but for what follows a finished answer: a check of it, a remark in
-    brackets. The last conclusion ("So ...") comes before it where it repeats more of the question.
+    But for what follows a finished answer: a check of it, a remark in brackets. And the last
+    conclusion ("So ...") comes first where it repeats more of the question.
 
     Args:
         asked: the words of the question's last sentence.

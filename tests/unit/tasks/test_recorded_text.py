@@ -128,7 +128,7 @@ def test_gsm8k_solutions_parse_to_their_answers():
         )  # as the student's text is read
 
 
-READ = json.loads((Path(__file__).parent / "read_by_a_person.json").read_text(encoding="utf-8"))
+READ = json.loads((Path(__file__).parent / "read_by_hand.json").read_text(encoding="utf-8"))
 SETS = {
     "svamp": ("arithmetic", "svamp/teacher.jsonl", ("svamp/train.jsonl",)),
     "cqa": ("multiple_choice", "cqa/teacher.jsonl", ("cqa/train.jsonl", "cqa/dev.jsonl")),
@@ -145,22 +145,24 @@ SETS = {
 @pytest.mark.parametrize(
     ("drawn", "single", "majority"),
     [
-        # Texts without a fixed ending, which go on after their answer: a person reads 2 to 3 points
-        # more of them as right.
-        ("svamp", 0.035, 0.03),
-        ("svamp_after", 0.025, 0.02),
+        # Texts without a fixed ending, many of which go on after their answer: of 60 drawn after
+        # the last change, a careful reader finds 6 right, 2.5 points (1 to 5) of all.
+        ("svamp", 0.02, 0.02),
+        ("svamp_after", 0.015, 0.015),
+        ("svamp_tuned", 0.025, 0.02),
+        ("svamp_fresh", 0.03, 0.025),
         ("cqa", 0.01, 0.01),
         ("cqa5", 0.01, 0.01),
         ("esnli", 0.01, 0.01),
         ("last_letters", 0.01, 0.01),
     ],
 )
-def test_a_person_reads_the_same(drawn, single, majority):
+def test_a_careful_reader_reads_the_same(drawn, single, majority):
     """Guards a parser that takes a text's error for the model's: of completions on which parser and
-    gold answer disagreed, a person read some. The share that say the gold answer after all is how
-    far the measured accuracies are off.
+    gold answer disagreed, some were read by hand. The share that say the gold answer after all is
+    how far the measured accuracies are off.
     """
-    kind, recording, files = SETS[drawn.removesuffix("_after")]
+    kind, recording, files = SETS[drawn.split("_")[0] if drawn.startswith("svamp") else drawn]
     results = parsed(kind, recording, *files)
     kept = READ["sets"][drawn]
     assert len(results) == kept["completions"]
@@ -172,7 +174,7 @@ def test_a_person_reads_the_same(drawn, single, majority):
     share = gold_after_all / len(kept["rows"])
     right = kept["right_when_drawn"] / kept["completions"]
     assert abs(right + (1 - right) * share - rates(results)[0]) <= single
-    # For votes, as many of the disagreements become gold as a person found, at random.
+    # For votes, as many of the disagreements become gold as the reader found, at random.
     draw = random.Random(0)
     now = (1 - right) * share - (rates(results)[0] - right)  # what is still misread, of all
     rate = max(0.0, now) / (1 - rates(results)[0])
