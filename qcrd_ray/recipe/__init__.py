@@ -19,7 +19,7 @@ from qcrd_ray.recipe.objective import (
     ObjectiveName,
     ObjectiveRecipe,
 )
-from qcrd_ray.recipe.runtime import RayRecipe, ServingRecipe, TrackingRecipe
+from qcrd_ray.recipe.runtime import QuestionToTry, RayRecipe, ServingRecipe, TrackingRecipe
 from qcrd_ray.recipe.student import LoraRecipe, ScratchRecipe, StudentRecipe
 from qcrd_ray.recipe.task import FewShotExample, TaskRecipe
 from qcrd_ray.recipe.teacher import (
@@ -48,6 +48,7 @@ __all__ = [
     "ObjectiveName",
     "ObjectiveRecipe",
     "OpenAITeacher",
+    "QuestionToTry",
     "RayRecipe",
     "Recipe",
     "RecordedTeacher",

@@ -23,6 +23,15 @@ class RayRecipe(Section):
     """Seconds that a stage waits for its resources before it names what is missing."""
 
 
+class QuestionToTry(Section):
+    """A question that the endpoint's page offers to whoever opens it."""
+
+    question: str = Field(min_length=1)
+    """The question's text."""
+    choices: tuple[str, ...] = ()
+    """The choices of a multiple-choice question."""
+
+
 class ServingRecipe(Section):
     """The endpoint that answers with the student.
 
@@ -75,6 +84,10 @@ class ServingRecipe(Section):
     """Questions in one request; each sample of a question counts."""
     max_output_tokens: Count | None = None
     """Tokens of one answer; null: what the student was trained to write."""
+    examples: tuple[QuestionToTry, ...] = ()
+    """Questions that the page offers; none: the recipe's few-shot examples, a generated question or
+    one of the task's kind. Your data files are never shown.
+    """
 
     @model_validator(mode="after")
     def _replicas(self):
@@ -95,6 +108,10 @@ class TrackingRecipe(Section):
     """An MLflow tracking URI (needs the mlflow or mlflow-skinny package); null: no MLflow."""
     experiment: str = "qcrd"
     """The MLflow experiment."""
+    wandb: str | None = Field(default=None, pattern=r"^[^/\\#?%:]{1,128}$")
+    """A project of Weights & Biases (needs the wandb package, which is configured by its own
+    variables); null: none.
+    """
 
     @model_validator(mode="after")
     def _password(self):
