@@ -275,7 +275,7 @@ def _facts(recipe: Recipe, folder: RunFolder, best: Path) -> dict[str, Any]:
     it; `custom_code` names the Python files without which the model cannot be loaded.
     """
     task = build_task(recipe.task)
-    question = _example(recipe, folder)
+    question = _example(recipe, folder, task)
     config = read_config(best, trust_remote_code=recipe.student.trust_remote_code)
     return {
         **task.describe(),
@@ -310,8 +310,8 @@ def _custom_code(recipe: Recipe, best: Path) -> list[str]:
     return files
 
 
-def _example(recipe: Recipe, folder: RunFolder) -> Question:
-    """A question to show: a few-shot example or a generated one.
+def _example(recipe: Recipe, folder: RunFolder, task: Task) -> Question:
+    """A question to show: a few-shot example, a generated one, or one of the task's kind.
 
     Never a question out of the user's files, which may be private.
     """
@@ -325,4 +325,5 @@ def _example(recipe: Recipe, folder: RunFolder) -> Question:
     if recipe.data.train.generate and generated.exists():
         row = pq.read_table(generated).slice(0, 1).to_pylist()[0]
         return Question.from_row({**row, "id": "example"})
-    return Question(id="example", question=PLACEHOLDER)
+    # a task of one's own need not build on ours
+    return getattr(task, "EXAMPLE", None) or Question(id="example", question=PLACEHOLDER)

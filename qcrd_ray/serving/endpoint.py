@@ -153,10 +153,10 @@ def example(url: str, recipe: ServingRecipe) -> str:
 
     It reads the key where the endpoint does.
     """
-    task = _task(url, recipe)
-    body = {"question": task["example"]["question"], "rationale": True}
-    if task["example"]["choices"]:
-        body["choices"] = task["example"]["choices"]
+    first = _task(url, recipe)["to_try"][0]
+    body = {"question": first["question"], "rationale": True}
+    if first["choices"]:
+        body["choices"] = first["choices"]
     curl = "curl"
     if auth.read_key(recipe):
         held = (

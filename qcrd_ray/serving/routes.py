@@ -133,11 +133,13 @@ def _add_routes(
     async def task() -> dict[str, Any]:
         """How questions are written and read.
 
-        The student folder's task.json, whether rationales can be scored (`quality`), and the vote
-        that the folder's judge is calibrated for (`judge`; null: there is none).
+        The student folder's task.json, questions to try (`to_try`), whether rationales can be
+        scored (`quality`), and the vote that the folder's judge is calibrated for (`judge`; null:
+        there is none).
         """
         return {
             **service.student.folder.facts,
+            "to_try": service.examples,
             "quality": service.student.scorer is not None,
             "judge": service.usual_vote,
         }

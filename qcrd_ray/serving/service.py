@@ -77,6 +77,15 @@ class Service:
             "inputs": list(judge.inputs),
         }
 
+    @property
+    def examples(self) -> list[dict[str, Any]]:
+        """Questions to try, as `/v1/predict` takes them: the recipe's, or the student folder's."""
+        if self.recipe.examples:
+            return [example.model_dump(mode="json") for example in self.recipe.examples]
+        facts = self.student.folder.facts
+        shown = [facts["example"], *facts.get("examples", [])]
+        return [{key: each[key] for key in ("question", "choices")} for each in shown]
+
     async def predict(self, queries: Sequence[Query]) -> list[PredictResponse]:
         """One prediction for each query, in their order."""
         self.limit(sum(query.samples or 1 for query in queries))

@@ -71,6 +71,11 @@ class MultipleChoice(PromptedTask):
         'Choose the best answer. Explain step by step, then name your choice. End with "{closing}"'
     )
     NOUNS: ClassVar[tuple[str, ...]] = ("answer", "choice", "option")
+    EXAMPLE: ClassVar[Question | None] = Question(
+        id="example",
+        question="Where does a washed plate belong?",
+        choices=("cupboard", "garden", "letter box"),
+    )
 
     def check(self, question: Question) -> str:
         if len(set(map(squeeze, question.choices))) < 2:

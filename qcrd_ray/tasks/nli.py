@@ -35,6 +35,10 @@ class NaturalLanguageInference(LabelledTask):
     )
 
     NOUNS: ClassVar[tuple[str, ...]] = ("answer", "label", "relationship", "relation")
+    EXAMPLE: ClassVar[Question | None] = Question(
+        id="example",
+        question="Premise: A man rides a red bicycle to work.\nHypothesis: The man is asleep.",
+    )
 
     # the unsure ones first, so that "not possible to tell" and "does not entail" are no yes or no
     LABELS: ClassVar[dict[str, str]] = {

@@ -52,6 +52,8 @@ class PromptedTask(ABC):
         'Answer the question. Explain step by step, then give the answer. End with "{closing}"'
     )
     NOUNS: ClassVar[tuple[str, ...]] = ("answer",)  # what texts call an answer of this kind
+    # A question of this kind, shown where the recipe names none; None: there is no usual one.
+    EXAMPLE: ClassVar[Question | None] = None
 
     def __post_init__(self) -> None:
         if not self.recipe.closing.split("{answer}", 1)[0].strip():

@@ -33,6 +33,9 @@ class ShortText(PromptedTask):
         "Answer the question in a few words. Explain step by step, then give the answer. End with"
         ' "{closing}"'
     )
+    EXAMPLE: ClassVar[Question | None] = Question(
+        id="example", question="Which river flows through Paris?"
+    )
 
     def describe_answer(self, question: Question) -> str:
         return "a text with a letter or a digit in it"

@@ -21,14 +21,9 @@ FLAGS = [
 ]
 TASK = {
     "kind": "multiple_choice",
-    "example": {"question": "Where does a fox live?", "choices": ["a den", "a pond"]},
-    "examples": [
-        {
-            "question": "What is sweet?",
-            "choices": ["honey", "salt"],
-            "rationale": "...",
-            "answer": "honey",
-        }
+    "to_try": [
+        {"question": "Where does a fox live?", "choices": ["a den", "a pond"]},
+        {"question": "What is sweet?", "choices": ["honey", "salt"]},
     ],
     "quality": True,
 }

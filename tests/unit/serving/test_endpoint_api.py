@@ -101,6 +101,13 @@ def test_the_task_tells_the_vote_that_the_judge_is_calibrated_for(judged, api):
     assert client(judged, max_questions=3).get("/v1/task").json()["judge"]["samples"] == 3
 
 
+def test_the_page_offers_the_questions_of_the_recipe_or_else_of_the_folder(judged, api):
+    (own,) = api.get("/v1/task").json()["to_try"]
+    assert own == {key: judged.folder.facts["example"][key] for key in ("question", "choices")}
+    mine = {"question": "Who lives in a den?", "choices": ["a fox", "a fish"]}
+    assert client(judged, examples=[mine]).get("/v1/task").json()["to_try"] == [mine]
+
+
 def test_what_the_judge_reads_is_counted(judged):
     """The second pass is paid for too."""
     api = client(judged)

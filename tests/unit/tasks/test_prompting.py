@@ -64,6 +64,13 @@ def test_every_kind_keeps_the_protocol_and_asks_to_explain_before_answering(kind
     assert task.label("4", Question(id="1", question="How many?")) == "4"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_question_to_try(kind):
+    """Bug guarded: the page offered "Write a question here." as an example."""
+    task = build_task(TaskRecipe(kind=kind))
+    assert task.check(task.EXAMPLE) == "" and task.student_input(task.EXAMPLE)
+
+
 def test_braces_in_a_question_are_left_alone():
     """Guards against str.format on text that users and models write."""
     task = build_task(
