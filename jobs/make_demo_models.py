@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from qcrd_ray.demo.make import PLANS, Kind, make
 from qcrd_ray.demo.measure import measure, write_cards
-from qcrd_ray.models.pretrained import demo_model
+from qcrd_ray.models.names import demo_model
 
 SHIPPED = demo_model("teacher").parent
 # the models that a run makes, by folder

@@ -15,7 +15,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, T5Config
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Question, RationaleSet
-from qcrd_ray.models.pretrained import demo_model, read_tokenizer
+from qcrd_ray.models.names import demo_model
+from qcrd_ray.models.pretrained import read_tokenizer
 from qcrd_ray.rationales.vote import hold_vote
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe

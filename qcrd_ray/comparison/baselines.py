@@ -29,7 +29,7 @@ from qcrd_ray.evaluation.predictions import (
 )
 from qcrd_ray.inference.heads import Head
 from qcrd_ray.inference.pool import run_pool, split_jobs
-from qcrd_ray.models.pretrained import fingerprint
+from qcrd_ray.models.names import fingerprint
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table
 from qcrd_ray.run.folder import RunFolder

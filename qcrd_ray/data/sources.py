@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets.exceptions import DatasetsError
 
-from qcrd_ray.data.hub import without_waiting
 from qcrd_ray.data.json_array import JsonArraySource, is_json_array
-from qcrd_ray.data.json_lines import RECODE, Line, expand_path, find_file, iter_json_lines
+from qcrd_ray.data.json_lines import RECODE, Line, find_file, iter_json_lines
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Split
 
@@ -28,9 +24,6 @@ BLOCK = 1_000  # rows that are held as Python values at a time
 # Spreadsheets of countries with a decimal comma part the cells by semicolons.
 _SEPARATORS = (";", "\t")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-
-# What `datasets.save_to_disk` writes: of several splits, and of one.
-_SAVED = ("dataset_dict.json", "state.json")
 
 
 class RowSource(Protocol):
@@ -56,6 +49,8 @@ def open_source(split: Split) -> RowSource:
         UserError: there is no such file or data set, or it is of a kind that is not read.
     """
     if split.dataset is not None:
+        from qcrd_ray.data.hub_datasets import HubSource
+
         return HubSource(split)
     assert split.path is not None, "a split that is generated has no source"
     file = find_file(split.path)
@@ -189,42 +184,9 @@ class ParquetSource:
     def _class_names(self) -> dict[str, list[str]]:
         if b"huggingface" not in (self._schema.metadata or {}):
             return {}
-        return class_names(datasets.Features.from_arrow_schema(self._schema))
+        from qcrd_ray.data.hub_datasets import class_names_of
 
-
-class HubSource:
-    """A split of a Hugging Face data set, memory-mapped from the cache of `datasets`.
-
-    It comes from the hub, from a folder of data files, or from a folder that `save_to_disk` wrote.
-    Integers of a class label become the labels' names.
-
-    Raises:
-        UserError: the data set, its configuration, split or revision cannot be loaded; holds the
-            hub's own message.
-    """
-
-    def __init__(self, split: Split):
-        self.name = " ".join(filter(None, (split.dataset, split.config, split.split)))
-        datasets.disable_progress_bars()  # a run has one progress line
-        try:
-            self._rows = _load(split)
-        except UserError:
-            raise
-        # the hub's errors are OSErrors
-        except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{self.name}: the data set cannot be loaded:"
-                f" {str(error).strip() or type(error).__name__}"
-            ) from error
-
-    def columns(self) -> list[str]:
-        return self._rows.column_names
-
-    def rows(self, columns: Collection[str]) -> Iterator[Line]:
-        wanted = self._rows.select_columns(
-            [column for column in self._rows.column_names if column in columns]
-        )
-        return numbered(wanted.with_format("arrow").iter(BLOCK), class_names(wanted.features))
+        return class_names_of(self._schema)
 
 
 def _not_utf8(text: str) -> bool:
@@ -235,15 +197,6 @@ def _not_utf8(text: str) -> bool:
 def present_columns(lines: Iterable[Line]) -> list[str]:
     """All keys of the readable rows, in order of first occurrence."""
     return list(dict.fromkeys(key for line in lines for key in line.data or ()))
-
-
-def class_names(features: Any) -> dict[str, list[str]]:
-    """The label names of each class-label column of ``datasets.Features``, by column."""
-    return {
-        column: feature.names
-        for column, feature in features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
 
 
 def numbered(
@@ -259,49 +212,3 @@ def numbered(
                 if value is not None:
                     row[column] = names[value] if 0 <= value < len(names) else None
             yield Line(number, row, "", "")
-
-
-def _load(split: Split) -> datasets.Dataset:
-    assert split.dataset is not None
-    folder = expand_path(split.dataset)
-    if folder.is_dir() and split.revision is not None:
-        raise UserError(
-            f"{split.dataset}: a folder has no revisions; leave `revision` out (it is"
-            f" {split.revision!r})"
-        )
-    if any((folder / name).is_file() for name in _SAVED) and not split.config:
-        return _split_of(split, datasets.load_from_disk(str(folder)))
-    if not folder.is_dir() and (
-        split.dataset.startswith((".", "~", "/", "$")) or split.dataset.count("/") > 1
-    ):
-        raise UserError(
-            f"{split.dataset}: there is no such folder; give one, or a hub id (owner/name)"
-        )
-    name = str(folder) if folder.is_dir() else split.dataset
-    with nullcontext() if folder.is_dir() else without_waiting():
-        loaded = datasets.load_dataset(
-            name, split.config, split=split.split, revision=split.revision
-        )
-    if isinstance(loaded, datasets.DatasetDict):
-        raise UserError(
-            f"{split.dataset}: it has the splits {', '.join(map(str, loaded))}: say which with"
-            " `split`"
-        )
-    return loaded
-
-
-def _split_of(split: Split, loaded: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset:
-    if isinstance(loaded, datasets.Dataset):
-        if split.split is not None:
-            raise UserError(
-                f"{split.dataset}: the folder holds one split, so leave `split` out (it is"
-                f" {split.split!r})"
-            )
-        return loaded
-    names = split.split.split("+") if split.split else []
-    if not names or not set(names) <= set(loaded):
-        raise UserError(
-            f"{split.dataset}: it has the splits {', '.join(map(str, loaded))}: say which with"
-            f" `split`, not {split.split!r}"
-        )
-    return datasets.concatenate_datasets([loaded[name] for name in names])

@@ -28,7 +28,7 @@ from qcrd_ray.inference.pool import AnswerJob, JobAnswers, Wanted, run_pool, spl
 from qcrd_ray.inference.voting import Judges
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.method.ranking import JudgeQuality
-from qcrd_ray.models.pretrained import fingerprint
+from qcrd_ray.models.names import fingerprint
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.files import write_table, write_text
 from qcrd_ray.run.folder import RunFolder, read_rationales

@@ -36,7 +36,8 @@ from qcrd_ray.inference.base import (
     text_so_far,
 )
 from qcrd_ray.inference.transformers_engine import TransformersEngine, end_tokens
-from qcrd_ray.models.pretrained import check_student, fingerprint, load_model, resolve
+from qcrd_ray.models.names import fingerprint, resolve
+from qcrd_ray.models.pretrained import check_student, load_model
 
 
 class CTranslate2Engine:

@@ -10,7 +10,8 @@ from typing import Literal
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference.base import Engine, EngineOptions
 from qcrd_ray.inference.transformers_engine import TransformersEngine
-from qcrd_ray.models.pretrained import custom_code_files, pick_device, read_config, resolve
+from qcrd_ray.models.names import resolve
+from qcrd_ray.models.pretrained import custom_code_files, pick_device, read_config
 
 EngineName = Literal["transformers", "ctranslate2", "vllm"]
 # the encoder-decoders for which ctranslate2 is known to generate the same texts

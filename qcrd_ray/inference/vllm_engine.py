@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from qcrd_ray.inference.base import EngineOptions, Generated, Listener, encode, hear_all
 from qcrd_ray.inference.continuous_batching import ContinuousBatching
-from qcrd_ray.models.pretrained import read_config, read_tokenizer, resolve
+from qcrd_ray.models.names import resolve
+from qcrd_ray.models.pretrained import read_config, read_tokenizer
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput

@@ -1,21 +1,18 @@
-"""Pretrained models: find one by name, check it early, load it with its tokenizer.
+"""Pretrained models: check one early, load it with its tokenizer. How they are named: ``names``.
 
-A model is a folder in Hugging Face form, a hub id, or `demo` for the shipped one. A student is an
-encoder-decoder or a decoder-only model. Hub ids are looked up in the local cache first, so that a
-machine without a network can use what it has. Code from a model's folder or repository runs only
-with ``trust_remote_code``.
+A student is an encoder-decoder or a decoder-only model. Hub ids are looked up in the local cache
+first, so that a machine without a network can use what it has. Code from a model's folder or
+repository runs only with ``trust_remote_code``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -28,10 +25,10 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-import qcrd_ray
 from qcrd_ray.data.hub import without_waiting
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.student import auto_class
+from qcrd_ray.models.names import resolve
 
 VOCABULARIES = (
     "tokenizer.json",
@@ -43,57 +40,7 @@ VOCABULARIES = (
     "vocab.txt",
 )
 TOKENIZER_FILES = (*VOCABULARIES, "tokenizer_config.json")
-# files that decide what a model generates; the others in its folder are documents and limits
-_DECISIVE_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja", ".py")
-_NOT_DECISIVE = ("task.json", "generation_config.json")
-
 log = logging.getLogger(__name__)
-
-
-# --- Names ---
-
-
-def demo_model(name: Literal["teacher", "student"]) -> Path:
-    """The folder of a shipped model.
-
-    ``teacher`` is a decoder-only language model, ``student`` an encoder-decoder to train further.
-    """
-    return Path(qcrd_ray.__file__).parent / "demo" / name
-
-
-def resolve(model: str | Path) -> str:
-    """The name of a student as transformers takes it: an absolute folder, or the hub id as it is.
-
-    `demo` is the shipped student. Raises UserError where there is no such folder, or no model in
-    it.
-    """
-    name = str(model)
-    if name == "demo":
-        return str(demo_model("student"))
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(
-                f"{folder} is not a model folder: it has no config.json. Give the folder that"
-                " `save_pretrained` wrote."
-            )
-        return str(folder.resolve())
-    if isinstance(model, Path) or looks_like_path(name):
-        raise UserError(
-            f"model {name!r}: there is no such folder. Give a Hugging Face model folder, a hub id"
-            " (owner/name), or `demo`."
-        )
-    return name
-
-
-def looks_like_path(name: str) -> bool:
-    """Whether a model's name can be no hub id, so that a mistyped path is not sought on the hub."""
-    return (
-        not name
-        or name.startswith((".", "~", os.sep))
-        or name.count("/") > 1
-        or Path(name).expanduser().is_file()
-    )
 
 
 # --- Configs and tokenizers: read and checked without weights ---
@@ -220,18 +167,6 @@ def load_model(model: str | Path, *, trust_remote_code: bool = False) -> PreTrai
     auto = auto_class(config)
     assert auto is not None, f"{model} is no student; check_student refuses it"
     return _from_pretrained(auto, resolve(model), trust_remote_code, use_safetensors=True).eval()
-
-
-def fingerprint(folder: Path) -> str:
-    """A hash of what decides a model's texts: its config, tokenizer, weights and own code."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in _DECISIVE_SUFFIXES and file.name not in _NOT_DECISIVE:
-            with file.open("rb") as content:
-                digest.update(
-                    f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode()
-                )
-    return digest.hexdigest()
 
 
 def pick_device(device: str) -> torch.device:

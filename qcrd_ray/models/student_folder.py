@@ -28,10 +28,10 @@ from transformers import GenerationConfig
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.models.card import render_card
+from qcrd_ray.models.names import fingerprint
 from qcrd_ray.models.pretrained import (
     check_student,
     custom_code_files,
-    fingerprint,
     read_config,
     read_tokenizer,
 )

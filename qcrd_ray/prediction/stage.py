@@ -26,7 +26,7 @@ from qcrd_ray.data.sources import JsonLinesSource, RowSource, present_columns
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference import choose_engine
 from qcrd_ray.inference.vote_result import VoteKind
-from qcrd_ray.models.pretrained import fingerprint
+from qcrd_ray.models.names import fingerprint
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.prediction.input import FilePart, LineFile, find_source, split_file, spool
 from qcrd_ray.prediction.output import SHOWN_REASONS, Output, RowCounts, nothing_answered

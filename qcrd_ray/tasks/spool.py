@@ -11,17 +11,19 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
 
 from qcrd_ray.data.records import QUESTION_SCHEMA, Question
 from qcrd_ray.data.sources import BLOCK
 from qcrd_ray.errors import UserError
 from qcrd_ray.run.files import atomic_file
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 ROWS_PER_GROUP = 10_000  # of a written file
 # Characters of a rejected row that are kept beside its reason; the source has the rest.
@@ -57,7 +59,7 @@ class RowSpool:
     """Rows of a source, by their place."""
 
     def __init__(self, file: Path, ids: np.ndarray) -> None:
-        self._rows = Dataset.from_file(str(file)) if len(ids) else None
+        self._rows = _mapped(file) if len(ids) else None
         self._ids = ids  # a hash of each row's id; 0: a row that cannot be used
         self._duplicates: dict[int, str] = {}  # the reason, by place
 
@@ -143,6 +145,13 @@ class RowSpool:
             columns = self._rows[list(places[first : first + BLOCK])]
             for values in zip(*columns.values(), strict=True):
                 yield dict(zip(columns, values, strict=True))
+
+
+def _mapped(file: Path) -> Dataset:
+    # a second to import: not for an actor that only knows what a rejected row is
+    from datasets import Dataset
+
+    return Dataset.from_file(str(file))
 
 
 def _hash(id: str) -> int:

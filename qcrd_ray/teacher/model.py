@@ -11,13 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.models.pretrained import (
-    check_vocabulary,
-    demo_model,
-    looks_like_path,
-    read_config,
-    read_tokenizer,
-)
+from qcrd_ray.models.names import demo_model, looks_like_path
 from qcrd_ray.recipe import ServeTeacher
 
 
@@ -68,6 +62,9 @@ def check_model(model: str, trust_remote_code: bool, tokenizer: str | None = Non
         UserError: there is no model or no tokenizer, the model is an encoder-decoder, or the
             tokenizer has more tokens than the model has embeddings.
     """
+    # transformers, which takes seconds to import: not for an actor that asks
+    from qcrd_ray.models.pretrained import check_vocabulary, read_config, read_tokenizer
+
     name = resolve_model(model)
     with _teacher_error(f"no model can be read from {name}: "):
         config = read_config(name, trust_remote_code=trust_remote_code)

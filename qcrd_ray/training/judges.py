@@ -20,7 +20,7 @@ from qcrd_ray.inference.voting import Judges, Samples, winner_share
 from qcrd_ray.method.judge import Judge, cross_fitted_scores, fit_confidence, fit_judge
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.method.ranking import judge_quality
-from qcrd_ray.models.pretrained import fingerprint
+from qcrd_ray.models.names import fingerprint
 from qcrd_ray.recipe import ObjectiveName, Recipe
 from qcrd_ray.run.files import write_text
 from qcrd_ray.run.folder import RunFolder

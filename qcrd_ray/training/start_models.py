@@ -37,7 +37,8 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.student import load_student
 from qcrd_ray.method.tokenization import chat_frame, eos_id, pad_id, tokenize_inputs
-from qcrd_ray.models.pretrained import check_student, read_config, read_tokenizer, resolve
+from qcrd_ray.models.names import resolve
+from qcrd_ray.models.pretrained import check_student, read_config, read_tokenizer
 from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
 from qcrd_ray.run.files import atomic_folder
 from qcrd_ray.training.lora import check_lora

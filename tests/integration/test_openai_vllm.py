@@ -17,7 +17,7 @@ import pytest
 from openai_server import KEY
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.models.pretrained import demo_model
+from qcrd_ray.models.names import demo_model
 from qcrd_ray.rationales import generate
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.run.folder import RunFolder

@@ -30,7 +30,7 @@ from qcrd_ray.method.objectives import ObjectiveConfig, build_objective, total_c
 from qcrd_ray.method.student import StudentStep, load_student
 from qcrd_ray.method.tokenization import pad_id, tokenize, tokenize_pairs
 from qcrd_ray.method.weights import assign_weights
-from qcrd_ray.models.pretrained import demo_model
+from qcrd_ray.models.names import demo_model
 
 NEW_TOKENS, D_STEPS = 64, 5
 

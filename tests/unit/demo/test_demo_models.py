@@ -16,7 +16,8 @@ from qcrd_ray.demo.measure import student_accuracy, teacher_accuracy
 from qcrd_ray.demo.tokenizer import words
 from qcrd_ray.inference.base import encode
 from qcrd_ray.method.tokenization import chat_frame, tokenize
-from qcrd_ray.models.pretrained import check_student, demo_model, load_student
+from qcrd_ray.models.names import demo_model
+from qcrd_ray.models.pretrained import check_student, load_student
 from qcrd_ray.recipe import StudentRecipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.tasks import word_problems as wp

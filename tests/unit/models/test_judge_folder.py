@@ -11,7 +11,8 @@ import torch
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference.evidence import feature_names
 from qcrd_ray.method.judge import Judge
-from qcrd_ray.models.pretrained import fingerprint, load_model
+from qcrd_ray.models.names import fingerprint
+from qcrd_ray.models.pretrained import load_model
 from qcrd_ray.models.student_folder import StudentFolder, export_student
 from qcrd_ray.recipe.judge import JudgeRecipe
 

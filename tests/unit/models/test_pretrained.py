@@ -11,7 +11,8 @@ from fake_hub import fake_hub
 from transformers import AutoTokenizer, BertConfig, LlamaForCausalLM
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.models.pretrained import check_student, load_student, resolve
+from qcrd_ray.models.names import resolve
+from qcrd_ray.models.pretrained import check_student, load_student
 
 
 @pytest.fixture

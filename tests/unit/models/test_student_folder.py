@@ -20,7 +20,8 @@ from qcrd_ray.inference import load_engine
 from qcrd_ray.inference.answering import Student
 from qcrd_ray.inference.heads import answer_questions
 from qcrd_ray.models.card import render_card
-from qcrd_ray.models.pretrained import fingerprint, load_model
+from qcrd_ray.models.names import fingerprint
+from qcrd_ray.models.pretrained import load_model
 from qcrd_ray.models.student_folder import StudentFolder, export_student
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.serving.arguments import read_arguments
