@@ -45,9 +45,10 @@ $(STAMP):
 demo: setup
 	@$(BIN)/qcrd run jobs/recipes/demo.yaml
 
-# Two processes, each with a Ray of its own: half of the time is waiting for one to start.
+# Two processes, each with a Ray of its own: half of the time is waiting for one to start. The
+# longest test first, or one process would do it alone at the end.
 test: test-unit
-	@$(BIN)/python -m pytest tests/integration tests/system -n 2 --dist loadfile -m "not long and not gpu"
+	@$(BIN)/python -m pytest tests/system tests/integration -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not gpu"
 
 # One thread for each process: torch's threads would fight for the cores.
 test-unit: export OMP_NUM_THREADS := 1

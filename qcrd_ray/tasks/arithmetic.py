@@ -34,7 +34,7 @@ _JOINED = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"(?<=\S )\([^()]*[-+*/=×÷][^()]*\)(?!\s*=)")  # a computation in brackets
-_REASON = re.compile(r"\b(?:since|because)\b|, as\b", re.IGNORECASE)
+_REASON = re.compile(r"\b(?:since|because)\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"\s*\([^()]*\)[.!]?\s*\Z")
 _MEANS = re.compile(r"\W*(?:that|this|which) means\b|\W*(?:altogether|finally|in total)\b", re.I)
 _HAS_DIGIT = re.compile(r"[0-9]")

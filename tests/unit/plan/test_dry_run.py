@@ -97,7 +97,7 @@ def test_kept_figures_give_times(tree, capsys):
     show(dry)
     assert "all of it: 1:04" in capsys.readouterr().out
     kept.write_text("{}")
-    with pytest.raises(UserError, match=r"figures\.json: .*delete the file"):
+    with pytest.raises(UserError, match=r"figures\.json: .* or delete it"):
         dry_run(recipe)
 
 
