@@ -16,8 +16,8 @@ from qcrd_ray.errors import UserError, headline
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe, RecordedTeacher
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.answers import split_thinking
 from qcrd_ray.tasks.base import Task
+from qcrd_ray.tasks.thinking import read_completion
 from qcrd_ray.teacher import RecordingIndex
 
 LOOKED_AT = 2_000  # questions of which a recording is searched
@@ -203,10 +203,10 @@ def _read_sample(recipe: Recipe, index: RecordingIndex, asked: Sequence[Question
     for question in recorded:
         for completion in index.completions(question.id)[:1]:
             texts += 1
-            thought = split_thinking(completion.text, recipe.task.thinking)
-            parsed = task.parse(thought.text, question)
-            if thought.cut_off or parsed.answer is None:
-                reasons["cut off inside its thinking" if thought.cut_off else parsed.reason] += 1
+            marks = recipe.task.thinking
+            _, parsed = read_completion(completion.text, task, question, marks=marks)
+            if parsed.answer is None:
+                reasons[parsed.reason] += 1
                 example = example or completion.text
     unread = reasons.total()
     line = f"of {texts} texts {texts - unread} can be read"

@@ -8,8 +8,8 @@ from qcrd_ray.data.records import AskedUntil, Completion, Outcome, Question, Rat
 from qcrd_ray.rationales.settled import next_wave
 from qcrd_ray.rationales.vote import VoteResult, cast_votes, hold_vote
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.tasks.answers import split_thinking
 from qcrd_ray.tasks.base import Task
+from qcrd_ray.tasks.thinking import read_completion
 from qcrd_ray.teacher import Prompt, TeacherAnswer, TeacherRequest
 
 
@@ -105,17 +105,14 @@ class Poll:
 
     def _parse(self, completion: Completion) -> Completion:
         """The completion with its thinking split off, and its rationale and answer read."""
-        thought = split_thinking(completion.text, self._recipe.task.thinking)
-        thinking = completion.thinking or thought.thinking
-        if thought.cut_off:
-            cut = "cut off inside its thinking"
-            return replace(completion, text=thought.text, thinking=thinking, reason=cut)
-        parsed = self._task.parse(thought.text, self._question)
+        thought, parsed = read_completion(
+            completion.text, self._task, self._question, marks=self._recipe.task.thinking
+        )
         return replace(
             completion,
             text=thought.text,
-            thinking=thinking,
+            thinking=completion.thinking or thought.thinking,
             rationale=parsed.rationale,
             answer=parsed.answer,
-            reason="" if parsed.answer is not None else parsed.reason or "no answer found",
+            reason="" if parsed.answer is not None else parsed.reason,
         )

@@ -14,9 +14,9 @@ from qcrd_ray.rationales.vote import hold_vote
 from qcrd_ray.recipe import Recipe, RecordedTeacher
 from qcrd_ray.report.reading import SHOWN, ReadingSummary
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.answers import split_thinking
 from qcrd_ray.tasks.base import Parsed, Task
 from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.tasks.thinking import read_completion
 
 STDIN = Path("-")
 
@@ -46,7 +46,7 @@ def parse_texts(recipe: Recipe, file: Path) -> Iterator[str]:
                 " `choices`; name the column that holds the same ids with data.columns.id"
             )
         questions[id] = question
-        parsed = _parse(task, recipe, text, question)
+        _, parsed = read_completion(text, task, question, marks=recipe.task.thinking)
         samples.setdefault(id, []).append(
             Completion(
                 text=text, finish_reason=finish_reason, answer=parsed.answer, reason=parsed.reason
@@ -55,16 +55,6 @@ def parse_texts(recipe: Recipe, file: Path) -> Iterator[str]:
         yield _line(id, text, parsed, question)
     yield ""
     yield from _totals(recipe, task, questions, samples).lines()
-
-
-def _parse(task: Task, recipe: Recipe, text: str, question: Question) -> Parsed:
-    thought = split_thinking(text, recipe.task.thinking)
-    if thought.cut_off:
-        return Parsed(reason="cut off inside its thinking")
-    parsed = task.parse(thought.text, question)
-    if parsed.answer is None and not parsed.reason:
-        return Parsed(rationale=parsed.rationale, reason="no answer found")
-    return parsed
 
 
 def _line(id: str, text: str, parsed: Parsed, question: Question) -> str:

@@ -13,9 +13,10 @@ import hashlib
 import random
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import ray
@@ -134,12 +135,9 @@ class RecordingIndex:
     The texts stay in the file, or in the copy of a table. ``first`` are some ids, for an error.
     """
 
-    def __init__(
-        self, recipe: RecordedTeacher, hashes: np.ndarray, starts: np.ndarray, first: list[str]
-    ) -> None:
-        order = np.argsort(hashes, kind="stable")  # a question's completions in the file's order
-        self._recipe, self._hashes, self._starts = recipe, hashes[order], starts[order]
-        self.first = first
+    def __init__(self, recipe: RecordedTeacher, places: Places) -> None:
+        self._recipe = recipe
+        self._hashes, self._starts, self.first = places
         self._file: BinaryIO | None = None
         self._scratch: TemporaryDirectory | None = None  # holds a copy that is nobody else's
 
@@ -170,24 +168,10 @@ class RecordingIndex:
 
     @classmethod
     def _of_lines(cls, recipe: RecordedTeacher) -> RecordingIndex:
-        hashes, starts = array("q"), array("q")
-        first: dict[str, None] = {}
         file = find_file(recipe.path)
-        with file.open("rb") as content:
-            start = 0
-            for number, raw in enumerate(content, 1):
-                if raw.strip():
-                    id, _ = _read(recipe, number, raw)
-                    hashes.append(_hash(id))
-                    starts.append(start)
-                    if len(first) < 3:
-                        first[id] = None
-                start += len(raw)
-        if not hashes:
-            raise empty_file(file)
-        return cls(
-            recipe, np.frombuffer(hashes, np.int64), np.frombuffer(starts, np.int64), list(first)
-        )
+        stat = file.stat()
+        columns = tuple(sorted(recipe.columns.items()))
+        return cls(recipe, _places(recipe.path, stat.st_size, stat.st_mtime_ns, columns))
 
     def close(self) -> None:
         """Close the file, and delete the copy of a table that is nobody else's."""
@@ -221,6 +205,42 @@ class RecordingIndex:
             if id == question_id:  # and not another of the same hash
                 found.append(completion)
         return found
+
+
+class Places(NamedTuple):
+    """Where the completions stand: a hash of each one's id, in ascending order, and its byte."""
+
+    hashes: np.ndarray
+    starts: np.ndarray
+    first: list[str]
+
+
+# the doctor's two checks and the stage read one recording in one process
+@lru_cache(maxsize=1)
+def _places(path: str, size: int, modified: int, columns: tuple[tuple[str, str], ...]) -> Places:
+    """The places in a file; ``size`` and ``modified`` tell its versions apart."""
+    recipe = RecordedTeacher.model_validate(
+        {"source": "recording", "path": path, "columns": dict(columns)}
+    )
+    hashes, starts = array("q"), array("q")
+    first: dict[str, None] = {}
+    file = find_file(path)
+    with file.open("rb") as content:
+        start = 0
+        for number, raw in enumerate(content, 1):
+            if raw.strip():
+                id, _ = _read(recipe, number, raw)
+                hashes.append(_hash(id))
+                starts.append(start)
+                if len(first) < 3:
+                    first[id] = None
+            start += len(raw)
+    if not hashes:
+        raise empty_file(file)
+    order = np.argsort(np.frombuffer(hashes, np.int64), kind="stable")  # in the file's order
+    return Places(
+        np.frombuffer(hashes, np.int64)[order], np.frombuffer(starts, np.int64)[order], list(first)
+    )
 
 
 def _hash(id: str) -> int:

@@ -19,7 +19,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.tasks import KINDS, build_task
-from qcrd_ray.tasks.answers import split_thinking
+from qcrd_ray.tasks.thinking import split_thinking
 from qcrd_ray.teacher.base import TeacherError
 from qcrd_ray.teacher.openai_protocol import read_models, read_samples
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcrd_ray.recipe import TaskRecipe
-from qcrd_ray.tasks.answers import Thought, split_thinking
+from qcrd_ray.tasks.thinking import Thought, split_thinking
 
 MARKS = ("<think>", "</think>")
 OPEN, CLOSE = MARKS

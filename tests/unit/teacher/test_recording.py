@@ -131,6 +131,18 @@ def test_only_places_are_held_and_not_the_texts(tmp_path):
     ]
 
 
+def test_a_file_is_read_once_and_again_when_it_has_changed(ten, monkeypatch):
+    """Bug guarded: a start of a run read a recording of 5 million rows three times."""
+    lines = []
+    read = module._read
+    monkeypatch.setattr(module, "_read", lambda *arguments: lines.append(0) or read(*arguments))
+    assert [len(RecordingIndex.build(recording(ten)._recipe)) for _ in range(3)] == [20, 20, 20]
+    assert len(lines) == 20
+    with open(ten, "a", encoding="utf-8") as file:
+        file.write('{"id": "c", "completion": "c0"}\n')
+    assert len(RecordingIndex.build(recording(ten)._recipe)) == 21
+
+
 def test_two_ids_of_one_hash_do_not_share_completions(ten, monkeypatch):
     monkeypatch.setattr(module, "_hash", lambda id: 5)
     assert sorted(texts(recording(ten, k=10), "b")[0]) == [f"b{i}" for i in range(10)]
