@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcrd_ray import doctor, pipeline, serving
+from qcrd_ray import doctor, pipeline
 from qcrd_ray.plan.calibration import plan_folder, size_of, write_splits
 from qcrd_ray.plan.estimate import estimate, gpus_of
 from qcrd_ray.plan.figures import EVALUATION, RATIONALES, Figures, Size
@@ -86,7 +86,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     # which it is on this cluster only Ray could tell; no second depends on it
     sure = _with_gpus(recipe)
     seconds = _seconds(sure, size)
-    held = _gpus(sure)
+    held = gpus_of(sure)
     stages = [
         StagePlan(
             name=name,
@@ -134,14 +134,6 @@ def _with_gpus(recipe: Recipe) -> Recipe:
         return recipe
     teacher = recipe.teacher.model_copy(update={"accelerator": "gpu"})
     return recipe.model_copy(update={"teacher": teacher})
-
-
-def _gpus(recipe: Recipe) -> dict[str, float]:
-    """The GPUs that each stage holds, by its name."""
-    held = gpus_of(recipe)
-    training = dict.fromkeys(pipeline.objectives(recipe), held["training"])
-    endpoint = sum(bundle.get("GPU", 0.0) for bundle in serving.bundles(recipe.serve))
-    return held | training | {"serving": endpoint}
 
 
 def _seconds(recipe: Recipe, size: Size) -> dict[str, float]:

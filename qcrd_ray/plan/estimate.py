@@ -5,12 +5,16 @@ A stage is as fast as its replicas or workers are many, which is what more of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from qcrd_ray import pipeline, serving
+from qcrd_ray.cluster.resources import Bundle
+from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.plan.figures import EVALUATION, RATIONALES, Figures, Size, Training, shape_of
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.teacher.serve import accelerator_of
+from qcrd_ray.teacher.serve import replica_bundles
+from qcrd_ray.training import job
 from qcrd_ray.training.dataset import rounds_of
 
 
@@ -95,7 +99,7 @@ def estimate(recipe: Recipe, size: Size, figures: Figures) -> Estimate:
         for name, each in figures.training.items()
     ]
     after = next(i for i, stage in enumerate(stages) if stage.name == RATIONALES) + 1
-    stages[after:after] = [replace(each, gpus=gpus["training"]) for each in trainings]
+    stages[after:after] = [replace(each, gpus=gpus[each.name]) for each in trainings]
     asked = units[RATIONALES]
     return Estimate(
         stages=stages,
@@ -143,21 +147,25 @@ def _training(
 
 
 def gpus_of(recipe: Recipe) -> dict[str, float]:
-    """The GPUs that each stage holds; "training" stands for every objective.
+    """The GPUs that each stage holds, by its name. A teacher has its most replicas.
 
     Ray must be connected where the accelerator is `auto`.
     """
     teacher = 0.0
-    if recipe.teacher.source == "serve" and accelerator_of(recipe.teacher) != "cpu":
-        engine = recipe.teacher.engine_kwargs
-        devices = engine.get("tensor_parallel_size", 1) * engine.get("pipeline_parallel_size", 1)
-        teacher = float(recipe.teacher.max_replicas * devices)
-    samplers = recipe.negatives.samplers * recipe.negatives.sampler.gpus
-    answering = recipe.evaluate.workers * recipe.evaluate.worker.gpus
-    return {
-        RATIONALES: teacher,
-        "training": recipe.train.workers * recipe.train.worker.gpus + samplers,
-        "judge": answering,
-        "self-training": recipe.train.workers * recipe.train.worker.gpus,
-        EVALUATION: answering,
+    if recipe.teacher.source == "serve":
+        teacher = recipe.teacher.max_replicas * _gpus(replica_bundles(recipe.teacher))
+    trainings = {
+        name: _gpus(job.bundles(recipe, [OBJECTIVES[name]])) for name in pipeline.objectives(recipe)
     }
+    answering = _gpus([recipe.evaluate.worker.bundle] * recipe.evaluate.workers)
+    return trainings | {
+        RATIONALES: teacher,
+        "judge": answering,
+        "self-training": _gpus(job.bundles(recipe, [])),
+        EVALUATION: answering,
+        "serving": _gpus(serving.bundles(recipe.serve)),
+    }
+
+
+def _gpus(bundles: Iterable[Bundle]) -> float:
+    return sum(bundle.get("GPU", 0.0) for bundle in bundles)

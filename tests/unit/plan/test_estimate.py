@@ -9,7 +9,7 @@ import pytest
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.plan.calibration import ROUNDS, small_recipe
-from qcrd_ray.plan.estimate import Prices, changes, estimate
+from qcrd_ray.plan.estimate import Prices, changes, estimate, gpus_of
 from qcrd_ray.plan.figures import Figures, Size, Stage, Training, _line
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
@@ -80,6 +80,7 @@ def test_what_more_of_something_changes():
 
 
 def test_gpus_are_held_while_a_stage_runs():
+    """Bug guarded: a baseline without negatives was billed for their samplers."""
     recipe = demo(
         "teacher.accelerator=A100",
         "teacher.max_replicas=4",
@@ -92,6 +93,8 @@ def test_gpus_are_held_while_a_stage_runs():
     assert hours["rationales"] == pytest.approx(8 * 140 / 3_600)
     assert hours["qcrd"] > 0
     assert hours["evaluation"] == 0
+    held = gpus_of(recipe)
+    assert (held["qcrd"], held["finetune"]) == (2.5, 2)
 
 
 @pytest.mark.parametrize(
