@@ -6,19 +6,13 @@ A check returns a line about what it found, or raises :class:`UserError` with wh
 from __future__ import annotations
 
 import secrets
-import socket
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import ray
-from ray.exceptions import GetTimeoutError, RayError
 from ray.job_submission import JobSubmissionClient
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from qcrd_ray import rationales, serving, teacher
 from qcrd_ray.cluster import resources as cluster
+from qcrd_ray.cluster.nodes import cannot_listen, live_nodes, node_name, on_nodes, sees
 from qcrd_ray.cluster.ray_internals import dashboard_url, head_node, serve_runs
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, ServingRecipe
@@ -27,8 +21,6 @@ from qcrd_ray.training.job import bundles as training_bundles
 from qcrd_ray.training.job import objectives_of
 
 STAGES = ("generate", "train", "evaluate", "serve")
-ANSWER_S = 120.0  # a node that has just joined unpacks the job's files first
-_SEEN_WITHIN_S = 5.0  # network file systems show a new file elsewhere after a moment
 
 
 def check_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> str:
@@ -95,7 +87,7 @@ def check_shared_folder(recipe: Recipe) -> str:
     probe = nearest / f".seen-by-all-{word}"
     try:
         probe.write_text(word)
-        answers = on_nodes(nodes, _sees, str(probe), word)
+        answers = on_nodes(nodes, sees, str(probe), word)
     except OSError as error:
         raise UserError(
             f"run: cannot write in {nearest}: {error.strerror}; name a folder that you may write in"
@@ -115,73 +107,10 @@ def _check_serve_port(serve: ServingRecipe) -> str:
     if serve_runs():
         return "Ray Serve runs already"
     head = head_node()
-    [(_, error)] = on_nodes([head], _bind, serve.host, serve.port)
+    [(_, error)] = on_nodes([head], cannot_listen, serve.host, serve.port)
     if error:
         raise UserError(
             f"serve.port: {serve.host}:{serve.port} is not free on {node_name(head)} ({error});"
             " give another port"
         )
     return f"{serve.host}:{serve.port} is free on {node_name(head)}"
-
-
-def on_nodes(nodes: Sequence[dict], function: Callable, *arguments: Any) -> list[tuple[dict, Any]]:
-    """Call ``function(*arguments)`` on each node, without resources: pairs of node and answer.
-
-    A node that has left meanwhile, as idle ones of an autoscaling cluster do, is left out.
-    """
-    task = ray.remote(num_cpus=0)(function)
-    calls = [
-        task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(*arguments)
-        for node in nodes
-    ]
-    answers = []
-    for node, call in zip(nodes, calls, strict=True):
-        try:
-            answers.append((node, ray.get(call, timeout=ANSWER_S)))
-        except (GetTimeoutError, RayError) as error:
-            if node["NodeID"] not in {alive["NodeID"] for alive in live_nodes()}:
-                continue
-            how = (
-                f"within {ANSWER_S:g} s"
-                if isinstance(error, GetTimeoutError)
-                else f"but with {str(error).splitlines()[0]}"
-            )
-            raise UserError(
-                f"cluster: node {node_name(node)} does not answer {how}; look at it with `ray"
-                " status`, or take it out"
-            ) from error
-    return answers
-
-
-def _sees(path: str, word: str) -> bool:
-    deadline = time.monotonic() + _SEEN_WITHIN_S
-    while True:
-        try:
-            return Path(path).read_text() == word
-        except OSError:
-            if time.monotonic() > deadline:
-                return False
-        time.sleep(0.2)
-
-
-def _bind(host: str, port: int) -> str:
-    """Why a server cannot listen there; "" where it can."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return error.strerror or str(error)
-    return ""
-
-
-def live_nodes() -> list[dict]:
-    """The entries of `ray.nodes()` that are alive."""
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def node_name(node: dict) -> str:
-    """A node's host and address, as a user knows it."""
-    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"

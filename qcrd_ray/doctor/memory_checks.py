@@ -9,7 +9,7 @@ from typing import NamedTuple
 from transformers import PretrainedConfig
 
 from qcrd_ray.cluster import resources as cluster
-from qcrd_ray.doctor.cluster_checks import live_nodes, node_name, on_nodes
+from qcrd_ray.cluster.nodes import live_nodes, node_name, on_nodes
 from qcrd_ray.doctor.memory import (
     Estimate,
     generation_estimate,

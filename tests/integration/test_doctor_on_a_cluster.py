@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from qcrd_ray import doctor
+from qcrd_ray.cluster import nodes as cluster_nodes
 from qcrd_ray.doctor import cluster_checks, memory, memory_checks
 from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.recipe import Recipe
@@ -63,16 +64,16 @@ def test_a_node_that_sees_another_folder_is_found(tmp_path):
     """The part that runs on each node, on the one node there is; several hosts are asked in
     tests/cluster.
     """
-    nodes = cluster_checks.live_nodes()
+    nodes = cluster_nodes.live_nodes()
     (tmp_path / "probe").write_text("word")
-    assert cluster_checks.on_nodes(
-        nodes, cluster_checks._sees, str(tmp_path / "probe"), "word"
-    ) == [(nodes[0], True)]
-    assert cluster_checks.on_nodes(nodes, cluster_checks._sees, str(tmp_path / "gone"), "word") == [
+    assert cluster_nodes.on_nodes(nodes, cluster_nodes.sees, str(tmp_path / "probe"), "word") == [
+        (nodes[0], True)
+    ]
+    assert cluster_nodes.on_nodes(nodes, cluster_nodes.sees, str(tmp_path / "gone"), "word") == [
         (nodes[0], False)
     ]
     left = nodes[0] | {"NodeID": "ab" * 28}
     # bug guarded: a run that is refused because the autoscaler let an idle node go meanwhile
-    assert cluster_checks.on_nodes(
-        [left, *nodes], cluster_checks._sees, str(tmp_path / "probe"), "word"
+    assert cluster_nodes.on_nodes(
+        [left, *nodes], cluster_nodes.sees, str(tmp_path / "probe"), "word"
     ) == [(nodes[0], True)]
