@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = ("vote", "dss_step", "qcrd_step", "startup")
-SLOW = ("generate", "first_answer", "serve", "serve_latency")  # each starts vLLM or Ray Serve
+QUICK = ("vote", "qcrd_step", "startup")
+SLOW = (
+    "dss_step",
+    "generate",
+    "first_answer",
+    "serve",
+    "serve_latency",
+)  # the last start vLLM or Serve
 
 pytestmark = pytest.mark.integration
 
