@@ -70,7 +70,8 @@ def _check_completions(
 ) -> str:
     counts = [len(index.completions(question.id)) for question in asked]
     k, least = recipe.sampling.k, min(counts)
-    lines = [f"{least} to {max(counts)} completions a question, of {len(asked):,} questions"]
+    recorded = f"{least}" if least == max(counts) else f"{least} to {max(counts)}"
+    lines = [f"{recorded} completions a question, of {len(asked):,} questions"]
     missing, few = counts.count(0), sum(0 < count < k for count in counts)
     if missing:
         without = [each.id for each, count in zip(asked, counts, strict=True) if not count]

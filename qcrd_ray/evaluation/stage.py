@@ -35,7 +35,7 @@ from qcrd_ray.run.folder import RunFolder, read_rationales
 from qcrd_ray.run.judged_votes import is_no_judge
 from qcrd_ray.run.manifests import Overlap, truncation_note
 from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.run.results import Results, SplitCounts
+from qcrd_ray.run.results import ResultRow, Results, SplitCounts
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import store_split
 
@@ -87,10 +87,16 @@ def evaluate(recipe: Recipe, folder: RunFolder, *, report: Report = no_progress)
     )
     write_table(table, folder.evaluation / "predictions.parquet")
     judges = _judges(measurements)
+    rows = result_rows(_predictions(table))
     results: Results = {
-        "rows": result_rows(_predictions(table)),
+        "rows": rows,
         "splits": splits,
-        "notes": [*notes, *_data_notes(recipe, folder), *judge_notes(judges)],
+        "notes": [
+            *notes,
+            *_data_notes(recipe, folder),
+            *judge_notes(judges),
+            *silence_notes(rows),
+        ],
     }
     if judges:
         results["judges"] = judges
@@ -275,6 +281,17 @@ def judge_notes(judges: Mapping[str, Mapping[str, Mapping[str, JudgeQuality]]]) 
                         f" on {split}: {ranks} within a question, scores spread by {spread:.3f}"
                     )
     return notes
+
+
+def silence_notes(rows: Iterable[ResultRow]) -> list[str]:
+    """A note for each head of the student that answers no question."""
+    return [
+        f"the student answers none of the {row['total']:,} questions of {row['split']} by its"
+        f" {row['head']}: it has learnt too little. Give it more rounds (train.rounds), another"
+        " train.learning_rate, or begin with a pretrained model (student.model)"
+        for row in rows
+        if row["name"] == "student" and row["unanswered"] == row["total"]
+    ]
 
 
 def _teacher(recipe: Recipe, folder: RunFolder) -> tuple[list[Prediction], list[str]]:

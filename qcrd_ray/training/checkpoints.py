@@ -63,6 +63,15 @@ class Best(TypedDict):
     validation: dict[str, float]
 
 
+def is_better(accuracy: float, *, than: float) -> bool:
+    """Whether a later round's validation is better than the best before it.
+
+    Of equals the earlier round stays, but where nothing has been right yet: there the accuracy says
+    nothing, and the later one has learnt longer.
+    """
+    return accuracy > than or accuracy == than == 0.0
+
+
 class RoundSoFar(TypedDict):
     """What is left of a round that a checkpoint interrupts, besides the weights."""
 

@@ -50,7 +50,9 @@ def check_sources(recipe: Recipe) -> str:
             f"{key}: the answers of {recipe.task.kind} are no numbers, and these"
             f" negatives are positives with other numbers: set it to {instead}"
         )
-    return f"positives are also {' and '.join(sources)}" if sources else "none are made"
+    return (
+        f"positives are also {' and '.join(sources)}" if sources else "none are made of positives"
+    )
 
 
 def check_rows(

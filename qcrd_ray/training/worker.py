@@ -23,6 +23,7 @@ from qcrd_ray.training.checkpoints import (
     RoundSoFar,
     SnapshotStore,
     find_checkpoint,
+    is_better,
     save_checkpoint,
     snapshots_kept,
 )
@@ -280,9 +281,9 @@ class Worker:
         return last or (round + 1) % self.recipe.train.validate_.every_rounds == 0
 
     def _keep_best(self, round: int, validation: dict[str, float], snapshot: Path) -> None:
-        """Keep the snapshot as best/ if it is better than all before; of equals the earliest."""
+        """Keep the snapshot as best/ if it is better than all before."""
         key = self.job.choose_by
-        if self.best is not None and validation[key] <= self.best["validation"][key]:
+        if self.best and not is_better(validation[key], than=self.best["validation"][key]):
             return
         self.best = {"round": round, "validation": validation}
         if self.process_group.rank == 0:

@@ -12,13 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("vote", "qcrd_step", "startup")
-SLOW = (
-    "dss_step",
-    "generate",
-    "first_answer",
-    "serve",
-    "serve_latency",
-)  # the last start vLLM or Serve
+# each trains, or starts vLLM or Ray Serve
+SLOW = ("dss_step", "generate", "first_answer", "serve", "serve_latency")
 
 pytestmark = pytest.mark.integration
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Outcome, Question, RationaleSet
 from qcrd_ray.evaluation.predictions import Prediction, result_rows, teacher_predictions
+from qcrd_ray.evaluation.stage import silence_notes
 from qcrd_ray.inference.pool import split_jobs
 from qcrd_ray.recipe import TaskRecipe
 from qcrd_ray.run.results import markdown_table, render_table
@@ -51,6 +52,14 @@ def test_intervals_are_wilsons(correct, total, low, high):
     (row,) = result_rows(predictions("student", ["7"] * correct + ["8"] * (total - correct)))
     assert row["low"] == pytest.approx(low, abs=1e-6)
     assert row["high"] == pytest.approx(high, abs=1e-6)
+
+
+def test_a_student_that_answers_nothing_is_said_so():
+    """Bug guarded: a table of zeros, and not a word on what to do."""
+    silent = predictions("student", [None, None], head="rationale")
+    others = [*predictions("student base", [None]), *predictions("student", [None, "8"])]
+    (note,) = silence_notes(result_rows([*silent, *others]))
+    assert "none of the 2 questions of test by its rationale" in note and "train.rounds" in note
 
 
 def test_each_name_head_and_split_is_counted_alone():

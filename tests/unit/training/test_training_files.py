@@ -25,7 +25,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.method.discriminator import Discriminator
 from qcrd_ray.method.tokenization import tokenize_inputs
 from qcrd_ray.recipe import DiscriminatorRecipe, ScratchRecipe, StudentRecipe
-from qcrd_ray.training.checkpoints import SnapshotStore, snapshots_kept
+from qcrd_ray.training.checkpoints import SnapshotStore, is_better, snapshots_kept
 from qcrd_ray.training.dataset import rounds_of
 from qcrd_ray.training.metrics import MetricsWriter, read_metrics, read_progress
 from qcrd_ray.training.process_group import ProcessGroup
@@ -213,6 +213,20 @@ def test_metrics_of_rounds_that_are_run_again_are_dropped(tmp_path):
     assert [row["round"] for row in read_metrics(tmp_path)] == [0, 1, 2]
     MetricsWriter(tmp_path, first_round=2, first_step=8).close()
     assert [row["round"] for row in read_metrics(tmp_path)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept"), [([0.0, 0.0, 0.0], 2), ([0.0, 0.25, 0.25, 0.0], 1), ([0.5, 0.25], 0)]
+)
+def test_the_best_round_of_several(accuracies, kept):
+    """Bug guarded: where nothing was right in any round, the first was kept, which had learnt least
+    and wrote nothing.
+    """
+    best = 0
+    for round, accuracy in enumerate(accuracies):
+        if round and is_better(accuracy, than=accuracies[best]):
+            best = round
+    assert best == kept
 
 
 def test_tensorboard_holds_the_same_numbers(tmp_path):
