@@ -41,14 +41,14 @@ def serve(
     from qcrd_ray.recipe import RayRecipe
 
     given = {
+        "host": host,
+        "port": port,
         "replicas": replicas,
         "max_replicas": max_replicas,
         "api_key_file": str(key_file) if key_file else None,
         "trust_task": trust_task or None,
     }
-    recipe = serving.read_settings(student, given, set_ or []).model_copy(
-        update={"host": host, "port": port}
-    )
+    recipe = serving.read_settings(student, given, set_ or [])
     serving.check(recipe)  # before Ray, which takes seconds to start
     cluster.connect(RayRecipe(address=address))
     url = serving.start(student, recipe)

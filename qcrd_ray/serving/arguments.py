@@ -50,6 +50,12 @@ def read_arguments(args: Mapping[str, Any]) -> tuple[StudentFolder, ServingRecip
                 " of the Serve config instead"
             )
     known = [key for key in ServingRecipe.model_fields if key not in _SERVES_OWN]
+    return _read(student, keys, known)
+
+
+def _read(
+    student: str, keys: Mapping[str, Any], known: Sequence[str]
+) -> tuple[StudentFolder, ServingRecipe]:
     for key in keys:
         if key not in known:
             raise UserError(f"{key}: there is no such key; expected student, {', '.join(known)}")
@@ -93,7 +99,7 @@ def read_settings(
             keys[name] = {**inner, part: _yaml(override, value)}
         else:
             keys[name] = value
-    return read_arguments({"student": str(student), **keys})[1]
+    return _read(str(student), keys, list(ServingRecipe.model_fields))[1]
 
 
 def _parsed(key: str, value: Any) -> Any:

@@ -59,3 +59,10 @@ def test_a_dotted_override_of_a_plain_value_is_refused(exported_student):
     """Bug guarded: it ended in a traceback."""
     with pytest.raises(UserError, match=r"--set replicas\.x=2: replicas is 3 and has no keys"):
         read_settings(exported_student, {"replicas": 3}, ["replicas.x=2"])
+
+
+def test_an_override_says_where_to_listen_as_in_a_recipe(exported_student):
+    """Bug guarded: `qcrd serve --set port=8123` was told to write a Serve config."""
+    given = {"host": "127.0.0.1", "port": 8000}
+    recipe = read_settings(exported_student, given, ["port=8123"])
+    assert (recipe.host, recipe.port) == ("127.0.0.1", 8123)
