@@ -258,7 +258,7 @@ def _ask_blocks(
     seconds = time.monotonic() - start
     done = ray.get(counter.read.remote())
     # Ray Data's pickled copy of the handle keeps it until the driver ends
-    ray.kill(counter)
+    ray.kill(counter)  # pyright: ignore[reportArgumentType]  # the stub wants no proxy
     return {
         "asked": counts.pending,
         "retries": done["retries"],

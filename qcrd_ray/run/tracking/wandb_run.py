@@ -40,13 +40,14 @@ def check(project: str) -> str:
             " out"
         )
     import wandb
+    from wandb.errors import Error
 
     settings = wandb.setup().settings
     if settings.mode in ("offline", "disabled"):
         return f"Weights & Biases, project {project} (WANDB_MODE={settings.mode})"
     try:
         known = wandb.login(prompt=False, verify=True)
-    except wandb.errors.Error as error:
+    except Error as error:
         raise UserError(
             f"tracking.wandb: {settings.base_url} cannot be used: {_said(error)}"
         ) from None
@@ -119,9 +120,9 @@ class WandbRun:
         self._open.finish(exit_code=_EXIT_CODES[status])
 
     def said(self, error: Exception) -> str | None:
-        import wandb
+        from wandb.errors import Error
 
-        known = isinstance(error, (wandb.errors.Error, OSError))  # TimeoutError is an OSError
+        known = isinstance(error, (Error, OSError))  # TimeoutError is an OSError
         return _said(error) if known else None
 
     @property
