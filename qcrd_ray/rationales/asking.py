@@ -111,9 +111,13 @@ class RationaleGenerator:
         """
         settings = self._recipe.generation
         tries = attempts = 0
+        answered: int | None = None  # requests of all askers, when this one last failed
+        suspect = False  # others were answered between two failures of this one
         while True:
+            others = answered is not None and self._breaker.answers > answered
+            suspect = suspect or others
             try:
-                answers = await self._try(requests)
+                answers = await self._try(requests, suspect)
                 return [Reply(answer, tries + 1) for answer in answers]
             except TeacherRefusal as refusal:
                 if len(requests) == 1:
@@ -126,7 +130,8 @@ class RationaleGenerator:
                 return [Reply(None, 0, reason=str(stopped))] * len(requests)
             except TeacherError as error:
                 tries += 1
-                attempts += not self._breaker.away
+                attempts += others or not self._breaker.away
+                answered = self._breaker.answers
                 log.warning(
                     "try %d at %s, %d of %d attempts: %s",
                     tries,
@@ -149,8 +154,12 @@ class RationaleGenerator:
         finally:
             await self._slots.acquire()
 
-    async def _try(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
-        """Ask once. Raises as :meth:`Teacher.complete` does."""
+    async def _try(self, requests: Sequence[TeacherRequest], suspect: bool) -> list[TeacherAnswer]:
+        """Ask once. Raises as :meth:`Teacher.complete` does.
+
+        A failure of a ``suspect`` request says nothing of the teacher, unless it is the one that
+        tries while the teacher is away.
+        """
         limit_s = self._recipe.generation.request_timeout_s
         await self._breaker.admit()
         if self.draining and not requests[0].first:
@@ -159,11 +168,13 @@ class RationaleGenerator:
         try:
             answers = await asyncio.wait_for(self._teacher.complete(requests), limit_s)
         except TeacherAway as error:
-            self._breaker.failed(str(error), retry_after_s=error.retry_after_s)
+            if self._breaker.away or not suspect:
+                self._breaker.failed(str(error), retry_after_s=error.retry_after_s)
             raise
         except TimeoutError:
             reason = f"no answer within {limit_s:g} s (generation.request_timeout_s)"
-            self._breaker.failed(reason)
+            if self._breaker.away or not suspect:
+                self._breaker.failed(reason)
             raise TeacherError(reason) from None
         except (TeacherError, TeacherRefusal):
             self._breaker.answered()

@@ -1,7 +1,10 @@
 """An outage of the teacher, as all askers of a process see it together.
 
 One question alone cannot tell an outage from its own fault. When several requests in a row failed
-and none was answered between them, the teacher is away: all wait, and one after another tries.
+and none was answered between them, the teacher is away: all wait, and one after another tries. A
+request that fails again although others were answered since its last failure says nothing of the
+teacher: a few questions that can never be answered must not look like an outage at the end of a
+stage, when they alone are left.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ class Breaker:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._patience_s, self._backoff_s, self._clock = patience_s, backoff_s, clock
+        self.answers = 0
         self._failures = 0  # since the last answer
         self._since = self._try_at = 0.0  # of the first of them; when the next try may be
         self._waits = 0
@@ -51,6 +55,7 @@ class Breaker:
 
     def answered(self) -> None:
         """The teacher is there."""
+        self.answers += 1
         self._failures = self._waits = 0
         self._trying = False
 

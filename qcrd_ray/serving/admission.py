@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ray.exceptions import TaskCancelledError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qcrd_ray.serving.http_errors import RETRY, RequestError
@@ -97,6 +98,8 @@ class Admission:
                         )
                     if not message.get("more_body"):
                         return bytes(body)
+        except TaskCancelledError:  # the caller left before its body was here
+            return None
         except TimeoutError as error:
             raise RequestError(
                 408,

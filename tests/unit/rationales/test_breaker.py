@@ -122,6 +122,28 @@ def test_a_question_that_fails_alone_is_no_outage():
         assert (rows[3]["attempts"], teacher.requests["3",]) == (3, 3)
 
 
+@pytest.mark.parametrize("attempts", [2, 4])
+def test_questions_that_are_never_answered_are_no_outage_when_they_alone_are_left(attempts):
+    """Bug guarded: a stage waited ten minutes for the teacher at its end, since nine questions that
+    failed for good were the last to be tried, and failed in a row.
+    """
+    bad = {str(number) for number in range(0, 27, 3)}
+
+    async def script(attempt, asks):
+        if asks[0].question.id in bad:
+            raise TeacherAway("HTTP 500: oh no")
+        await asyncio.sleep(0.02)
+        return answers(asks)
+
+    start = time.monotonic()
+    rows, _, _ = ask(script, MANY, attempts=attempts, requests_in_flight=30, backoff_s=0.1)
+    failed = {row["question_id"] for row in rows if row["outcome"] == "failed"}
+    assert failed == bad and time.monotonic() - start < 5
+    # and one try more, which found the teacher away before the first answer came
+    tries = {row["attempts"] for row in rows if row["question_id"] in bad}
+    assert attempts in tries <= {attempts, attempts + 1}
+
+
 def test_a_teacher_whose_answers_are_odd_is_there():
     async def script(attempt, asks):
         raise TeacherError("no JSON")
