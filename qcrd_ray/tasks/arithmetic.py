@@ -123,9 +123,8 @@ class Arithmetic(PromptedTask):
         """
         foretold = self._foretold(sentences, asked, given)
         ordered = _last_first(sentences, asked)
-        own = [each for each in ordered if self._says_more(each, given)]
-        rest = [each for each in ordered if each not in own]
-        return [*([foretold] if foretold else []), *own, *rest]
+        ordered.sort(key=lambda each: not self._says_more(each, given))
+        return [foretold, *ordered] if foretold else ordered
 
     def _says_more(self, sentence: str, given: Given) -> bool:
         """Whether it may state a result: not where it only repeats numbers of the question."""
@@ -152,17 +151,17 @@ class Arithmetic(PromptedTask):
         last = next(each for each in reversed(sentences) if _HAS_DIGIT.search(each))
         confirmed = False
         for sentence in sentences[1:]:
-            later, values = self._stated(sentence, given), self._values(sentence)
+            later = self._stated(sentence, given)
             if later is None:
                 continue
             if later.value == stated.value:
                 confirmed = confirmed or "=" in sentence
-            elif "=" in sentence and stated.value in values:
+            elif "=" in sentence and stated.value in self._values(sentence):
                 if later.value in given:  # "20 - 8 = 12": a check
                     confirmed = True
                 elif confirmed:  # computed with, it was a step
                     return None
-            elif stated.value in values and sentence is last:
+            elif sentence is last and stated.value in self._values(sentence):
                 confirmed = True
             elif concluded(sentence) is not None and _shared(sentence, asked) > len(asked) / 2:
                 return None
