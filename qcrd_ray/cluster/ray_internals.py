@@ -16,6 +16,8 @@ from typing import Any
 
 CHECKED_RAY = "2.60.0"
 
+PROXY_START_S = 60.0
+
 # Ray Train's list of the checkpoints of a run, in the run's storage folder. Ray writes it in place,
 # and cannot read it after a kill in that instant.
 TRAIN_CHECKPOINT_LIST = "checkpoint_manager_snapshot.json"
@@ -146,15 +148,18 @@ def serve_address() -> tuple[str | None, int] | None:
     return (None if http.location == ProxyLocation.Disabled else http.host), http.port
 
 
-def guard_serve_proxies() -> None:
-    """Put :mod:`qcrd_ray.cluster.serve_door` into the proxies of a Ray Serve that is started later.
+def prepare_serve_proxies() -> None:
+    """Set up the proxies of a Ray Serve that is started later, by two variables in no document.
 
-    `HTTPOptions.middlewares` was removed, and an application's own middleware runs behind the
-    proxy. The variable is read by every proxy, and is in no document. A user's value is kept.
+    They get :mod:`qcrd_ray.cluster.serve_door` as a layer: `HTTPOptions.middlewares` was removed,
+    and an application's own middleware runs behind the proxy. And they get `PROXY_START_S` to
+    start: Serve kills one that is not ready after 5 s, which on a busy machine is before it has
+    imported anything, and `serve.start` raises the killed actor's error. A user's values are kept.
     """
     os.environ.setdefault(
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "qcrd_ray.cluster.serve_door:layers"
     )
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", f"{PROXY_START_S:g}")
 
 
 def _serve_client() -> Any:

@@ -21,9 +21,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from qcrd_ray.cluster.private_files import keep_token_private, session_parent
 from qcrd_ray.cluster.ray_internals import (
     autoscaler_config,
-    guard_serve_proxies,
     in_submitted_job,
     listen_on_loopback,
+    prepare_serve_proxies,
     sessions_in,
     started_ray_here,
 )
@@ -180,7 +180,7 @@ def colocate(resources: Mapping[str, float]) -> Bundle:
 
 def _start_local(recipe: RayRecipe) -> None:
     cpus = recipe.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
-    guard_serve_proxies()
+    prepare_serve_proxies()
     listen_on_loopback()
     keep_token_private(make=True)
     session = sessions_in(session_parent())

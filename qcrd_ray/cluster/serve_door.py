@@ -4,7 +4,7 @@ The proxy decodes some headers as UTF-8 and answers 500 where they are not, lets
 timeout off by a header, and speaks plain text: 404 while no application is there, 503 with a full
 queue, 500 for a replica that died. A client has to know which of these may be tried again.
 
-A local Ray has this layer by itself (`ray_internals.guard_serve_proxies`); a cluster sets the
+A local Ray has this layer by itself (`ray_internals.prepare_serve_proxies`); a cluster sets the
 variable in the environment of each node with a proxy. The proxy imports this file, so it imports
 neither torch nor anything else of this package.
 """

@@ -151,7 +151,8 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     deployment = StudentEndpoint.options(
         **options,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
-        max_queued_requests=recipe.max_queued_requests,  # in a proxy, while no replica is there
+        # in a proxy, between replicas: a restart or a new version. It holds what they would hold
+        max_queued_requests=recipe.max_queued_requests * (recipe.max_replicas or recipe.replicas),
         backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_S),
         graceful_shutdown_timeout_s=recipe.request_timeout_s + DRAIN_S,
         max_surge_percent=SURGE_PERCENT,

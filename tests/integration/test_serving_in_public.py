@@ -25,7 +25,7 @@ from ray.serve.context import _get_global_client
 from qcrd_ray import serving
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.serving.application import replica_key
+from qcrd_ray.serving.application import build, replica_key
 from qcrd_ray.serving.endpoint import APP
 
 pytestmark = pytest.mark.integration
@@ -298,3 +298,17 @@ def test_a_replica_without_a_key_does_not_start(url, expected, told):
     """
     with pytest.raises(UserError, match=told):
         replica_key(ServingRecipe(api_key_env="QCRD_NOT_SET"), expected=expected)
+
+
+def test_the_proxies_hold_between_replicas_what_the_replicas_would(exported_student):
+    """Bug guarded: a proxy held as few as one replica does, and while a new version took over, two
+    steady callers and a probe were one too many: a 503 with nobody waiting.
+    """
+
+    def queue(**keys):
+        application = build({"student": str(exported_student), "max_queued_requests": 5, **keys})
+        return application._bound_deployment._deployment_config.max_queued_requests
+
+    assert queue() == 5
+    assert queue(replicas=3) == 15
+    assert queue(replicas=2, max_replicas=4) == 20

@@ -33,7 +33,7 @@ def test_a_running_ray_is_joined_only_where_it_is_named(
     asked = []
     monkeypatch.setattr(resources.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(resources, "in_submitted_job", lambda: in_job)
-    monkeypatch.setattr(resources, "guard_serve_proxies", lambda: asked.append("guarded"))
+    monkeypatch.setattr(resources, "prepare_serve_proxies", lambda: asked.append("guarded"))
     monkeypatch.setattr(resources, "session_parent", lambda: tmp_path)
     monkeypatch.setattr(resources, "keep_token_private", lambda make: None)
     monkeypatch.setattr(resources, "_init", lambda **options: asked.append(options["address"]))
@@ -65,7 +65,7 @@ def test_a_ray_that_does_not_start_is_told_with_its_logs(monkeypatch, tmp_path, 
         raise failure
 
     monkeypatch.setattr(resources.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(resources, "guard_serve_proxies", lambda: None)
+    monkeypatch.setattr(resources, "prepare_serve_proxies", lambda: None)
     monkeypatch.setattr(resources, "session_parent", lambda: tmp_path)
     monkeypatch.setattr(resources, "keep_token_private", lambda make: None)
     monkeypatch.setattr(resources, "_init", fail)

@@ -127,6 +127,17 @@ class TestServe:
         public = {name for name in dir(serve) if "http" in name.lower() or "address" in name}
         assert public <= {"HTTPOptions"}
 
+    def test_the_variable_of_a_proxys_start(self, monkeypatch):
+        """Bug guarded: on a busy machine Serve killed each proxy after 5 s, before it had imported
+        anything, and the endpoint's start ended in a traceback.
+        """
+        name = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"
+        assert f'"{name}", 5.0' in source("ray.serve._private.constants")
+        assert "* PROXY_READY_CHECK_TIMEOUT_S" in source("ray.serve._private.proxy_state")
+        monkeypatch.delenv(name, raising=False)
+        ray_internals.prepare_serve_proxies()
+        assert os.environ[name] == "60"
+
 
 class TestData:
     def test_the_logger_that_warns_of_missing_progress_bars(self):

@@ -222,10 +222,10 @@ def test_serve_still_reads_its_proxies_layers_from_the_variable(monkeypatch):
     spec = find_spec("ray.serve._private.constants")
     assert spec and spec.origin and VARIABLE in Path(spec.origin).read_text()
     monkeypatch.setenv(VARIABLE, "mine:own")
-    ray_internals.guard_serve_proxies()
+    ray_internals.prepare_serve_proxies()
     assert os.environ[VARIABLE] == "mine:own"
     monkeypatch.delenv(VARIABLE)
-    ray_internals.guard_serve_proxies()
+    ray_internals.prepare_serve_proxies()
     path = os.environ[VARIABLE]
     http_util = importlib.import_module("ray.serve._private.http_util")
     (layer,) = http_util.validate_http_proxy_callback_return(
