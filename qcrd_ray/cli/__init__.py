@@ -27,6 +27,8 @@ __all__ = ["VERBS", "app", "main"]
 INTERRUPTED, TERMINATED = 130, 143  # 128 and the signal's number
 VERBS = tuple(typer.main.get_group(app).commands)
 
+_received: set[int] = set()  # the signals that asked this process to end
+
 
 def main() -> None:
     """Run the console script.
@@ -34,7 +36,10 @@ def main() -> None:
     A user's mistake ends it with a message; SIGTERM ends a stage in order, as Ctrl-C does; so does
     a full disk, with what it was. What nobody foresaw leaves its traceback in a file.
     """
+    _received.clear()
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # it is ignored behind a script's `&`
+        signal.signal(signal.SIGINT, _interrupt)
     # as Ray's workers have it: a task of one's own may lie in the folder that `qcrd` is called from
     sys.path.append(os.getcwd())
     try:
@@ -46,10 +51,10 @@ def main() -> None:
     except SystemExit as end:
         if end.code != INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             raise
-        console.print("interrupted; the same command goes on from what is finished")
-        terminated = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-        sys.exit(TERMINATED if terminated else INTERRUPTED)
+        _end_interrupted()
     except Exception as error:
+        if _received:  # some libraries make an error of their own of it, while they are imported
+            _end_interrupted()
         if (said := full_disk(error)) is None:
             _unforeseen(error)
         folders = ", ".join(map(str, held_folders()))
@@ -81,5 +86,12 @@ def _unforeseen(error: Exception) -> NoReturn:
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     """On SIGTERM (`ray job stop`, Kubernetes), end a stage as Ctrl-C does, so that it cleans up."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut that short
+    _received.add(signum)
+    if signum == signal.SIGTERM:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut that short
     raise KeyboardInterrupt
+
+
+def _end_interrupted() -> NoReturn:
+    console.print("interrupted; the same command goes on from what is finished")
+    sys.exit(TERMINATED if signal.SIGTERM in _received else INTERRUPTED)

@@ -1,6 +1,7 @@
 """The command as a user meets it: exit codes, and mistakes in words, without a traceback."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -286,6 +287,32 @@ def test_what_nobody_foresaw_leaves_its_traceback_in_a_file(qcrd, recipe, monkey
     refused(answer, "KeyError: 'boom'", "This was not foreseen")
     named = Path(answer.stderr.split("Its traceback: ")[1].strip())
     assert "in fail" in named.read_text() and named.is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_that_became_another_error_is_one(
+    qcrd, recipe, monkeypatch, tmp_path, sent, code
+):
+    """Bug guarded: Ctrl-C while the libraries are imported was told as something that nobody
+    foresaw, since pydantic makes an error of its own of it.
+    """
+
+    def interrupted():
+        try:
+            signal.raise_signal(sent)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("SchemaError: KeyboardInterrupt") from error
+
+    monkeypatch.setattr("qcrd_ray.doctor.diagnosis.check_versions", interrupted)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        answer = qcrd("doctor", recipe, cwd=tmp_path)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert answer.returncode == code
+    assert "interrupted; the same command goes on" in answer.stderr
+    assert "foreseen" not in answer.stderr
 
 
 def test_a_jobs_log_keeps_the_traceback(qcrd, recipe, monkeypatch, tmp_path):
