@@ -117,6 +117,8 @@ def cut_run_on(text: str, question: str) -> str:
 
     A first header that restates the question asked, before any answer, does not count.
     """
+    if ":" not in text:  # most have none, and the pattern is a slow one
+        return text.strip()
     for place, header in enumerate(_HEADER.finditer(text)):
         before = text[: header.start()].strip()
         if (
@@ -155,8 +157,10 @@ def excerpt(text: str, announcement: Announcement) -> str:
 
 def rationale_without(text: str, announcement: Announcement) -> str:
     """What stands before the announcement, or after it where the answer comes first."""
-    near = max(0, announcement.start - 80)  # where the words that lead up to it can begin
-    kept = text[:near] + _LED_IN.sub("", text[near : announcement.start])
+    kept = text[: announcement.start]
+    if kept.rstrip(" \t*_")[-1:] not in ".!?\n":  # nothing leads up to it behind a sentence's end
+        near = max(0, announcement.start - 80)  # where the words that do can begin
+        kept = text[:near] + _LED_IN.sub("", kept[near:])
     return clean(kept) or clean(text[announcement.end :])
 
 
