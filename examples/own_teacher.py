@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
-from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher import TeacherAnswer, TeacherError, TeacherRequest
 

@@ -29,8 +29,8 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.method.self_consistency import count_votes, lead_probability
 from qcrd_ray.rationales.settled import next_wave
 from qcrd_ray.recipe import AdaptiveRecipe, TaskRecipe
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.provenance import describe_code
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.provenance import describe_code
 from qcrd_ray.tasks import build_task
 
 RESULTS = Path(__file__).resolve().parent / "recipes" / "results" / "bench" / "adaptive"

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from qcrd_ray.run.files import write_table, write_text
-from qcrd_ray.run.provenance import describe_code
+from qcrd_ray.runs.files import write_table, write_text
+from qcrd_ray.runs.provenance import describe_code
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = 5

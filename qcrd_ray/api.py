@@ -53,7 +53,7 @@ def run(recipe: Recipe | str | Path | Mapping[str, Any], /) -> RunResult:
         UserError: a mistake in the recipe, the data, the models or the cluster's size.
     """
     from qcrd_ray import pipeline
-    from qcrd_ray.run.progress import Stages
+    from qcrd_ray.runs.progress import Stages
 
     return pipeline.run(load_recipe(recipe), Stages())
 

@@ -19,11 +19,11 @@ from qcrd_ray.recipe import ObjectiveName, Recipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.report import write_report
 from qcrd_ray.report.summary import RunResult
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.progress import Stages
-from qcrd_ray.run.results import Results
-from qcrd_ray.run.tracking import Tracker, tracked
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.progress import Stages
+from qcrd_ray.runs.results import Results
+from qcrd_ray.runs.tracking import Tracker, tracked
 from qcrd_ray.tasks.questions import load_split
 
 

@@ -94,7 +94,7 @@ def _make_run(student: Path, root: Path):
     from qcrd_ray.method.discriminator import Discriminator
     from qcrd_ray.models.pretrained import load_model
     from qcrd_ray.recipe import Recipe
-    from qcrd_ray.run.folder import RunFolder
+    from qcrd_ray.runs.folder import RunFolder
     from qcrd_ray.tasks.questions import store_split
 
     recipe = Recipe.model_validate(

@@ -24,7 +24,7 @@ from qcrd_ray.rationales.asking import RationaleGenerator
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.rationales.stage import generate
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.word_problems import generate as make_questions
 from qcrd_ray.teacher import TeacherAnswer, TeacherRequest, teacher_for

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qcrd_ray.run.provenance import describe_code
+from qcrd_ray.runs.provenance import describe_code
 
 # The figures of one pair. The argument says whether the second side goes first.
 Measure = Callable[[bool], dict[str, float]]

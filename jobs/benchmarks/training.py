@@ -17,7 +17,7 @@ from qcrd_ray.method.examples import Example, Tokens
 from qcrd_ray.method.tokenization import pad_id
 from qcrd_ray.models.pretrained import pick_device, read_tokenizer
 from qcrd_ray.recipe import ObjectiveName, Recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import Timer, read_metrics
 from qcrd_ray.training.process_group import ProcessGroup, disable_operator_builds

@@ -18,9 +18,9 @@ from qcrd_ray.cli import plan, recipes, stages, students  # noqa: F401  # each a
 from qcrd_ray.cli.app import app, escaped
 from qcrd_ray.cluster.noise import quiet_libraries
 from qcrd_ray.errors import UserError
-from qcrd_ray.run.disk import full_disk
-from qcrd_ray.run.lock import held_folders
-from qcrd_ray.run.progress import console
+from qcrd_ray.runs.disk import full_disk
+from qcrd_ray.runs.lock import held_folders
+from qcrd_ray.runs.progress import console
 
 __all__ = ["VERBS", "app", "main"]
 
@@ -74,7 +74,7 @@ def _unforeseen(error: Exception) -> NoReturn:
     A job's log is where its traceback is looked for, and its files may go away with its node.
     """
     from qcrd_ray.cluster.ray_internals import in_submitted_job
-    from qcrd_ray.run.unexpected import said_and_kept
+    from qcrd_ray.runs.unexpected import said_and_kept
 
     if in_submitted_job():
         raise error

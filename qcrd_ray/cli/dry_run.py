@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from qcrd_ray.run.progress import format_duration
+from qcrd_ray.runs.progress import format_duration
 
 if TYPE_CHECKING:
     from qcrd_ray.plan.dry_run import DryRun, FirstQuestion

@@ -48,7 +48,7 @@ def plan(
     from qcrd_ray.plan import Figures, calibrate, estimate
     from qcrd_ray.plan.calibration import count_questions
     from qcrd_ray.plan.estimate import Prices, changes
-    from qcrd_ray.run.progress import Stages
+    from qcrd_ray.runs.progress import Stages
 
     loaded = load(recipe, set_)
     size = count_questions(loaded)
@@ -71,7 +71,7 @@ def _show(whole: Estimate, others: Mapping[str, Estimate], prices: Prices) -> No
     from rich.console import Console
     from rich.table import Table
 
-    from qcrd_ray.run.progress import format_duration
+    from qcrd_ray.runs.progress import format_duration
 
     shown = Console(highlight=False)
     table = Table("stage", "work", "time", "GPU-hours", box=None)

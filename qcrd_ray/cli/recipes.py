@@ -11,7 +11,7 @@ from rich.console import Console
 
 from qcrd_ray.cli.app import Overrides, app, escaped
 from qcrd_ray.errors import UserError
-from qcrd_ray.run.progress import console
+from qcrd_ray.runs.progress import console
 
 
 @app.command()
@@ -61,7 +61,7 @@ def init(
 
     from qcrd_ray.recipe import starter, template
     from qcrd_ray.recipe.task import TaskRecipe
-    from qcrd_ray.run.invocation import command
+    from qcrd_ray.runs.invocation import command
 
     if path.exists():
         raise UserError(f"{path} exists; name another file, or remove it first")

@@ -9,7 +9,7 @@ import typer
 
 from qcrd_ray.cli.app import OpenPage, Overrides, RecipePath, TakeOver, app, load, open_page
 from qcrd_ray.errors import UserError
-from qcrd_ray.run.progress import Stages
+from qcrd_ray.runs.progress import Stages
 
 DEFAULT_METHODS = "finetune,single_task,dss,mi,dss_voted,qcrd_no_discriminator,qcrd"
 
@@ -84,7 +84,7 @@ def train(recipe: RecipePath, set_: Overrides = None):
     """Train the student (and the recipe's baselines) on the rationales in the run folder."""
     loaded = load(recipe, set_)
     from qcrd_ray import pipeline
-    from qcrd_ray.run.tracking import tracked
+    from qcrd_ray.runs.tracking import tracked
 
     stages = Stages()
     folder = pipeline.prepare(loaded, stages, check=["train"])
@@ -101,7 +101,7 @@ def evaluate(recipe: RecipePath, set_: Overrides = None):
     loaded = load(recipe, set_)
     from qcrd_ray import pipeline
     from qcrd_ray.report import summary, write_report
-    from qcrd_ray.run.tracking import tracked
+    from qcrd_ray.runs.tracking import tracked
 
     stages = Stages()
     folder = pipeline.prepare(loaded, stages, check=["evaluate"])
@@ -165,7 +165,7 @@ def report(
 ):
     """Write report.html into a run folder: counts, curves, accuracies and examples on one page."""
     from qcrd_ray.report import write_report
-    from qcrd_ray.run.folder import RunFolder
+    from qcrd_ray.runs.folder import RunFolder
 
     page = write_report(RunFolder(folder.expanduser().absolute()))
     print(page)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from qcrd_ray.cli.app import RayAddress, TrustTask, app
-from qcrd_ray.run.progress import Stages
+from qcrd_ray.runs.progress import Stages
 
 
 @app.command()

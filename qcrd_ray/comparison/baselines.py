@@ -31,9 +31,9 @@ from qcrd_ray.inference.heads import Head
 from qcrd_ray.inference.pool import run_pool, split_jobs
 from qcrd_ray.models.names import fingerprint
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_table
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import ResultRow
+from qcrd_ray.runs.files import write_table
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.results import ResultRow
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import load_questions
 

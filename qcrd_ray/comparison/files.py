@@ -19,8 +19,8 @@ from qcrd_ray.comparison.methods import Method
 from qcrd_ray.comparison.table import markdown
 from qcrd_ray.data.records import Question
 from qcrd_ray.recipe.file import flatten, within
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import OPERATIONAL, RunFolder
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import OPERATIONAL, RunFolder
 from qcrd_ray.training.trainer import PREPARED_BY
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 from qcrd_ray.data.overlap import overlap_note, same_questions
 from qcrd_ray.data.records import Question
 from qcrd_ray.recipe.file import flatten
-from qcrd_ray.run.manifests import truncation_note
-from qcrd_ray.run.provenance import Call, Code
+from qcrd_ray.runs.manifests import truncation_note
+from qcrd_ray.runs.provenance import Call, Code
 from qcrd_ray.training.job import TrainingJob
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from qcrd_ray.comparison.statistics import SEEDS_FOR_P
 from qcrd_ray.method.examples import Source
-from qcrd_ray.run.provenance import command_text
-from qcrd_ray.run.results import CEILING_NOTE, head_name, markdown_table
+from qcrd_ray.runs.provenance import command_text
+from qcrd_ray.runs.results import CEILING_NOTE, head_name, markdown_table
 
 _AUCS = (
     "AUCs are of the last round, on rationales of training questions that the discriminator has"

@@ -24,9 +24,9 @@ from qcrd_ray.comparison.measuring import MeasuredStudent, Quality
 from qcrd_ray.comparison.methods import Method
 from qcrd_ray.data.records import Question
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction
-from qcrd_ray.run.files import write_table, write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.provenance import describe_code
+from qcrd_ray.runs.files import write_table, write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.provenance import describe_code
 from qcrd_ray.tasks.steps import check_steps
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.metrics import read_metrics

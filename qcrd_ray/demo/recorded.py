@@ -12,7 +12,7 @@ from qcrd_ray.demo.small_models import MAX_TOKENS
 from qcrd_ray.errors import UserError
 from qcrd_ray.inference import load_engine
 from qcrd_ray.inference.heads import Head, answer_questions
-from qcrd_ray.run.files import write_text
+from qcrd_ray.runs.files import write_text
 from qcrd_ray.tasks.base import Task
 
 

@@ -16,7 +16,7 @@ from qcrd_ray.cluster.nodes import cannot_listen, live_nodes, node_name, on_node
 from qcrd_ray.cluster.ray_internals import dashboard_url, head_node, serve_runs
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, ServingRecipe
-from qcrd_ray.run.folder import resolve
+from qcrd_ray.runs.folder import resolve
 from qcrd_ray.training.job import bundles as training_bundles
 from qcrd_ray.training.job import objectives_of
 

@@ -22,9 +22,9 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.models import pretrained
 from qcrd_ray.rationales import check_reuse
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run import tracking
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.provenance import installed_version
+from qcrd_ray.runs import tracking
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.provenance import installed_version
 from qcrd_ray.training.judges import check_heads
 from qcrd_ray.training.start_models import check_start
 from qcrd_ray.training.synthetic_negatives import check_sources

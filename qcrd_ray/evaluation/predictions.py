@@ -12,7 +12,7 @@ import pyarrow as pa
 from qcrd_ray.data.records import Outcome, Question
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.method.ranking import accuracy
-from qcrd_ray.run.results import ResultRow
+from qcrd_ray.runs.results import ResultRow
 from qcrd_ray.tasks.base import Task
 
 PREDICTION_SCHEMA = pa.schema(

@@ -30,12 +30,12 @@ from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.method.ranking import JudgeQuality
 from qcrd_ray.models.names import fingerprint
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_table, write_text
-from qcrd_ray.run.folder import RunFolder, read_rationales
-from qcrd_ray.run.judged_votes import is_no_judge
-from qcrd_ray.run.manifests import Overlap, truncation_note
-from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.run.results import ResultRow, Results, SplitCounts
+from qcrd_ray.runs.files import write_table, write_text
+from qcrd_ray.runs.folder import RunFolder, read_rationales
+from qcrd_ray.runs.judged_votes import is_no_judge
+from qcrd_ray.runs.manifests import Overlap, truncation_note
+from qcrd_ray.runs.progress import Report, no_progress
+from qcrd_ray.runs.results import ResultRow, Results, SplitCounts
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import store_split
 

@@ -10,10 +10,10 @@ from typing import Any
 from qcrd_ray import __version__
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe, RecordedTeacher, Split, StudentRecipe
-from qcrd_ray.run.discriminator_quality import quality_sentence
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.judged_votes import EVIDENCE, is_no_judge, judge_sentence, judged_votes
-from qcrd_ray.run.results import COSTS, Results, ceiling_notes, cost_text, markdown_table
+from qcrd_ray.runs.discriminator_quality import quality_sentence
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.judged_votes import EVIDENCE, is_no_judge, judge_sentence, judged_votes
+from qcrd_ray.runs.results import COSTS, Results, ceiling_notes, cost_text, markdown_table
 
 USE = {
     "encoder-decoder": (

@@ -21,7 +21,7 @@ from huggingface_hub.utils import validate_repo_id
 from qcrd_ray.data.hub import away
 from qcrd_ray.errors import UserError
 from qcrd_ray.models.student_folder import TASK_FILE
-from qcrd_ray.run.secrets import without_key
+from qcrd_ray.runs.secrets import without_key
 
 TOKEN = "HF_TOKEN"
 _NEEDED = ("README.md", "config.json", "generation_config.json")

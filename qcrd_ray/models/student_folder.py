@@ -37,9 +37,9 @@ from qcrd_ray.models.pretrained import (
 )
 from qcrd_ray.recipe import Recipe, TaskRecipe
 from qcrd_ray.recipe.judge import EvidenceName
-from qcrd_ray.run.files import atomic_folder, write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import Results
+from qcrd_ray.runs.files import atomic_folder, write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.results import Results
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import Task
 

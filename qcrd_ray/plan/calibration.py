@@ -14,9 +14,9 @@ from typing import Any
 from qcrd_ray import pipeline
 from qcrd_ray.plan.figures import Figures, Size
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder, resolve
-from qcrd_ray.run.progress import Stages
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder, resolve
+from qcrd_ray.runs.progress import Stages
 from qcrd_ray.tasks.questions import write_split
 from qcrd_ray.tasks.spool import Written
 

@@ -16,7 +16,7 @@ from qcrd_ray.plan.calibration import plan_folder, size_of, write_splits
 from qcrd_ray.plan.estimate import estimate, gpus_of
 from qcrd_ray.plan.figures import EVALUATION, RATIONALES, Figures, Size
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.folder import RunFolder, resolve
+from qcrd_ray.runs.folder import RunFolder, resolve
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import EXPLAIN, PREDICT
 from qcrd_ray.tasks.questions import iter_questions

@@ -17,8 +17,8 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import RoundMetrics
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.results import RoundMetrics
 from qcrd_ray.training.dataset import rounds_of
 from qcrd_ray.training.metrics import read_metrics
 

@@ -21,7 +21,7 @@ from typing import Any
 from qcrd_ray.errors import UserError
 from qcrd_ray.prediction.formats import check_format, concatenate, write_answers
 from qcrd_ray.prediction.input import FilePart
-from qcrd_ray.run.files import write_text
+from qcrd_ray.runs.files import write_text
 
 SHOWN_REASONS = 3
 

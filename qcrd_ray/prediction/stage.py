@@ -33,7 +33,7 @@ from qcrd_ray.prediction.output import SHOWN_REASONS, Output, RowCounts, nothing
 from qcrd_ray.prediction.worker import PredictOptions, Predictor, read_question
 from qcrd_ray.recipe import RayRecipe
 from qcrd_ray.recipe.base import Resources
-from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.questions import ASKED, check_columns
 from qcrd_ray.tasks.spool import Rejected
 

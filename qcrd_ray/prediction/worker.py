@@ -23,7 +23,7 @@ from qcrd_ray.inference.vote_result import VoteKind
 from qcrd_ray.models.student_folder import StudentFolder
 from qcrd_ray.prediction.input import FilePart, LineFile
 from qcrd_ray.prediction.output import Output
-from qcrd_ray.run.files import write_text
+from qcrd_ray.runs.files import write_text
 from qcrd_ray.tasks.questions import ASKED, read_row
 from qcrd_ray.tasks.spool import Rejected
 

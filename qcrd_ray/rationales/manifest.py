@@ -9,9 +9,9 @@ from dataclasses import asdict
 from qcrd_ray.data.records import Outcome, Role
 from qcrd_ray.rationales.store import RationaleStore, ShardCounts
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.manifests import AskedCounts, AskingCall, Overlap, RationaleManifest
-from qcrd_ray.run.provenance import describe_call
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.manifests import AskedCounts, AskingCall, Overlap, RationaleManifest
+from qcrd_ray.runs.provenance import describe_call
 
 
 def write_manifest(
@@ -29,7 +29,7 @@ def write_manifest(
     Args:
         counts: of all shards, settled after the last question was asked.
         rejected: rows that could not become questions.
-        overlap: see :class:`~qcrd_ray.run.manifests.RationaleManifest`.
+        overlap: see :class:`~qcrd_ray.runs.manifests.RationaleManifest`.
         asked: what this run asked, None where it had nothing to ask.
     """
     assert counts.outcomes.total() == counts.requests, (

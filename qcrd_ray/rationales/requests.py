@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_table
+from qcrd_ray.runs.files import write_table
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import iter_questions
 from qcrd_ray.teacher import Prompt, Teacher

@@ -24,9 +24,9 @@ from qcrd_ray.rationales.store import JOURNAL, RationaleStore
 from qcrd_ray.rationales.vote import hold_vote
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import flatten, load_recipe, within
-from qcrd_ray.run.files import atomic_folder, write_table, write_text
-from qcrd_ray.run.folder import ASKED_BY, OPERATIONAL, RunFolder
-from qcrd_ray.run.storage import is_uri
+from qcrd_ray.runs.files import atomic_folder, write_table, write_text
+from qcrd_ray.runs.folder import ASKED_BY, OPERATIONAL, RunFolder
+from qcrd_ray.runs.storage import is_uri
 
 # What may differ: a row is found by its question, is voted on again, and a recording is known by
 # its content.

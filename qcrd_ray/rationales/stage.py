@@ -45,11 +45,11 @@ from qcrd_ray.rationales.verdict import (
     failed_too_often,
 )
 from qcrd_ray.recipe import GenerationRecipe, Recipe
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.live_metrics import RationaleMetrics
-from qcrd_ray.run.manifests import AskedCounts, Overlap, RationaleManifest
-from qcrd_ray.run.periodic import periodically
-from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.live_metrics import RationaleMetrics
+from qcrd_ray.runs.manifests import AskedCounts, Overlap, RationaleManifest
+from qcrd_ray.runs.periodic import periodically
+from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.questions import iter_questions, load_split, write_split
 from qcrd_ray.teacher import Stopped, Teacher, teacher_for, trouble
 

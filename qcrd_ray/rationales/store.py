@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from qcrd_ray.data.records import ANSWERED, RATIONALE_SET_SCHEMA, Outcome
 from qcrd_ray.rationales.journal import read_journal
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
-from qcrd_ray.run.files import atomic_file, set_aside, write_table
+from qcrd_ray.runs.files import atomic_file, set_aside, write_table
 
 ROWS_PER_GROUP = 1_000  # of a file of finished rows: what a reader holds at a time
 JOURNAL = ".jsonl"

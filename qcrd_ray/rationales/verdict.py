@@ -9,7 +9,7 @@ from qcrd_ray.data.records import Outcome
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales.store import ShardCounts
 from qcrd_ray.recipe import GenerationRecipe, Recipe, RecordedTeacher
-from qcrd_ray.run.manifests import RationaleManifest
+from qcrd_ray.runs.manifests import RationaleManifest
 
 log = logging.getLogger(__name__)
 

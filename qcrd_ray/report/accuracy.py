@@ -20,7 +20,7 @@ from qcrd_ray.report.html import (
     tag,
 )
 from qcrd_ray.report.measured import Agreement, Comparison, Measured, agreements, comparisons
-from qcrd_ray.run.results import (
+from qcrd_ray.runs.results import (
     WORDS,
     ceiling_notes,
     columns,

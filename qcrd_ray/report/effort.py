@@ -12,11 +12,11 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.credentials import without_credentials
 from qcrd_ray.report.html import Markup, facts, join, missing, pair, section, table, tag
 from qcrd_ray.report.rounds import Training
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.progress import format_duration
-from qcrd_ray.run.provenance import Call, command_text
-from qcrd_ray.run.results import JudgeTraining
-from qcrd_ray.run.storage import is_uri, redacted
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.progress import format_duration
+from qcrd_ray.runs.provenance import Call, command_text
+from qcrd_ray.runs.results import JudgeTraining
+from qcrd_ray.runs.storage import is_uri, redacted
 
 _WORK = (
     "Work within the stages, over all calls that did it. A training's tokens are those that the"

@@ -16,7 +16,7 @@ from qcrd_ray.method.batching import keyed_random
 from qcrd_ray.report.html import Markup, join, missing, pair, section, tag, verdict
 from qcrd_ray.report.measured import GivenAnswer, Measured
 from qcrd_ray.report.rounds import Training
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 
 SHOWN = 5
 _WHO = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from qcrd_ray.run.results import head_name
+from qcrd_ray.runs.results import head_name
 
 
 class Markup(str):

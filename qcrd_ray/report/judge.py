@@ -14,8 +14,8 @@ from qcrd_ray.report.axes import Axis, number, share_axis, ticks
 from qcrd_ray.report.charts import Series, legend, line_chart
 from qcrd_ray.report.html import Markup, charts, facts, figure, missing, section, table, tag
 from qcrd_ray.report.measured import GivenAnswer, Measured
-from qcrd_ray.run.judged_votes import EVIDENCE, is_no_judge, judge_sentence
-from qcrd_ray.run.results import JudgeTraining
+from qcrd_ray.runs.judged_votes import EVIDENCE, is_no_judge, judge_sentence
+from qcrd_ray.runs.results import JudgeTraining
 from qcrd_ray.training.judges import QUALITY
 
 BINS = 10  # as those of the expected calibration error

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from qcrd_ray.evaluation import Paired, pair
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA
 from qcrd_ray.evaluation.votes import vote_name
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import ResultRow, Results
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.results import ResultRow, Results
 
 Key = tuple[str, str, str]  # name, head, split
 GREEDY = ("label", "rationale")  # the heads, where the others are votes of samples

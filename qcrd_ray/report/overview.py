@@ -10,8 +10,8 @@ from qcrd_ray.report.axes import number
 from qcrd_ray.report.html import Markup, facts, join, missing, model_name, section, tag
 from qcrd_ray.report.measured import GREEDY, Measured
 from qcrd_ray.report.rounds import Training
-from qcrd_ray.run.discriminator_quality import has_collapsed, quality_sentence
-from qcrd_ray.run.results import cost_text
+from qcrd_ray.runs.discriminator_quality import has_collapsed, quality_sentence
+from qcrd_ray.runs.results import cost_text
 
 _KINDS = {
     "word_problems": "arithmetic word problems that the task makes itself",

@@ -21,9 +21,9 @@ from qcrd_ray.report.measured import Measured, read_measured
 from qcrd_ray.report.overview import discriminator_quality, overview, tiles
 from qcrd_ray.report.rationales import read_rows, rows_section
 from qcrd_ray.report.rounds import Training, read_training
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.provenance import Call
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.provenance import Call
 
 _CONTENTS = (
     ("asked", "The recipe"),

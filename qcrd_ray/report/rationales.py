@@ -21,7 +21,7 @@ from qcrd_ray.report.axes import axis_over, percent
 from qcrd_ray.report.charts import Interval, bar_chart, column_chart, interval_chart, legend_of_bars
 from qcrd_ray.report.html import Markup, charts, figure, join, missing, section, table
 from qcrd_ray.report.reading import ReadingSummary, read_summary, reading_figure
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import Task
 

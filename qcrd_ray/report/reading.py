@@ -13,7 +13,7 @@ from qcrd_ray.data.records import Outcome, Question
 from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.report.html import Markup, figure, join, table
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks import build_task
 
 EXAMPLES = 3

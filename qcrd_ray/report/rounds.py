@@ -11,8 +11,8 @@ from qcrd_ray.data.records import ScoredRationale
 from qcrd_ray.report.axes import Axis, axis_over
 from qcrd_ray.report.charts import Series, legend, line_chart
 from qcrd_ray.report.html import Markup, figure, table
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import RoundMetrics, TrainingResult
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.results import RoundMetrics, TrainingResult
 from qcrd_ray.training.metrics import read_metrics, read_scores
 
 

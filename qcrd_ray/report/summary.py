@@ -19,18 +19,18 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.report.rationales import asked_text
 from qcrd_ray.report.reading import read_summary
-from qcrd_ray.run.discriminator_quality import quality_sentence
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.invocation import command, typed
-from qcrd_ray.run.judged_votes import (
+from qcrd_ray.runs.discriminator_quality import quality_sentence
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.invocation import command, typed
+from qcrd_ray.runs.judged_votes import (
     is_no_judge,
     judge_sentence,
     judged_votes,
     vote_sentence,
 )
-from qcrd_ray.run.manifests import truncation_counts
-from qcrd_ray.run.progress import format_duration
-from qcrd_ray.run.results import Results, ceiling_notes, render_table
+from qcrd_ray.runs.manifests import truncation_counts
+from qcrd_ray.runs.progress import format_duration
+from qcrd_ray.runs.results import Results, ceiling_notes, render_table
 from qcrd_ray.serving.messages import PredictResponse
 
 # a file or a pipe has no width of its own, and a table broken to 80 cannot be read

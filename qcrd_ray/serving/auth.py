@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import ServingRecipe
-from qcrd_ray.run.secrets import read_api_key
+from qcrd_ray.runs.secrets import read_api_key
 from qcrd_ray.serving.http_errors import RequestError
 
 
@@ -20,7 +20,7 @@ def read_key(recipe: ServingRecipe) -> str | None:
     Callers must send it.
 
     Raises:
-        UserError: see :func:`qcrd_ray.run.secrets.read_api_key`.
+        UserError: see :func:`qcrd_ray.runs.secrets.read_api_key`.
     """
     return read_api_key(section="serve", file=recipe.api_key_file, variable=recipe.api_key_env)
 

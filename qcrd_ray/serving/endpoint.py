@@ -21,7 +21,7 @@ from qcrd_ray.data.json_lines import expand_path
 from qcrd_ray.data.records import Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RayRecipe, ServingRecipe
-from qcrd_ray.run.progress import Report
+from qcrd_ray.runs.progress import Report
 from qcrd_ray.serving import auth
 from qcrd_ray.serving.arguments import open_student
 from qcrd_ray.serving.messages import PredictResponse, Query

@@ -1,6 +1,6 @@
 """Tasks: how a kind of question is read, asked, parsed and compared, without torch or Ray.
 
-Imports `run` to store questions, `data` and `recipe`. Each kind implements
+Imports `runs` to store questions, `data` and `recipe`. Each kind implements
 :class:`qcrd_ray.tasks.base.Task`.
 """
 

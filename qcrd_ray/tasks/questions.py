@@ -29,7 +29,7 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.data.sources import BLOCK, RowSource, open_source
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, Split
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks import build_task, word_problems
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.tasks.fields import READERS, is_chat, question_of

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from qcrd_ray.data.records import QUESTION_SCHEMA, Question
 from qcrd_ray.data.sources import BLOCK
 from qcrd_ray.errors import UserError
-from qcrd_ray.run.files import atomic_file
+from qcrd_ray.runs.files import atomic_file
 
 if TYPE_CHECKING:
     from datasets import Dataset

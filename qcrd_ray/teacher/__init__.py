@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 
 from qcrd_ray.cluster.resources import Bundle
 from qcrd_ray.recipe import OpenAITeacher, Recipe, RecordedTeacher, ServeTeacher, TeacherRecipe
-from qcrd_ray.run.folder import resolve
+from qcrd_ray.runs.folder import resolve
 from qcrd_ray.teacher.base import (
     Prompt,
     Stopped,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from qcrd_ray.data.records import Completion, Question
-from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.base import Message, Task
 
 Prompt = str | list[Message]  # one plain text, or the messages of a chat

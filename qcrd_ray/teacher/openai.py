@@ -20,9 +20,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
-from qcrd_ray.run.files import read_json, write_text
-from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.run.secrets import without_key
+from qcrd_ray.runs.files import read_json, write_text
+from qcrd_ray.runs.progress import Report, no_progress
+from qcrd_ray.runs.secrets import without_key
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import (
     Prompt,

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 
 from qcrd_ray.data.records import Completion
 from qcrd_ray.recipe import OpenAITeacher, SamplingRecipe
-from qcrd_ray.run.secrets import read_api_key
+from qcrd_ray.runs.secrets import read_api_key
 from qcrd_ray.teacher.base import Prompt, Stopped, TeacherAway, TeacherError, TeacherRefusal
 
 MAX_ERROR_CHARS = 400  # of an endpoint's error that are kept
@@ -53,7 +53,7 @@ def read_key(recipe: OpenAITeacher) -> str | None:
     It is read on the node that sends the requests, when it sends them.
 
     Raises:
-        UserError: see :func:`qcrd_ray.run.secrets.read_api_key`.
+        UserError: see :func:`qcrd_ray.runs.secrets.read_api_key`.
     """
     return read_api_key(section="teacher", file=recipe.api_key_file, variable=recipe.api_key_env)
 

@@ -14,7 +14,7 @@ from qcrd_ray.data.sources import JsonLinesSource, open_source
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RecordedTeacher, Split
 from qcrd_ray.recipe.teacher import RecordingColumn
-from qcrd_ray.run.files import atomic_file
+from qcrd_ray.runs.files import atomic_file
 
 _FIELDS: tuple[RecordingColumn, ...] = ("id", "completion", "finish_reason")
 

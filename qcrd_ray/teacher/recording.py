@@ -25,7 +25,7 @@ from qcrd_ray.data.json_lines import empty_file, expand_path, find_file, read_li
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import RecordedTeacher, SamplingRecipe
-from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import TeacherAnswer, TeacherRequest
 from qcrd_ray.teacher.recorded_tables import is_table, write_json_lines

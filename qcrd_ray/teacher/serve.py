@@ -28,7 +28,7 @@ from qcrd_ray.cluster.resources import Bundle, colocate, may_have, wait_for_reso
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import SamplingRecipe, ServeTeacher
-from qcrd_ray.run.progress import Report, no_progress
+from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.teacher.base import (
     Prompt,

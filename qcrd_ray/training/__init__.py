@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.run.results import JudgeTraining, RoundMetrics, TrainingResult
+from qcrd_ray.runs.progress import Report, no_progress
+from qcrd_ray.runs.results import JudgeTraining, RoundMetrics, TrainingResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from qcrd_ray.recipe import ObjectiveName, Recipe
-    from qcrd_ray.run.folder import RunFolder
+    from qcrd_ray.runs.folder import RunFolder
 
 OnRounds = Callable[[Sequence[RoundMetrics]], None]
 

@@ -42,7 +42,7 @@ import torch
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import atomic_folder, write_text
+from qcrd_ray.runs.files import atomic_folder, write_text
 from qcrd_ray.training.process_group import ProcessGroup
 
 CHECKPOINTS = "checkpoints"  # under train/<objective>: Ray Train's folder of this run

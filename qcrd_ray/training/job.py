@@ -13,7 +13,7 @@ from pathlib import Path
 from qcrd_ray.inference.heads import Head
 from qcrd_ray.method.objectives import OBJECTIVES, Objective, ObjectiveConfig, build_objective
 from qcrd_ray.recipe import ObjectiveName, ObjectiveRecipe, Recipe
-from qcrd_ray.run.manifests import TrainingSetManifest
+from qcrd_ray.runs.manifests import TrainingSetManifest
 
 
 def objectives_of(recipe: Recipe) -> list[type[Objective]]:

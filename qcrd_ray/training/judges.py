@@ -22,10 +22,10 @@ from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.method.ranking import judge_quality
 from qcrd_ray.models.names import fingerprint
 from qcrd_ray.recipe import ObjectiveName, Recipe
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.run.results import JudgeTraining
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.progress import Report, no_progress
+from qcrd_ray.runs.results import JudgeTraining
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.dataset import read_validation
 from qcrd_ray.training.prepare import JUDGE_QUESTIONS

@@ -15,7 +15,7 @@ from qcrd_ray.data.records import Outcome
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import ObjectiveName, Recipe
-from qcrd_ray.run.manifests import TrainingSetManifest
+from qcrd_ray.runs.manifests import TrainingSetManifest
 from qcrd_ray.training.prepare import Rationales
 
 

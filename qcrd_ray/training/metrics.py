@@ -1,6 +1,6 @@
 """A training's metrics files, and how they are written and read.
 
-    metrics.jsonl          a RoundMetrics a round (qcrd_ray.run.results)
+    metrics.jsonl          a RoundMetrics a round (qcrd_ray.runs.results)
     tensorboard/           the same numbers
     progress.json          Progress: how far it is, for the driver's progress line
     scores/<r>.parquet     the scores of a sample of round r's rationales (SCORED_RATIONALE_SCHEMA)
@@ -29,8 +29,8 @@ from torch.utils.tensorboard import SummaryWriter
 from qcrd_ray.data.records import SCORED_RATIONALE_SCHEMA, ScoredAs, ScoredRationale
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.examples import Rationale, Source
-from qcrd_ray.run.files import write_table, write_text
-from qcrd_ray.run.results import RoundMetrics
+from qcrd_ray.runs.files import write_table, write_text
+from qcrd_ray.runs.results import RoundMetrics
 from qcrd_ray.training.dataset import RoundQuestion
 
 METRICS, PROGRESS, TENSORBOARD, SCORES = "metrics.jsonl", "progress.json", "tensorboard", "scores"

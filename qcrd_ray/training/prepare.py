@@ -29,8 +29,8 @@ from qcrd_ray.data.records import QUESTION_SCHEMA, Outcome
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import atomic_file, write_table, write_text
-from qcrd_ray.run.manifests import TrainingSetManifest
+from qcrd_ray.runs.files import atomic_file, write_table, write_text
+from qcrd_ray.runs.manifests import TrainingSetManifest
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.training.targets import PREPARED_SCHEMA, select_targets, tokenize_targets
 

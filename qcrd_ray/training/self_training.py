@@ -24,9 +24,9 @@ from qcrd_ray.data.records import (
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.inference.voting import Judges, Samples, judged_vote, plain_vote
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.run.results import TrainingResult
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.progress import Report, no_progress
+from qcrd_ray.runs.results import TrainingResult
 from qcrd_ray.tasks.questions import store_split
 from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.job import TrainingJob

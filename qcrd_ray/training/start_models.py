@@ -40,7 +40,7 @@ from qcrd_ray.method.tokenization import chat_frame, eos_id, pad_id, tokenize_in
 from qcrd_ray.models.names import resolve
 from qcrd_ray.models.pretrained import check_student, read_config, read_tokenizer
 from qcrd_ray.recipe import DiscriminatorRecipe, StudentRecipe
-from qcrd_ray.run.files import atomic_folder
+from qcrd_ray.runs.files import atomic_folder
 from qcrd_ray.training.lora import check_lora
 
 log = logging.getLogger(__name__)

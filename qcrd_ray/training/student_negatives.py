@@ -27,7 +27,7 @@ from qcrd_ray.inference.select import vllm_share
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.negatives import snapshot_for
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_table, write_text
+from qcrd_ray.runs.files import write_table, write_text
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import EXPLAIN
 from qcrd_ray.training.checkpoints import SnapshotStore

@@ -24,14 +24,14 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.inference.select import choose_engine
 from qcrd_ray.method.objectives import OBJECTIVES
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.disk import full_disk
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.live_metrics import TrainingMetrics
-from qcrd_ray.run.manifests import truncation_note
-from qcrd_ray.run.periodic import periodically
-from qcrd_ray.run.progress import Report, no_progress
-from qcrd_ray.run.results import TrainingResult
+from qcrd_ray.runs.disk import full_disk
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.live_metrics import TrainingMetrics
+from qcrd_ray.runs.manifests import truncation_note
+from qcrd_ray.runs.periodic import periodically
+from qcrd_ray.runs.progress import Report, no_progress
+from qcrd_ray.runs.results import TrainingResult
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.questions import store_split
 from qcrd_ray.training import OnRounds, ignore

@@ -14,8 +14,8 @@ import torch
 
 from qcrd_ray.method.tokenization import pad_id
 from qcrd_ray.models.pretrained import pick_device, read_tokenizer
-from qcrd_ray.run.files import atomic_folder
-from qcrd_ray.run.results import RoundMetrics
+from qcrd_ray.runs.files import atomic_folder
+from qcrd_ray.runs.results import RoundMetrics
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.checkpoints import (
     Best,

@@ -22,7 +22,7 @@ from qcrd_ray.errors import MissingResource, UserError
 from qcrd_ray.rationales import generate, generate_splits, requests, stage
 from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.training.dataset import TrainingSet
 from qcrd_ray.training.trainer import prepare_job
 

@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from qcrd_ray.run.live_metrics import RationaleMetrics, TrainingMetrics
+from qcrd_ray.runs.live_metrics import RationaleMetrics, TrainingMetrics
 
 pytestmark = pytest.mark.integration
 WAIT_S = 45  # an agent is handed new values every few seconds

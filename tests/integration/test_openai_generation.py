@@ -15,7 +15,7 @@ from qcrd_ray.doctor import diagnose
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales import generate, generate_splits
 from qcrd_ray.recipe.file import dump_recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 

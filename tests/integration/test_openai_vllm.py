@@ -20,7 +20,7 @@ from qcrd_ray.errors import UserError
 from qcrd_ray.models.names import demo_model
 from qcrd_ray.rationales import generate
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.usefixtures("local_ray")]
 

@@ -11,7 +11,7 @@ import pytest
 from training_tiny import tiny_recipe
 
 from qcrd_ray.rationales import generate
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 
 pytestmark = pytest.mark.integration
 

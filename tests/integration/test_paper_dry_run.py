@@ -12,8 +12,8 @@ from paper_tiny import PATHS, overrides
 from qcrd_ray import doctor, evaluation, pipeline, rationales
 from qcrd_ray.models.student_folder import StudentFolder, export_student
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.training.trainer import prepare_job, summarise
 from qcrd_ray.training.worker import train_in_process
 

@@ -49,8 +49,8 @@ from ray.experimental import internal_kv
 from qcrd_ray import cli, serving
 from qcrd_ray.rationales import generate
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.progress import no_progress
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.progress import no_progress
 from qcrd_ray.tasks.questions import load_split
 
 values = {}

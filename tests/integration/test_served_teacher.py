@@ -20,7 +20,7 @@ from teacher_tiny import write_llama
 from qcrd_ray.errors import UserError
 from qcrd_ray.rationales import generate
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks import build_task, word_problems
 from qcrd_ray.teacher import TeacherRequest, build_teacher
 

@@ -18,8 +18,8 @@ from asked_teacher import AskedTeacher
 from test_generation import make_recipe
 
 from qcrd_ray.rationales import generate
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.storage import Mirror
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.storage import Mirror
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 

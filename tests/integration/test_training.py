@@ -130,7 +130,7 @@ def test_a_training_leaves_student_discriminator_metrics_and_result(reference):
 def test_a_finished_training_returns_at_once(reference):
     root, result = reference
     start = time.monotonic()
-    from qcrd_ray.run.folder import RunFolder
+    from qcrd_ray.runs.folder import RunFolder
 
     assert train(tiny_recipe(**ROUNDS), RunFolder(root), objective="qcrd") == result
     assert time.monotonic() - start < 1.0
@@ -190,7 +190,7 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 from training_tiny import tiny_recipe
 from qcrd_ray.cluster.resources import connect
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.training import train
 root = Path({root!r})
 listed = root / "train/qcrd/checkpoints/checkpoint_manager_snapshot.json"
@@ -235,7 +235,7 @@ def test_the_baseline_trains_on_the_same_questions(local_ray, reference):
     and no samplers.
     """
     root, qcrd = reference
-    from qcrd_ray.run.folder import RunFolder
+    from qcrd_ray.runs.folder import RunFolder
 
     result = train(tiny_recipe(**ROUNDS), RunFolder(root), objective="finetune")
     assert result["data"] == qcrd["data"] and result["questions_seen"] == qcrd["questions_seen"]
@@ -247,7 +247,7 @@ def test_the_baseline_trains_on_the_same_questions(local_ray, reference):
 
 def test_one_process_without_ray_and_deepspeed_learns_the_same(reference, tmp_path):
     """A comparison's trials train alone: what they say must hold for a training on a cluster."""
-    from qcrd_ray.run.folder import RunFolder
+    from qcrd_ray.runs.folder import RunFolder
     from qcrd_ray.training.trainer import prepare_job
     from qcrd_ray.training.worker import train_in_process
 
@@ -276,7 +276,7 @@ def test_the_methods_it_is_compared_with_train_on_the_same_data(
     trains are measured.
     """
     root, qcrd = reference
-    from qcrd_ray.run.folder import RunFolder
+    from qcrd_ray.runs.folder import RunFolder
 
     result = train(tiny_recipe(**ROUNDS), RunFolder(root), objective=objective)
     assert result["data"] == qcrd["data"] and result["questions_seen"] == qcrd["questions_seen"]

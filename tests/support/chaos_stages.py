@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks.word_problems import generate
 
 QUESTIONS, SEED = 240, 1

@@ -13,7 +13,7 @@ from asked_teacher import AskedTeacher
 from qcrd_ray.cluster.resources import connect
 from qcrd_ray.rationales import generate
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 
 if __name__ == "__main__":
     recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_text())

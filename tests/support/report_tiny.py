@@ -22,9 +22,9 @@ from qcrd_ray.data.records import (
 from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, Prediction, result_rows
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.recipe.file import dump_recipe
-from qcrd_ray.run.files import write_table
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.provenance import describe_call
+from qcrd_ray.runs.files import write_table
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.provenance import describe_call
 from qcrd_ray.tasks.spool import REJECTED_SCHEMA
 
 EVIL = "<script>alert('x')</script> & <img src=x onerror=alert(1)>"

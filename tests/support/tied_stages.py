@@ -17,7 +17,7 @@ from training_tiny import tiny_recipe, write_run
 
 from qcrd_ray import evaluation, rationales, serving, training
 from qcrd_ray.models.student_folder import export_student
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 
 DATA, TRAINER = {"data": 0.001}, {"trainer": 0.001}
 

@@ -18,7 +18,7 @@ from qcrd_ray.data.records import (
     Role,
 )
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks.word_problems import generate
 
 BASE = {

@@ -16,7 +16,7 @@ from qcrd_ray.cli import main
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.recipe.task import KINDS
-from qcrd_ray.run import progress
+from qcrd_ray.runs import progress
 
 PATIENCE = 3  # the tests share their cores with other work
 
@@ -277,7 +277,7 @@ def test_a_students_verbs_take_the_address_of_a_ray(
 
 def test_what_nobody_foresaw_leaves_its_traceback_in_a_file(qcrd, recipe, monkeypatch, tmp_path):
     """Bug guarded: pages of frames on the screen."""
-    monkeypatch.setattr("qcrd_ray.run.unexpected.session_parent", lambda: tmp_path)
+    monkeypatch.setattr("qcrd_ray.runs.unexpected.session_parent", lambda: tmp_path)
 
     def fail(*arguments):
         raise KeyError("boom")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from endpoint_tiny import with_judge
 
 import qcrd_ray
-import qcrd_ray.run.folder
+import qcrd_ray.runs.folder
 from qcrd_ray.api import load_recipe, load_student
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe, TrainRecipe
@@ -42,12 +43,10 @@ def test_what_there_is_has_its_name():
         qcrd_ray.lode_recipe  # noqa: B018
 
 
-def test_run_can_be_called_though_a_package_has_its_name(monkeypatch):
-    """Importing `qcrd_ray.run.folder` puts the package in the function's place."""
-    seen = []
-    monkeypatch.setattr("qcrd_ray.api.run", seen.append)
-    qcrd_ray.run("recipe.yaml")
-    assert seen == ["recipe.yaml"] and qcrd_ray.run.folder.RunFolder
+def test_no_package_takes_the_name_of_a_function():
+    """Bug guarded: `import qcrd_ray.run.folder` put that package in the place of `run`."""
+    packages = {module.name for module in pkgutil.iter_modules(qcrd_ray.__path__)}
+    assert not packages & set(qcrd_ray._API)
 
 
 @pytest.mark.parametrize(

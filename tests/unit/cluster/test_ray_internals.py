@@ -35,7 +35,7 @@ def test_they_were_read_in_the_installed_version():
 
 
 def test_reading_a_run_folder_does_not_load_ray():
-    script = "import sys, qcrd_ray.run.folder; assert 'ray' not in sys.modules"
+    script = "import sys, qcrd_ray.runs.folder; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 

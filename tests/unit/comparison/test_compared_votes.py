@@ -20,7 +20,7 @@ from qcrd_ray.evaluation.votes import vote_predictions
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.inference.voting import Judges, Samples
 from qcrd_ray.method.judge import Judge
-from qcrd_ray.run.files import write_table
+from qcrd_ray.runs.files import write_table
 
 VOTES = {"judge.samples": 8, "judge.inputs": ["student"], "judge.others": {"sums": ["steps"]}}
 ROWS = ("rationale", "vote of 8", "judged vote of 8", "judged vote of 8 (sums)")

@@ -21,7 +21,7 @@ from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Outcome, Question, Ratio
 from qcrd_ray.errors import UserError
 from qcrd_ray.evaluation.predictions import Prediction
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks.steps import check_steps
 from qcrd_ray.training.job import TrainingJob
 

@@ -24,8 +24,8 @@ from qcrd_ray.evaluation.predictions import PREDICTION_SCHEMA, student_predictio
 from qcrd_ray.inference.heads import HeadAnswer
 from qcrd_ray.inference.pool import JobAnswers
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.run.files import write_table
-from qcrd_ray.run.provenance import describe_code
+from qcrd_ray.runs.files import write_table
+from qcrd_ray.runs.provenance import describe_code
 from qcrd_ray.tasks.word_problems import generate
 from qcrd_ray.training import worker
 from qcrd_ray.training.job import TrainingJob

@@ -14,8 +14,8 @@ from qcrd_ray.data.records import Question
 from qcrd_ray.evaluation.stage import _data_notes
 from qcrd_ray.recipe import StudentRecipe
 from qcrd_ray.report.summary import data_lines
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.manifests import truncation_counts, truncation_note
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.manifests import truncation_counts, truncation_note
 
 MANIFEST = {
     **{"questions": 10, "labelled": 9, "positives": 30, "negatives": 5},

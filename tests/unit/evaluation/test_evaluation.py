@@ -11,7 +11,7 @@ from qcrd_ray.evaluation.predictions import Prediction, result_rows, teacher_pre
 from qcrd_ray.evaluation.stage import silence_notes
 from qcrd_ray.inference.pool import split_jobs
 from qcrd_ray.recipe import TaskRecipe
-from qcrd_ray.run.results import markdown_table, render_table
+from qcrd_ray.runs.results import markdown_table, render_table
 from qcrd_ray.tasks import build_task
 
 TASK = build_task(TaskRecipe(kind="arithmetic"))

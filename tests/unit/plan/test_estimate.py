@@ -13,7 +13,7 @@ from qcrd_ray.plan.estimate import Prices, changes, estimate, gpus_of
 from qcrd_ray.plan.figures import Figures, Size, Stage, Training, _line
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPES = sorted(

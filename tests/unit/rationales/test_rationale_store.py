@@ -23,8 +23,8 @@ from qcrd_ray.rationales import store as store_module
 from qcrd_ray.rationales.journal import Journal, read_journal
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA, shard_count, shard_of
 from qcrd_ray.rationales.store import RationaleStore, ShardCounts
-from qcrd_ray.run.files import write_table
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs.files import write_table
+from qcrd_ray.runs.folder import RunFolder
 
 
 def sets(*pairs: tuple[str, Outcome], gold: str = "1", **more) -> list[RationaleSet]:

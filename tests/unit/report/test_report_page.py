@@ -25,8 +25,8 @@ from qcrd_ray.report.page import render
 from qcrd_ray.report.rounds import Training
 from qcrd_ray.report.scores import score_figures
 from qcrd_ray.report.summary import discriminator_lines, vote_lines
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.provenance import describe_call
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.provenance import describe_call
 
 SPREAD = {"fresh_score_spread": 0.2}
 

@@ -10,7 +10,7 @@ from training_tiny import tiny_recipe
 
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference import Generated
-from qcrd_ray.run.discriminator_quality import has_collapsed, quality_sentence
+from qcrd_ray.runs.discriminator_quality import has_collapsed, quality_sentence
 from qcrd_ray.tasks import build_task
 from qcrd_ray.training.discriminator_probe import fresh_metrics, probe
 from qcrd_ray.training.process_group import ProcessGroup

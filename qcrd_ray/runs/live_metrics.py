@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from ray.util import metrics
 
 from qcrd_ray.data.records import Outcome
-from qcrd_ray.run.results import RoundMetrics
+from qcrd_ray.runs.results import RoundMetrics
 
 LOSSES = ("loss", "prediction", "l_pos", "l_neg")
 

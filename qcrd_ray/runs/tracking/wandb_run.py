@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.provenance import describe_call
-from qcrd_ray.run.secrets import without_key
-from qcrd_ray.run.tracking.described import params
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.provenance import describe_call
+from qcrd_ray.runs.secrets import without_key
+from qcrd_ray.runs.tracking.described import params
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -33,7 +33,7 @@ _UPLOAD_S = 120.0  # for what is left at the end; it stays on the disk
 
 
 def check(project: str) -> str:
-    """Where metrics go, in words. Raises UserError as :func:`qcrd_ray.run.tracking.check` does."""
+    """Where metrics go, in words. Raises UserError as :func:`qcrd_ray.runs.tracking.check` does."""
     if find_spec("wandb") is None:
         raise UserError(
             "tracking.wandb is set and wandb is not installed: `pip install wandb`, or take the key"
@@ -60,7 +60,7 @@ def check(project: str) -> str:
 
 
 class WandbRun:
-    """A :class:`~qcrd_ray.run.tracking.Sink` that is a run of Weights & Biases."""
+    """A :class:`~qcrd_ray.runs.tracking.Sink` that is a run of Weights & Biases."""
 
     NAME: ClassVar[str] = "Weights & Biases"
 

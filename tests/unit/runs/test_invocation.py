@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from qcrd_ray.run.invocation import command
+from qcrd_ray.runs.invocation import command
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import flatten
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder, resolve
-from qcrd_ray.run.provenance import describe_call
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder, resolve
+from qcrd_ray.runs.provenance import describe_call
 
 
 def recipe(run, **changes):

@@ -25,8 +25,8 @@ Layout:
     mlflow.json                  the MLflow run that belongs to this folder
     report.html                  all of it as one page
 
-A file appears whole or not at all (:mod:`qcrd_ray.run.files`). A folder given as a URI is worked on
-in a local copy (:mod:`qcrd_ray.run.storage`).
+A file appears whole or not at all (:mod:`qcrd_ray.runs.files`). A folder given as a URI is worked
+on in a local copy (:mod:`qcrd_ray.runs.storage`).
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from qcrd_ray.data.records import RATIONALE_SET_SCHEMA
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import dump_recipe, flatten, load_recipe, within
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.lock import hold, release
-from qcrd_ray.run.provenance import describe_call
-from qcrd_ray.run.storage import Mirror, is_uri, work_folder
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.lock import hold, release
+from qcrd_ray.runs.provenance import describe_call
+from qcrd_ray.runs.storage import Mirror, is_uri, work_folder
 
 # Keys that may change between two calls on one folder: no row depends on them, and no weight or
 # number, but for the draws of dropout, which go by worker and micro-batch.

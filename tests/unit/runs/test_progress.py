@@ -2,7 +2,7 @@
 
 import pytest
 
-from qcrd_ray.run.progress import Pace, Stages, format_duration, plain_line, rate_text
+from qcrd_ray.runs.progress import Pace, Stages, format_duration, plain_line, rate_text
 
 
 def paced(*reports):

@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from qcrd_ray import cli
-from qcrd_ray.run.disk import full_disk
+from qcrd_ray.runs.disk import full_disk
 
 
 def met() -> OSError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 from qcrd_ray.recipe import StudentRecipe
-from qcrd_ray.run.provenance import Call
+from qcrd_ray.runs.provenance import Call
 
 
 class Overlap(TypedDict):

@@ -15,9 +15,9 @@ import s3_server
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.storage import STATE, TOKEN, Mirror, redacted, work_folder
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.storage import STATE, TOKEN, Mirror, redacted, work_folder
 
 
 @pytest.fixture

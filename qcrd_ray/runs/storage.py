@@ -34,8 +34,8 @@ from pyarrow import fs
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe.credentials import holds_credentials, without_credentials
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.periodic import periodically
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.periodic import periodically
 
 PUSH_EVERY_S = 60.0
 WORK = "QCRD_WORK"

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.run.files import atomic_file, atomic_folder, write_table, write_text
-from qcrd_ray.run.periodic import periodically
+from qcrd_ray.runs.files import atomic_file, atomic_folder, write_table, write_text
+from qcrd_ray.runs.periodic import periodically
 
 
 def names(folder):

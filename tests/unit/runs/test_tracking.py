@@ -12,9 +12,9 @@ from training_tiny import tiny_recipe
 from qcrd_ray.doctor import recipe_checks
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import TrackingRecipe
-from qcrd_ray.run import tracking
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.tracking import mlflow_run
+from qcrd_ray.runs import tracking
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.tracking import mlflow_run
 
 RESULTS = {
     "rows": [
@@ -206,7 +206,7 @@ def test_a_tracker_is_not_imported_unless_it_is_asked_for():
     import subprocess
 
     script = (
-        "import sys; from qcrd_ray.run import tracking;"
+        "import sys; from qcrd_ray.runs import tracking;"
         " sys.exit(bool({'mlflow', 'wandb'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import Recipe
-from qcrd_ray.run.files import write_text
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.provenance import describe_call
-from qcrd_ray.run.secrets import without_key
-from qcrd_ray.run.tracking.described import params
+from qcrd_ray.runs.files import write_text
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.provenance import describe_call
+from qcrd_ray.runs.secrets import without_key
+from qcrd_ray.runs.tracking.described import params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,7 +36,7 @@ _SETTINGS = {
 
 
 def check(uri: str, experiment: str) -> str:
-    """Where metrics go, in words. Raises UserError as :func:`qcrd_ray.run.tracking.check` does."""
+    """Where metrics go, in words. Raises UserError as :func:`qcrd_ray.runs.tracking.check` does."""
     if find_spec("mlflow") is None:
         raise UserError(
             "tracking.mlflow is set and mlflow is not installed: `pip install mlflow-skinny`, or"
@@ -52,7 +52,7 @@ def check(uri: str, experiment: str) -> str:
 
 
 class MLflowRun:
-    """A :class:`~qcrd_ray.run.tracking.Sink` that is an MLflow run."""
+    """A :class:`~qcrd_ray.runs.tracking.Sink` that is an MLflow run."""
 
     NAME: ClassVar[str] = "MLflow"
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.run.secrets import read_api_key, without_key
+from qcrd_ray.runs.secrets import read_api_key, without_key
 
 
 def read(file=None, variable="QCRD_TEST_KEY"):

@@ -2,7 +2,7 @@
 
 Each is written under a hidden name beside its own (`.<name>.writing`) and renamed when it is
 complete. A reader never meets half of one, and neither does the run that continues after a kill.
-Hidden names are no part of a run folder; :mod:`qcrd_ray.run.storage` leaves them out.
+Hidden names are no part of a run folder; :mod:`qcrd_ray.runs.storage` leaves them out.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import flatten
-from qcrd_ray.run.storage import is_uri, redacted
+from qcrd_ray.runs.storage import is_uri, redacted
 
 
 def params(recipe: Recipe) -> dict[str, Any]:

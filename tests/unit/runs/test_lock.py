@@ -17,13 +17,13 @@ import pytest
 from test_run_folder import recipe
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.run import lock
-from qcrd_ray.run.folder import RunFolder
+from qcrd_ray.runs import lock
+from qcrd_ray.runs.folder import RunFolder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from qcrd_ray.run.lock import hold
+from qcrd_ray.runs.lock import hold
 hold(Path(sys.argv[1]), folder="the folder")
 print("held", flush=True)
 time.sleep(600)

@@ -16,9 +16,9 @@ from typing import ClassVar, Literal, Protocol
 
 from qcrd_ray.recipe import Recipe, TrackingRecipe
 from qcrd_ray.recipe.file import flatten
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.results import Results, RoundMetrics
-from qcrd_ray.run.tracking import mlflow_run, wandb_run
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.results import Results, RoundMetrics
+from qcrd_ray.runs.tracking import mlflow_run, wandb_run
 
 __all__ = ["Sink", "Tracker", "check", "tracked"]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from qcrd_ray.run.judged_votes import EVIDENCE, is_no_judge, judge_sentence, judged_votes
-from qcrd_ray.run.results import CEILING_NOTE, ceiling_notes, cost_text, markdown_table, table_rows
+from qcrd_ray.runs.judged_votes import EVIDENCE, is_no_judge, judge_sentence, judged_votes
+from qcrd_ray.runs.results import CEILING_NOTE, ceiling_notes, cost_text, markdown_table, table_rows
 
 ROW = {
     "name": "student",

@@ -13,9 +13,9 @@ from training_tiny import tiny_recipe
 
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import TrackingRecipe
-from qcrd_ray.run import tracking
-from qcrd_ray.run.folder import RunFolder
-from qcrd_ray.run.tracking import wandb_run
+from qcrd_ray.runs import tracking
+from qcrd_ray.runs.folder import RunFolder
+from qcrd_ray.runs.tracking import wandb_run
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed")
 
@@ -57,6 +57,7 @@ def records(folder):
     """The records of every run file in the folder."""
     from wandb.proto.wandb_internal_pb2 import Record
 
+    wandb.teardown()  # on a busy machine its service still writes after the run's end
     for file in folder.root.glob("wandb/*/run-*.wandb"):
         data, at, whole = file.read_bytes(), HEAD, b""
         while at + HEAD <= len(data):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from qcrd_ray.method.ranking import JudgeQuality
 from qcrd_ray.recipe.judge import EvidenceName
-from qcrd_ray.run.discriminator_quality import LEAST_AUC, LEAST_SPREAD
-from qcrd_ray.run.results import ResultRow, Results, cost_text
+from qcrd_ray.runs.discriminator_quality import LEAST_AUC, LEAST_SPREAD
+from qcrd_ray.runs.results import ResultRow, Results, cost_text
 
 # what a judge reads of a sample, in words
 EVIDENCE: dict[EvidenceName, str] = {
