@@ -14,14 +14,15 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForSeq2SeqLM, T5Config
 
-from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Question, RationaleSet
+from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Question
 from qcrd_ray.models.names import demo_model
 from qcrd_ray.models.pretrained import read_tokenizer
-from qcrd_ray.rationales.vote import hold_vote
+from qcrd_ray.rationales.poll import Poll, Reply
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.word_problems import generate
+from qcrd_ray.teacher import TeacherAnswer
 
 DEMO = Path(__file__).resolve().parents[1] / "recipes" / "demo.yaml"
 RIGHT = 0.7  # share of the samples
@@ -60,28 +61,13 @@ def rationales(recipe: Recipe, questions: int) -> pa.Table:
     """Voted rationales (RATIONALE_SET_SCHEMA) of so many questions."""
     task, rows = build_task(recipe.task), []
     for question in generate(questions, seed=1):
-        parsed = [
-            Completion(
-                text=text, rationale=read.rationale, answer=read.answer, tokens=len(text) // 4
-            )
+        poll = Poll(question.id, question, "", recipe=recipe, task=task)
+        said = tuple(
+            Completion(text=text, tokens=len(text) // 4)
             for text in samples_of(question, k=recipe.sampling.k)
-            for read in [task.parse(text, question)]
-        ]
-        vote = hold_vote(parsed, k=recipe.sampling.k, recipe=recipe.vote)
-        rows.append(
-            RationaleSet(
-                id=question.id,
-                question_id=question.id,
-                question=question.question,
-                gold=question.answer,
-                completions=vote.completions,
-                outcome=vote.outcome,
-                reason=vote.reason,
-                vote=vote.vote,
-                vote_share=vote.share,
-                attempts=1,
-            ).row()
         )
+        poll.take(Reply(TeacherAnswer(said), attempts=1), len(said))
+        rows.append(poll.rationale_set().row())
     return pa.Table.from_pylist(rows, schema=RATIONALE_SET_SCHEMA)
 
 
