@@ -7,10 +7,11 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from qcrd_ray.training.trainer import RESULT, summarise
 BATCH = 32
 TOKENS = 8  # of an answer: what a label takes
 PORT = 18_231
+EMPTY = Path(__file__).with_name("empty_endpoint.py")
 
 
 def student(size: Size, name: str) -> Path:
@@ -60,18 +62,22 @@ def student(size: Size, name: str) -> Path:
     return exported
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> AbstractContextManager[str]:
     """The address of a student that `qcrd serve` serves meanwhile."""
-    command = [*COMMAND, "serve", str(folder), "--port", str(PORT)]
-    command += ["--set", f"max_output_tokens={TOKENS}", "--set", f"max_batch_size={BATCH}"]
+    limits = ("--set", f"max_output_tokens={TOKENS}", "--set", f"max_batch_size={BATCH}")
+    return _listening([*COMMAND, "serve", str(folder), "--port", str(PORT), *limits], PORT)
+
+
+@contextmanager
+def _listening(command: Sequence[str], port: int) -> Iterator[str]:
+    """The address of an endpoint that ``command`` holds up meanwhile."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"RAY_ADDRESS": "local"},
     )
-    url = f"http://127.0.0.1:{PORT}"
+    url = f"http://127.0.0.1:{port}"
     try:
         while True:
             assert process.poll() is None, command
@@ -141,7 +147,10 @@ def throughput(size: Size) -> Iterator[Measure]:
 
 @contextmanager
 def latency(size: Size) -> Iterator[Measure]:
-    """What one caller waits for beyond the engine, for a label and for a rationale."""
+    """What one caller waits for beyond the engine, for a label and for a rationale.
+
+    Beside it what an empty handler behind Ray Serve takes.
+    """
     asks = size.of(60, 2)
     folder = student(size, "shipped")
     engine = _engine(folder)
@@ -170,10 +179,11 @@ def latency(size: Size) -> Iterator[Measure]:
     def median_ms(work: Any) -> float:
         return 1_000 * statistics.median(seconds_of(lambda n=n: work(n)) for n in range(asks))
 
-    with served(folder) as url:
+    bare = [sys.executable, str(EMPTY), str(PORT + 1)]
+    with served(folder) as url, _listening(bare, PORT + 1) as empty:
 
         def measure(second_first: bool) -> dict[str, float]:
-            figures = {}
+            figures = {"ms, empty handler": median_ms(lambda n: answer(empty, n, {}))}
             for name, more in bodies.items():
                 http, in_process = both(
                     second_first,

@@ -66,8 +66,10 @@ class ServingRecipe(Section):
     """What one replica takes of the cluster."""
     max_batch_size: Count = 32
     """Requests that a replica answers together."""
-    batch_wait_s: NotNegative = 0.005
-    """Seconds that a request waits for others to be answered with."""
+    batch_wait_s: NotNegative = 0.0
+    """Seconds that a request waits for others to be answered with. What comes while a batch is
+    answered makes the next one anyway.
+    """
     max_queued_requests: Count = 256
     """Requests that a replica has taken and not answered; more get 503 and Retry-After at once."""
     request_timeout_s: Positive = 120.0

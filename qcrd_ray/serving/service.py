@@ -195,11 +195,13 @@ class Service:
         caller, question = caller or Caller(), self._cut(question)
         request = AnswerRequest(question=question, head=head, sampling=sampling, listener=caller)
         try:
-            answers = await self._write(request)
+            answers, tokens = await asyncio.gather(
+                self._write(request), self.tokens(question, head=head)
+            )
         finally:
             # cancelled: it hung up, or it was told that this takes too long
             caller.left = True
-        self.metrics.tokens.labels("prompt").inc(await self.tokens(question, head=head) or 0)
+        self.metrics.tokens.labels("prompt").inc(tokens or 0)
         self.metrics.tokens.labels("completion").inc(sum(answer.tokens for answer in answers))
         return answers
 
