@@ -18,7 +18,7 @@ from qcrd_ray.recipe import RayRecipe
 app = FastAPI()
 
 
-@serve.deployment
+@serve.deployment(name="empty")
 @serve.ingress(app)
 class Empty:
     """Reads a body, as every endpoint must, and answers."""
