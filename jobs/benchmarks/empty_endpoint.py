@@ -14,11 +14,12 @@ from ray.serve.config import HTTPOptions
 
 from qcrd_ray.cluster.resources import connect
 from qcrd_ray.recipe import RayRecipe
+from qcrd_ray.serving.application import MAX_ONGOING_REQUESTS
 
 app = FastAPI()
 
 
-@serve.deployment(name="empty")
+@serve.deployment(name="empty", max_ongoing_requests=MAX_ONGOING_REQUESTS)
 @serve.ingress(app)
 class Empty:
     """Reads a body, as every endpoint must, and answers."""

@@ -68,6 +68,11 @@ def served(folder: Path) -> AbstractContextManager[str]:
     return _listening([*COMMAND, "serve", str(folder), "--port", str(PORT), *limits], PORT)
 
 
+def empty_endpoint() -> AbstractContextManager[str]:
+    """The address of :mod:`benchmarks.empty_endpoint`."""
+    return _listening([sys.executable, str(EMPTY), str(PORT + 1)], PORT + 1)
+
+
 @contextmanager
 def _listening(command: Sequence[str], port: int) -> Iterator[str]:
     """The address of an endpoint that ``command`` holds up meanwhile."""
@@ -109,7 +114,10 @@ def _asked(first: int, count: int) -> list[AnswerRequest]:
 
 @contextmanager
 def throughput(size: Size) -> Iterator[Measure]:
-    """Answers a second over HTTP, and in this process in full batches."""
+    """Answers a second over HTTP, and in this process in full batches.
+
+    Beside them those of an empty handler behind Ray Serve.
+    """
     names, callers = ("shipped", "20M"), (32, 256)
     seconds = size.of(6, 1)
     batches = {name: size.of({"shipped": 30, "20M": 6}[name], 1) for name in names}
@@ -127,7 +135,11 @@ def throughput(size: Size) -> Iterator[Measure]:
         return len(seen.answers) / seconds
 
     def measure(second_first: bool) -> dict[str, float]:
-        figures = {}
+        with empty_endpoint() as url:
+            figures = {
+                f"answers/s, empty handler, {count} callers": over_http(url, count)
+                for count in callers
+            }
         for name, folder in folders.items():
             with served(folder) as url:
                 alone = 0.0
@@ -179,8 +191,7 @@ def latency(size: Size) -> Iterator[Measure]:
     def median_ms(work: Any) -> float:
         return 1_000 * statistics.median(seconds_of(lambda n=n: work(n)) for n in range(asks))
 
-    bare = [sys.executable, str(EMPTY), str(PORT + 1)]
-    with served(folder) as url, _listening(bare, PORT + 1) as empty:
+    with served(folder) as url, empty_endpoint() as empty:
 
         def measure(second_first: bool) -> dict[str, float]:
             figures = {"ms, empty handler": median_ms(lambda n: answer(empty, n, {}))}
