@@ -25,6 +25,7 @@ from qcrd_ray.inference.select import vllm_share
 from qcrd_ray.recipe import ServingRecipe
 from qcrd_ray.serving import auth
 from qcrd_ray.serving.arguments import open_student, read_arguments
+from qcrd_ray.serving.batching import Batcher
 from qcrd_ray.serving.health import Health
 from qcrd_ray.serving.http_errors import RETRY_AFTER_S
 from qcrd_ray.serving.metrics import Metrics, exposition
@@ -70,16 +71,14 @@ class StudentEndpoint:
                 threads=4 * recipe.max_batch_size,
             ),
         )
-        # `serve.batch` adds these two, which its type does not say
-        for batched in (self._write_batch, self._score, self._judge):
-            batched.set_max_batch_size(recipe.max_batch_size)  # pyright: ignore[reportAttributeAccessIssue]
-            batched.set_batch_wait_timeout_s(recipe.batch_wait_s)  # pyright: ignore[reportAttributeAccessIssue]
+        batched = partial(Batcher, max_size=recipe.max_batch_size, wait_s=recipe.batch_wait_s)
+        self._write_together = batched(self._write_batch)
         self.service = Service(
             self.student,
             recipe,
             write=self._write,
-            score=self._score,
-            judge=self._judge,
+            score=batched(self._score_batch),
+            judge=batched(self._judge_batch),
             metrics=self.metrics,
         )
         self.student.warm_up()
@@ -100,20 +99,17 @@ class StudentEndpoint:
     async def _write(self, request: AnswerRequest) -> list[HeadAnswer]:
         if self.student.engine.concurrent:  # it batches by itself, token by token
             return (await self.health.run("write", partial(self.student.generate, [request])))[0]
-        return await self._write_batch(request)
+        return await self._write_together(request)
 
-    @serve.batch
     async def _write_batch(self, requests: list[AnswerRequest]) -> list[list[HeadAnswer]]:
         self.metrics.batches.labels("write").observe(len(requests))
         return await self.health.run("write", partial(self.student.generate, requests))
 
-    @serve.batch
-    async def _score(self, requests: list[ScoreRequest]) -> list[float]:
+    async def _score_batch(self, requests: list[ScoreRequest]) -> list[float]:
         self.metrics.batches.labels("score").observe(len(requests))
         return await self.health.run("score", partial(self.student.score, requests))
 
-    @serve.batch
-    async def _judge(self, requests: list[JudgeRequest]) -> list[list[float]]:
+    async def _judge_batch(self, requests: list[JudgeRequest]) -> list[list[float]]:
         self.metrics.batches.labels("judge").observe(len(requests))
         return await self.health.run("judge", partial(self.student.judge_samples, requests))
 
