@@ -54,7 +54,7 @@ def demo(size: Size) -> Iterator[Measure]:
         seconds = seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
         rounds = read_metrics(RunFolder(run).training("qcrd"))
         trained = sum(sum(each["seconds"].values()) for each in rounds)
-        waited = sum(each["negatives"]["waited_s"] for each in rounds if each.get("negatives"))
+        waited = sum(each["negatives"]["waited_s"] for each in rounds if "negatives" in each)
         return {"s": seconds, "negatives_wait, share of training": waited / trained}
 
     yield measure
