@@ -85,7 +85,9 @@ def _unforeseen(error: Exception) -> NoReturn:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """On SIGTERM (`ray job stop`, Kubernetes), end a stage as Ctrl-C does, so that it cleans up."""
+    """On Ctrl-C, and on SIGTERM (`ray job stop`, Kubernetes) alike, end a stage so that it cleans
+    up.
+    """
     _received.add(signum)
     if signum == signal.SIGTERM:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut that short

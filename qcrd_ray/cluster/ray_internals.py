@@ -16,7 +16,7 @@ from typing import Any
 
 CHECKED_RAY = "2.60.0"
 
-PROXY_START_S = 60.0
+PROXY_START_S = 60.0  # that a proxy of Ray Serve may take to start
 
 # Ray Train's list of the checkpoints of a run, in the run's storage folder. Ray writes it in place,
 # and cannot read it after a kill in that instant.

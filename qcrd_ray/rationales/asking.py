@@ -155,11 +155,7 @@ class RationaleGenerator:
             await self._slots.acquire()
 
     async def _try(self, requests: Sequence[TeacherRequest], suspect: bool) -> list[TeacherAnswer]:
-        """Ask once. Raises as :meth:`Teacher.complete` does.
-
-        A failure of a ``suspect`` request says nothing of the teacher, unless it is the one that
-        tries while the teacher is away.
-        """
+        """Ask once; ``suspect``: see :meth:`Breaker.failed`. Raises as :meth:`Teacher.complete`."""
         limit_s = self._recipe.generation.request_timeout_s
         await self._breaker.admit()
         if self.draining and not requests[0].first:
@@ -168,13 +164,11 @@ class RationaleGenerator:
         try:
             answers = await asyncio.wait_for(self._teacher.complete(requests), limit_s)
         except TeacherAway as error:
-            if self._breaker.away or not suspect:
-                self._breaker.failed(str(error), retry_after_s=error.retry_after_s)
+            self._breaker.failed(str(error), retry_after_s=error.retry_after_s, suspect=suspect)
             raise
         except TimeoutError:
             reason = f"no answer within {limit_s:g} s (generation.request_timeout_s)"
-            if self._breaker.away or not suspect:
-                self._breaker.failed(reason)
+            self._breaker.failed(reason, suspect=suspect)
             raise TeacherError(reason) from None
         except (TeacherError, TeacherRefusal):
             self._breaker.answered()

@@ -59,8 +59,14 @@ class Breaker:
         self._failures = self._waits = 0
         self._trying = False
 
-    def failed(self, reason: str, *, retry_after_s: float = 0.0) -> None:
-        """A request found the teacher away; ``retry_after_s`` is how long that asks to wait."""
+    def failed(self, reason: str, *, retry_after_s: float = 0.0, suspect: bool = False) -> None:
+        """A request found the teacher away; ``retry_after_s`` is how long that asks to wait.
+
+        A ``suspect`` request, one that fails where others are answered, says nothing of the
+        teacher, unless it is the one that tries while the teacher is away.
+        """
+        if suspect and not self.away:
+            return
         now = self._clock()
         if not self._failures:
             self._since = now

@@ -6,28 +6,13 @@ import json
 import os
 
 import pytest
+from recipe_tiny import recipe
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import flatten
 from qcrd_ray.runs.files import write_text
 from qcrd_ray.runs.folder import RunFolder, resolve
 from qcrd_ray.runs.provenance import describe_call
-
-
-def recipe(run, **changes):
-    tree = {
-        "name": "x",
-        "run": str(run),
-        "task": {"kind": "word_problems"},
-        "data": {
-            split: {"generate": 3, "seed": seed}
-            for seed, split in enumerate(("train", "validation", "test"))
-        },
-        "teacher": {"source": "serve", "model": "demo"},
-        "student": {"model": "demo"},
-    }
-    return Recipe.model_validate(tree | changes)
 
 
 def test_a_new_folder_holds_recipe_and_versions(tmp_path):

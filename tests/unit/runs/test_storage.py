@@ -12,9 +12,9 @@ import time
 
 import pytest
 import s3_server
+from recipe_tiny import recipe
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import Recipe
 from qcrd_ray.runs.files import write_text
 from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.storage import STATE, TOKEN, Mirror, redacted, work_folder
@@ -34,21 +34,6 @@ def machine(tmp_path, monkeypatch):
 
     use("first")
     return use
-
-
-def recipe(uri: str, **changes) -> Recipe:
-    tree = {
-        "name": "x",
-        "run": uri,
-        "task": {"kind": "word_problems"},
-        "data": {
-            split: {"generate": 3, "seed": seed}
-            for seed, split in enumerate(("train", "validation", "test"))
-        },
-        "teacher": {"source": "serve", "model": "demo"},
-        "student": {"model": "demo"},
-    }
-    return Recipe.model_validate(tree | changes)
 
 
 def files(folder) -> dict[str, str]:
