@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ray.job_submission import JobSubmissionClient
 
-from qcrd_ray import rationales, serving, teacher
+from qcrd_ray import rationales, serving
 from qcrd_ray.cluster import resources as cluster
 from qcrd_ray.cluster.nodes import cannot_listen, live_nodes, node_name, on_nodes, sees
 from qcrd_ray.cluster.ray_internals import dashboard_url, head_node, serve_runs
@@ -38,8 +38,7 @@ def check_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> str:
 def demands(recipe: Recipe, stage: str) -> tuple[str, list[dict[str, float]]]:
     """(name for errors, one resource bundle per process), as the stage itself requests them."""
     if stage == "generate":
-        bundles = [*teacher.bundles(recipe.teacher), *rationales.bundles(recipe.generation)]
-        return "the teacher and those who ask it (teacher.*, generation.actors)", bundles
+        return rationales.DEMANDS, rationales.bundles(recipe)
     if stage == "train":
         wanted = training_bundles(recipe, objectives_of(recipe))
         return "training (train.workers, train.worker, negatives.samplers)", wanted

@@ -4,6 +4,6 @@ It may import teacher, models, tasks, run, cluster, data, recipe and method, and
 """
 
 from qcrd_ray.rationales.reuse import check_reuse, take_over
-from qcrd_ray.rationales.stage import bundles, generate, generate_splits
+from qcrd_ray.rationales.stage import DEMANDS, bundles, generate, generate_splits
 
-__all__ = ["bundles", "check_reuse", "generate", "generate_splits", "take_over"]
+__all__ = ["DEMANDS", "bundles", "check_reuse", "generate", "generate_splits", "take_over"]

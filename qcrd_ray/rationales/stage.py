@@ -24,7 +24,7 @@ from ray.data import ActorPoolStrategy
 from ray.exceptions import GetTimeoutError
 
 from qcrd_ray.cluster.data_context import data_context
-from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
+from qcrd_ray.cluster.resources import Bundle, check_feasible, colocate, wait_for_resources
 from qcrd_ray.cluster.tasks import map_tasks
 from qcrd_ray.data.overlap import key_of, keys_among
 from qcrd_ray.data.records import Outcome
@@ -52,11 +52,13 @@ from qcrd_ray.runs.periodic import periodically
 from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.questions import iter_questions, load_split, write_split
 from qcrd_ray.teacher import Stopped, Teacher, teacher_for, trouble
+from qcrd_ray.teacher import bundles as teacher_bundles
 
 POLL_S = 0.5
 COUNTER_S = 2.0  # within which the counter answers, or is not waited for
 FILES_CPUS = 0.25  # reading and writing files of text is light work
 MAX_BLOCKS = 4_096  # of one job: Ray Data and the file system handle each by itself
+DEMANDS = "the teacher and those who ask it (teacher.*, generation.actors)"
 JUDGED_ROWS = 50  # before as many have come back, no share of failures is judged
 
 
@@ -89,6 +91,7 @@ def generate(
         UserError: the questions cannot be read; the teacher cannot be started, stopped before it
             had been asked everything, failed on too many questions, or gave no usable answer to
             any.
+        MissingResource: the cluster cannot hold the teacher and those who ask it side by side.
     """
     if teacher is None:
         with teacher_for(recipe) as recipe_teacher:
@@ -123,6 +126,7 @@ def generate(
     if begun is not None:
         check_unchanged(_sum(before), begun)
     elif blocks := _blocks(before, block_rows):
+        check_feasible(bundles(recipe), what=DEMANDS)  # a started teacher would hold their share
         teacher.start(report)
         calls = _calls_at_once(recipe.generation, block_rows)
         asked = _ask_blocks(
@@ -146,11 +150,13 @@ def generate(
     return manifest
 
 
-def bundles(generation: GenerationRecipe) -> list[Bundle]:
-    """The resources that the stage takes beside the teacher.
+def bundles(recipe: Recipe) -> list[Bundle]:
+    """The resources that the stage takes side by side: the teacher, and those who ask it."""
+    return [*teacher_bundles(recipe.teacher), *_asking_bundles(recipe.generation)]
 
-    These are the actors that ask, and one CPU near them for small tasks on files.
-    """
+
+def _asking_bundles(generation: GenerationRecipe) -> list[Bundle]:
+    """Those of the actors that ask, and one CPU near them for small tasks on files."""
     actor = generation.actor
     return [*[actor.bundle] * generation.actors, {"CPU": 1.0, **colocate(actor.resources)}]
 
@@ -218,7 +224,8 @@ def _ask_blocks(
 ) -> AskedCounts:
     """Run the Ray Data job over the blocks to be answered, ``calls`` at once an actor."""
     settings = recipe.generation
-    wanted = bundles(settings)
+    wanted = _asking_bundles(settings)
+    report(0, 0, "asking waits for its resources")
     wait_for_resources(
         wanted,
         what="asking the teacher (generation.actors)",

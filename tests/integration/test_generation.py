@@ -371,6 +371,17 @@ def test_an_impossible_demand_is_refused_at_once(demands, told):
     assert time.monotonic() - start < 5
 
 
+def test_a_teacher_that_leaves_no_room_for_those_who_ask_is_not_started(tmp_path):
+    """On two CPUs it started, and then asking waited five minutes for a share that it held."""
+    recipe = make_recipe(tmp_path, teacher={"source": "serve", "model": "demo"}, actors=8)
+    start = time.monotonic()
+    with pytest.raises(
+        MissingResource, match=r"the teacher and those who ask it \(teacher.*\d+ CPU.* has 8"
+    ):
+        generate(recipe, RunFolder(tmp_path))
+    assert time.monotonic() - start < 60
+
+
 def test_a_demand_that_others_hold_is_waited_for_and_then_named():
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
