@@ -20,6 +20,7 @@ from benchmarks.pairs import Benchmark, Measure, Size, Target, both, seconds_of
 from benchmarks.workload import DEMO, demo, samples_of
 from qcrd_ray.cluster.resources import connect
 from qcrd_ray.data.records import Completion
+from qcrd_ray.models.names import resolve_teacher
 from qcrd_ray.rationales.asking import RationaleGenerator
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.rationales.stage import generate
@@ -28,7 +29,6 @@ from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.word_problems import generate as make_questions
 from qcrd_ray.teacher import TeacherAnswer, TeacherRequest, teacher_for
-from qcrd_ray.teacher.model import resolve_model
 
 OFFLINE = Path(__file__).with_name("offline_vllm.py")
 COMMAND = [sys.executable, "-c", "from qcrd_ray.cli import main; main()"]
@@ -87,7 +87,7 @@ class Offline:
             "temperature": recipe.sampling.temperature,
             "max_tokens": recipe.sampling.max_tokens,
         }
-        model, engine = resolve_model(teacher.model), json.dumps(teacher.engine_kwargs)
+        model, engine = resolve_teacher(teacher.model), json.dumps(teacher.engine_kwargs)
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in close()
         self._process = subprocess.Popen(
             [sys.executable, str(OFFLINE), model, engine, json.dumps(sampling)],

@@ -5,10 +5,11 @@
     base     the same, but the length, under the model that it was trained from
     label    the loss of the sample's answer under the label head, summed over its tokens
     steps    the share of the "a op b = c" in it that hold, and whether all do
+    teacher  the same as `base`, under the teacher that was asked for rationales
 
 Losses and lengths enter as logarithms: between 0.01 and 0.1 nats lies as much as between 0.5 and 5.
 All but `steps` hold for any task. `steps` is a calculator: it knows what the answer should follow
-from, and nothing of what was asked.
+from, and nothing of what was asked. `teacher` is for training: a student is served without it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from math import log
 from qcrd_ray.data.records import Question
 from qcrd_ray.inference.heads import HeadAnswer, head_prompt
 from qcrd_ray.inference.likelihood import Likelihood
+from qcrd_ray.inference.teacher_likelihood import TeacherLikelihood
 from qcrd_ray.recipe.judge import EvidenceName
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.tasks.steps import check_steps
@@ -28,6 +30,7 @@ FEATURES: dict[EvidenceName, tuple[str, ...]] = {
     "base": ("base_mean", "base_worst", "base_second"),
     "label": ("label",),
     "steps": ("steps_right", "steps_all_right"),
+    "teacher": ("teacher_mean", "teacher_worst", "teacher_second"),
 }
 Evidence = tuple[float, ...]
 _FLOOR = 0.01  # nats, under which losses do not differ
@@ -41,7 +44,8 @@ def feature_names(inputs: Sequence[EvidenceName]) -> tuple[str, ...]:
 class EvidenceReader:
     """Reads the evidence on samples of one student.
 
-    ``student`` is needed for the inputs `student` and `label`, ``base`` for `base`. A sample
+    ``student`` is needed for the inputs `student` and `label`, ``base` for `base`, ``teacher``
+    for `teacher`. A sample
     without an answer has evidence too: it cannot vote, but others are compared with it.
     """
 
@@ -52,8 +56,10 @@ class EvidenceReader:
         *,
         student: Likelihood | None = None,
         base: Likelihood | None = None,
+        teacher: TeacherLikelihood | None = None,
     ) -> None:
-        self.task, self.inputs, self.student, self.base = task, tuple(inputs), student, base
+        self.task, self.inputs = task, tuple(inputs)
+        self.student, self.base, self.teacher = student, base, teacher
 
     def read(
         self, questions: Sequence[Question], samples: Sequence[Sequence[HeadAnswer]]
@@ -77,6 +83,11 @@ class EvidenceReader:
                         for each in self._rationale_losses(self.base, questions, samples)
                     ]
                 )
+            elif name == "teacher":
+                assert self.teacher is not None
+                texts = [[sample.text for sample in each] for each in samples]
+                losses = self.teacher.token_losses(questions, texts)
+                columns.append([[_summary(values) for values in each] for each in losses])
             elif name == "label":
                 columns.append(self._label_losses(questions, samples))
             else:

@@ -37,7 +37,6 @@ class Likelihood:
         # transformers wraps `to` in a way that hides its signature from type checkers
         return cls(model.to(options.device), tokenizer, options)  # pyright: ignore[reportArgumentType]
 
-    @torch.no_grad()
     def token_losses(
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]]
     ) -> list[list[list[float]]]:
@@ -45,10 +44,22 @@ class Likelihood:
 
         A text of nothing but white space has no token. ``texts[i]`` are those of ``prompts[i]``.
         """
-        losses: list[list[list[float]]] = [[[] for _ in each] for each in texts]
         encoded = encode(self.tokenizer, prompts, self.options.max_input_tokens)
-        places = [(i, j) for i, each in enumerate(texts) for j in range(len(each))]
-        rows = tokenize(self.tokenizer, [texts[i][j] for i, j in places], max_tokens=UNLIMITED).rows
+        rows = iter(
+            tokenize(
+                self.tokenizer, [text for each in texts for text in each], max_tokens=UNLIMITED
+            ).rows
+        )
+        return self.losses_after(encoded, [[next(rows) for _ in each] for each in texts])
+
+    @torch.no_grad()
+    def losses_after(
+        self, prompts: Sequence[Sequence[int]], targets: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[list[float]]]:
+        """As :meth:`token_losses`, of token ids. An empty target has no losses."""
+        losses: list[list[list[float]]] = [[[] for _ in each] for each in targets]
+        places = [(i, j) for i, each in enumerate(targets) for j in range(len(each))]
+        rows = [targets[i][j] for i, j in places]
         # a batch holds whole prompts, and pads to its longest
         by_prompt: dict[int, list[int]] = {}
         for at, (i, _) in enumerate(places):
@@ -62,7 +73,7 @@ class Likelihood:
                 size = sum(len(by_prompt[each]) for each in batch)
                 if size < self.options.batch_size and place + 1 < len(order):
                     continue
-                for at, values in self._batch(batch, encoded, by_prompt, rows):
+                for at, values in self._batch(batch, prompts, by_prompt, rows):
                     prompt, text = places[at]
                     losses[prompt][text] = values
                 batch = []
@@ -70,18 +81,18 @@ class Likelihood:
 
     def _batch(
         self,
-        prompts: Sequence[int],
+        batch: Sequence[int],
         encoded: Sequence[Sequence[int]],
         by_prompt: dict[int, list[int]],
         rows: Sequence[Sequence[int]],
     ) -> list[tuple[int, list[float]]]:
         device = self.model.device
-        inputs, mask = pad_rows([tuple(encoded[i]) for i in prompts], pad_id(self.tokenizer))
-        targets = [at for i in prompts for at in by_prompt[i]]
+        inputs, mask = pad_rows([tuple(encoded[i]) for i in batch], pad_id(self.tokenizer))
+        targets = [at for i in batch for at in by_prompt[i]]
         labels, _ = pad_rows([tuple(rows[at]) for at in targets], IGNORED)
         labels = labels.to(device)
         row_of = torch.tensor(
-            [row for row, i in enumerate(prompts) for _ in by_prompt[i]], device=device
+            [row for row, i in enumerate(batch) for _ in by_prompt[i]], device=device
         )
         states = encode_inputs(self.model, inputs.to(device), mask.to(device))
         losses = states.losses(labels, row_of).tolist()

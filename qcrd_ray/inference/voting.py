@@ -15,11 +15,12 @@ from qcrd_ray.inference.base import Engine
 from qcrd_ray.inference.evidence import Evidence, EvidenceReader, feature_names
 from qcrd_ray.inference.heads import HeadAnswer, head_prompt, read_answer
 from qcrd_ray.inference.likelihood import Likelihood
+from qcrd_ray.inference.teacher_likelihood import TeacherLikelihood
 from qcrd_ray.inference.transformers_engine import TransformersEngine
 from qcrd_ray.method.batching import keyed_seed
 from qcrd_ray.method.judge import POWER, Judge
 from qcrd_ray.method.self_consistency import weigh_votes
-from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe import Recipe, ServeTeacher
 from qcrd_ray.recipe.judge import EvidenceName, JudgeRecipe
 from qcrd_ray.tasks.base import Task
 
@@ -64,16 +65,20 @@ def load_reader(
 ) -> EvidenceReader:
     """The reader of what any of the recipe's judges sees, on the engine's own model.
 
-    ``base`` is loaded where a judge asks for it.
+    ``base`` and the teacher are loaded where a judge asks for them.
     """
     options = replace(engine.options, batch_size=recipe.judge.batch_size)
-    needs_base = "base" in recipe.judge.evidence
-    assert base is not None or not needs_base
+    asked, teacher = recipe.judge.evidence, None
+    assert base is not None or "base" not in asked
+    if "teacher" in asked:
+        assert isinstance(recipe.teacher, ServeTeacher)  # the recipe refuses others
+        teacher = TeacherLikelihood.load(recipe.teacher, task, options)
     return EvidenceReader(
         task,
-        recipe.judge.evidence,
+        asked,
         student=Likelihood(engine.model, engine.tokenizer, options),
-        base=Likelihood.load(base, options) if base is not None and needs_base else None,
+        base=Likelihood.load(base, options) if base is not None and "base" in asked else None,
+        teacher=teacher,
     )
 
 

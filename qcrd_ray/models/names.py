@@ -51,6 +51,25 @@ def resolve(model: str | Path) -> str:
     return name
 
 
+def resolve_teacher(model: str) -> str:
+    """The name of a teacher as vLLM takes it: as :func:`resolve`, and `demo` is the shipped one.
+
+    Raises:
+        UserError: it looks like a folder, and there is none.
+    """
+    if model == "demo":
+        return str(demo_model("teacher"))
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(folder.absolute())
+    if looks_like_path(model):
+        raise UserError(
+            f"teacher.model: there is no folder {folder}; expected a model folder, a hub id"
+            " (owner/name) or `demo`"
+        )
+    return model
+
+
 def looks_like_path(name: str) -> bool:
     """Whether a model's name can be no hub id, so that a mistyped path is not sought on the hub."""
     return (

@@ -132,6 +132,17 @@ class Recipe(Section):
                 "self_training.vote: the student answers questions for itself, so give it some"
                 " (data.unlabelled) and a number of samples (judge.samples)"
             )
+        if self.self_training.judge not in self.judge.all_inputs:
+            raise ValueError(
+                f"self_training.judge: there is no judge {self.self_training.judge!r}; expected one"
+                f" of {', '.join(self.judge.all_inputs)} (judge.others adds some)"
+            )
+        if "teacher" in self.judge.evidence and self.teacher.source != "serve":
+            raise ValueError(
+                "judge.others: the likelihood under the teacher is read with its weights, and a"
+                f" teacher of source {self.teacher.source} gives none; leave out `teacher`, or host"
+                " it (teacher.source: serve)"
+            )
         return self
 
     @property

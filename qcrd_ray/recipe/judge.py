@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from qcrd_ray.recipe.base import Count, NotNegativeCount, Positive, Section
 
-EvidenceName = Literal["student", "base", "label", "steps"]
+EvidenceName = Literal["student", "base", "label", "steps", "teacher"]
 
 
 class SelfTrainingRecipe(Section):
@@ -20,7 +20,11 @@ class SelfTrainingRecipe(Section):
     """
 
     vote: Literal["none", "plain", "judged"] = "none"
-    """What chooses among the samples: nothing (no self-training), how many agree, or the judge."""
+    """What chooses among the samples: nothing (no self-training), how many agree, or a judge."""
+    judge: str = "judge"
+    """Which judge it is: `judge`, or one of `judge.others`, which may see what no served student
+    has beside it, as the teacher.
+    """
     least_confidence: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Questions whose vote is less certain are left out."""
     rounds: Count | None = None
@@ -48,7 +52,10 @@ class JudgeRecipe(Section):
     head; and whether its arithmetic `steps` hold, which is a calculator.
     """
     others: dict[str, tuple[EvidenceName, ...]] = Field(default={})
-    """Judges with other inputs, measured beside it and not exported: {calculator: [steps]}."""
+    """Judges with other inputs, measured beside it and not exported: {calculator: [steps]}. They
+    may see the likelihood of a sample under the `teacher`, whose weights each of `evaluate.workers`
+    then loads.
+    """
     share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of the training questions that the student is not trained on and the judge learns from;
     0: it learns from the validation questions.
@@ -72,6 +79,12 @@ class JudgeRecipe(Section):
             )
         if empty := [name for name, inputs in self.all_inputs.items() if not inputs]:
             raise ValueError(f"{empty[0]}: a judge without inputs sees nothing; name at least one")
+        if "teacher" in self.inputs:
+            raise ValueError(
+                "inputs: a student is served without its teacher; give `teacher` to a judge of"
+                " judge.others (others: {teacher: [student, label, teacher]}), which"
+                " self_training.judge may name"
+            )
         if "judge" in self.others:
             raise ValueError(
                 "others.judge: that is the name of the judge itself; name it otherwise"

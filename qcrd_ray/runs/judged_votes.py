@@ -19,6 +19,7 @@ EVIDENCE: dict[EvidenceName, str] = {
     "base": "how likely the student's start finds it",
     "label": "how likely the label head finds its answer",
     "steps": "whether its arithmetic steps hold (a calculator)",
+    "teacher": "how likely the teacher finds it",
 }
 
 

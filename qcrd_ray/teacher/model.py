@@ -8,30 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.models.names import demo_model, looks_like_path
+from qcrd_ray.models.names import resolve_teacher
 from qcrd_ray.recipe import ServeTeacher
-
-
-def resolve_model(model: str) -> str:
-    """A folder as an absolute path, `demo` as the shipped teacher's, a hub id as it is.
-
-    Raises:
-        UserError: it looks like a folder, and there is none.
-    """
-    if model == "demo":
-        return str(demo_model("teacher"))
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return str(folder.absolute())
-    if looks_like_path(model):
-        raise UserError(
-            f"teacher.model: there is no folder {folder}; expected a model folder, a hub id"
-            " (owner/name) or `demo`"
-        )
-    return model
 
 
 def uses_chat(recipe: ServeTeacher) -> bool:
@@ -65,7 +45,7 @@ def check_model(model: str, trust_remote_code: bool, tokenizer: str | None = Non
     # transformers, which takes seconds to import: not for an actor that asks
     from qcrd_ray.models.pretrained import check_vocabulary, read_config, read_tokenizer
 
-    name = resolve_model(model)
+    name = resolve_teacher(model)
     with _teacher_error(f"no model can be read from {name}: "):
         config = read_config(name, trust_remote_code=trust_remote_code)
     with _teacher_error(f"no tokenizer can be read from {tokenizer or name}: "):

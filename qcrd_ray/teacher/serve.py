@@ -27,6 +27,7 @@ from qcrd_ray.cluster.ray_internals import SKIP_MODEL_DOWNLOAD, serve_runs
 from qcrd_ray.cluster.resources import Bundle, colocate, may_have, wait_for_resources
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
+from qcrd_ray.models.names import resolve_teacher
 from qcrd_ray.recipe import SamplingRecipe, ServeTeacher
 from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.base import Task
@@ -39,7 +40,7 @@ from qcrd_ray.teacher.base import (
     TeacherRequest,
 )
 from qcrd_ray.teacher.health import Health, tail
-from qcrd_ray.teacher.model import resolve_model, uses_chat
+from qcrd_ray.teacher.model import uses_chat
 from qcrd_ray.teacher.replica import MODEL_ID, PromptSamples, TeacherReplica
 
 POLL_S = 0.5
@@ -275,7 +276,7 @@ def replica_bundles(recipe: ServeTeacher) -> list[Bundle]:
 def deployment(recipe: ServeTeacher, *, seed: int, requests_in_flight: int) -> serve.Application:
     """The Serve application: replicas that end when their engine dies, min to max of them."""
     environment = {"VLLM_NO_USAGE_STATS": "1"}
-    model = resolve_model(recipe.model)
+    model = resolve_teacher(recipe.model)
     llm_config: dict[str, Any] = {
         "model_loading_config": {"model_id": MODEL_ID, "model_source": model},
         "engine_kwargs": {

@@ -133,9 +133,10 @@ def _winners(recipe: Recipe, samples: Sequence[Samples], judges: Judges) -> Iter
     if recipe.self_training.vote == "plain":
         yield from map(plain_vote, samples)
         return
-    scores = judges.scores(samples)["judge"]
+    name = recipe.self_training.judge
+    scores = judges.scores(samples)[name]
     for each, of_question in zip(samples, scores, strict=True):
-        yield judged_vote(each, of_question, judges.judges["judge"])
+        yield judged_vote(each, of_question, judges.judges[name])
 
 
 def _rationale_set(

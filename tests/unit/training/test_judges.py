@@ -68,6 +68,9 @@ def test_a_judge_needs_the_heads_it_reads():
         ({"judge.samples": 4, "judge.inputs": []}, "a judge without inputs"),
         ({"judge.samples": 4, "judge.others": {"judge": ["steps"]}}, "name it otherwise"),
         ({"self_training.vote": "judged", "judge.samples": 4}, "data.unlabelled"),
+        ({"self_training.judge": "sums"}, r"no judge 'sums'; expected one of judge"),
+        ({"judge.inputs": ["student", "teacher"]}, "served without its teacher"),
+        ({"judge.others": {"it": ["teacher"]}}, "a teacher of source recording gives none"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(changes, message):
@@ -115,12 +118,14 @@ def self_training(vote: str, **more):
     return tiny_recipe(
         **VOTES,
         **{"self_training.vote": vote, "data.unlabelled": {"generate": 4}},
+        **{"judge.others": {"other": ["student"]}},
         **{f"self_training.{key}": value for key, value in more.items()},
     )
 
 
-def own(recipe, samples, scores=(0.9, 0.1, 0.1)):
-    judges = Judges({"judge": Chooses(scores)}, recipe.judge.evidence)
+def own(recipe, samples, scores=(0.9, 0.1, 0.1), **others):
+    judges = {name: Chooses(by_hand) for name, by_hand in {"judge": scores, **others}.items()}
+    judges = Judges(judges, recipe.judge.evidence)
     question = Question(id="q", question="?", answer="8")
     (row,) = own_rationales(recipe, [question], [samples], judges=judges).to_pylist()
     return row
@@ -141,6 +146,11 @@ def test_the_votes_winner_makes_the_positives():
         Role.POSITIVE,
     ]
     assert judged["gold"] is None and plain["gold"] is None, "the answer of the data is not read"
+
+
+def test_another_judge_may_weigh_the_votes_that_are_learnt_from():
+    recipe = self_training("judged", judge="other")
+    assert own(recipe, sampled("7", "8", "8"), other=(0.1, 0.9, 0.1))["vote"] == "8"
 
 
 def test_an_unsure_vote_teaches_nothing():
