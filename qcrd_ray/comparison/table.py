@@ -11,11 +11,12 @@ from qcrd_ray.runs.provenance import command_text
 from qcrd_ray.runs.results import CEILING_NOTE, head_name, markdown_table
 
 _AUCS = (
-    "AUCs are of the last round, on rationales of training questions that the discriminator has"
-    " just learnt from, and say nothing about how it scores others. `AUC teacher`: the teacher's"
-    " rationales that agree with the vote against its minority; `AUC within question`: the same,"
-    " question by question; `AUC student`: the student's samples that are right against those that"
-    " are wrong.\n"
+    "AUCs are the discriminator's in the last round. `AUC fresh`: the student's right samples"
+    " against its wrong ones, question by question, on validation questions. The others are on"
+    " rationales of training questions that it has just learnt from, and say nothing about how it"
+    " scores others. `AUC teacher`: the teacher's rationales that agree with the vote against its"
+    " minority; `AUC within question`: the same, question by question; `AUC student`: the student's"
+    " samples that are right against those that are wrong.\n"
 )
 
 
@@ -225,7 +226,12 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
                 f"{quality['tokens']:.1f}" if "tokens" in quality else "",
                 *(
                     _number(aucs.get(key))
-                    for key in ("auc_teacher", "auc_teacher_within_question", "auc_student")
+                    for key in (
+                        "auc_fresh_within_question",
+                        "auc_teacher",
+                        "auc_teacher_within_question",
+                        "auc_student",
+                    )
                 ),
             )
         )
@@ -240,7 +246,8 @@ def _cost(costs: dict[str, dict[str, Any]]) -> str:
         "repetition",
         "rationale tokens",
     )
-    return _grid((*head, "AUC teacher", "AUC within question", "AUC student"), rows)
+    aucs = ("AUC fresh", "AUC teacher", "AUC within question", "AUC student")
+    return _grid((*head, *aucs), rows)
 
 
 def _negatives(costs: dict[str, dict[str, Any]]) -> str:
