@@ -61,7 +61,11 @@ def check_recording(recipe: Recipe, questions: Questions) -> str:
     asked = questions.readable("train")[:LOOKED_AT]
     if not asked:
         return "not looked at, since there are no questions"
-    with closing(RecordingIndex.build(recipe.teacher)) as index:
+    try:
+        index = RecordingIndex.build(recipe.teacher)
+    except UserError:
+        return "not looked at, since it cannot be read (teacher)"
+    with closing(index):
         return _check_completions(recipe, recipe.teacher.path, index, asked)
 
 

@@ -272,5 +272,6 @@ def _field(
         raise UserError(
             f"{recipe.path}:{number}: no {name!r} in this row, which has {columns}; name the"
             f" column with teacher.columns.{field}"
+            + (", and the same of the questions with data.columns.id" if field == "id" else "")
         )
     return str(row[name])

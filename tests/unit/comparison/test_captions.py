@@ -101,9 +101,8 @@ def test_the_cost_table_tells_lengths_and_what_its_aucs_are():
     questions.
     """
     text = markdown(results())
-    assert (
-        "| dss | 100 | 5,000 | 9 | 1.00 |  |  |  | 28.3 |  |  |  |  |" in text and "| qcrd |" in text
-    )
+    assert "| dss | 100 | 5,000 | 9 | 1.00 |  |  |  | 28.3 |  |  |  |  |" in text
+    assert "| qcrd |" in text
     assert text.index("that it has just learnt from") < text.index("| AUC teacher |")
     assert "AUCs" not in markdown(results(cost={"dss": COST})), "there are none"
 
