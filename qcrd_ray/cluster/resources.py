@@ -38,6 +38,7 @@ LOCAL_CPUS = 8
 # The share of a custom resource that places an actor on its node and uses next to nothing of it.
 COLOCATE_SHARE = 0.001
 _POLL_S = 1.0
+_CONNECT_S = 10.0  # within which a cluster that is up takes a connection
 # Cluster configurations give CPUs and GPUs, and seldom the type of a GPU or the memory.
 _SELDOM_CONFIGURED = ("accelerator_type:", "memory")
 
@@ -197,9 +198,10 @@ def _start_local(recipe: RayRecipe) -> None:
 
 def _join(address: str) -> None:
     keep_token_private(make=False)
-    if _on_loopback_alone(address):  # another command's own Ray
-        listen_on_loopback()
     try:
+        _check_listens(address)
+        if _on_loopback_alone(address):  # another command's own Ray
+            listen_on_loopback()
         _init(address=address)
     except Exception as error:  # of many kinds: an odd address, a name that nobody knows, ...
         raise UserError(
@@ -208,6 +210,13 @@ def _join(address: str) -> None:
             " RAY_AUTH_MODE=token and the token (RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token) in this"
             " environment."
         ) from error
+
+
+def _check_listens(address: str) -> None:
+    """Raise OSError where nothing listens at ``address``: Ray itself tries for twenty minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" not in address and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -55,7 +56,7 @@ def check_student(
         UserError: there is no model; it generates no text, or keeps something else of a prompt than
             keys and values; there is no tokenizer; the tokenizer has more tokens than the model has
             embeddings, or another end-of-sequence token, or (encoder-decoder) does not end a text
-            with it.
+            with it; a file of weights is damaged.
     """
     name = resolve(model)
     config = read_config(name, trust_remote_code=trust_remote_code)
@@ -80,7 +81,25 @@ def check_student(
             " student could not learn to stop. T5's tokenizers do; give this one a post-processor"
             " that appends it."
         )
+    if Path(name).is_dir():
+        check_weights(Path(name))
     return config, tokenizer
+
+
+def check_weights(folder: Path) -> None:
+    """Read the headers of the safetensors files in ``folder``, which tell their lengths.
+
+    Raises:
+        UserError: one is cut short, or is none.
+    """
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"{file} is damaged ({error}); copy the folder again, or make it again"
+            ) from error
 
 
 def read_config(model: str | Path, *, trust_remote_code: bool = False) -> PretrainedConfig:

@@ -31,6 +31,7 @@ from qcrd_ray.models.card import render_card
 from qcrd_ray.models.names import fingerprint
 from qcrd_ray.models.pretrained import (
     check_student,
+    check_weights,
     custom_code_files,
     read_config,
     read_tokenizer,
@@ -112,13 +113,14 @@ class StudentFolder:
     def open(
         cls, path: str | Path, *, trust_remote_code: bool = False, trust_task: bool = False
     ) -> StudentFolder:
-        """Read and check a student folder, without its weights. It runs no code of the folder's.
+        """Read and check a student folder, of its weights the headers. It runs no code of it.
 
         Raises:
             UserError: there is no such folder, it is no student folder, its model and tokenizer do
-                not belong together, its model has code of its own and ``trust_remote_code`` is
-                off, or its task is a module of its own and ``trust_task`` is off. `qcrd predict`
-                never turns the first on, `qcrd serve` only by its key.
+                not belong together, its weights are missing or damaged, its model has code of its
+                own and ``trust_remote_code`` is off, or its task is a module of its own and
+                ``trust_task`` is off. `qcrd predict` never turns the first on, `qcrd serve` only by
+                its key.
         """
         path = Path(path).expanduser().absolute()
         file = path / TASK_FILE
@@ -161,6 +163,13 @@ class StudentFolder:
             )
         check_student(path, trust_remote_code=trust_remote_code)
         discriminator, judge = path / DISCRIMINATOR, path / JUDGE
+        if not any(path.glob("*.safetensors")):
+            raise UserError(
+                f"{path} holds no weights (model.safetensors); copy the folder again, or export the"
+                " student again with `qcrd evaluate`"
+            )
+        check_weights(discriminator)
+        check_weights(judge)
         return cls(
             path=path,
             task=task,

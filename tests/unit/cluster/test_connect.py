@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import pytest
 
 from qcrd_ray.cluster import resources
@@ -37,6 +40,7 @@ def test_a_running_ray_is_joined_only_where_it_is_named(
     monkeypatch.setattr(resources, "session_parent", lambda: tmp_path)
     monkeypatch.setattr(resources, "keep_token_private", lambda make: None)
     monkeypatch.setattr(resources, "_init", lambda **options: asked.append(options["address"]))
+    monkeypatch.setattr(resources, "_check_listens", lambda address: None)
     if variable is None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
     else:
@@ -69,6 +73,7 @@ def test_a_ray_that_does_not_start_is_told_with_its_logs(monkeypatch, tmp_path, 
     monkeypatch.setattr(resources, "session_parent", lambda: tmp_path)
     monkeypatch.setattr(resources, "keep_token_private", lambda make: None)
     monkeypatch.setattr(resources, "_init", fail)
+    monkeypatch.setattr(resources, "_check_listens", lambda address: None)
     said = str(failure).splitlines()[0] if str(failure) else "TimeoutError"
     with pytest.raises(UserError) as error:
         resources.connect(RayRecipe(address="local"))
@@ -77,3 +82,17 @@ def test_a_ray_that_does_not_start_is_told_with_its_logs(monkeypatch, tmp_path, 
     with pytest.raises(UserError) as error:
         resources.connect(RayRecipe(address="nobody:1"))
     assert f"cannot join a Ray cluster at nobody:1: {said}" in str(error.value)
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(monkeypatch):
+    """Bug guarded: Ray tried for twenty minutes, and nothing was on the screen."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and never listens
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setattr(resources.ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(resources, "keep_token_private", lambda make: None)
+        monkeypatch.setattr(resources, "_init", lambda **options: pytest.fail("Ray was asked"))
+        began = time.monotonic()
+        with pytest.raises(UserError, match=rf"cannot join a Ray cluster at {address}: .*refused"):
+            resources.connect(RayRecipe(address=address))
+        assert time.monotonic() - began < 5

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -225,6 +226,10 @@ def test_nothing_trained_yet(run):
         export_student(recipe, folder, results=RESULTS)
 
 
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:1000])
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -237,6 +242,10 @@ def test_nothing_trained_yet(run):
             "is damaged",
         ),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer"),
+        # guards tracebacks out of the workers that were started to load them
+        (lambda path: (path / "model.safetensors").unlink(), "holds no weights"),
+        (lambda path: cut(path / "model.safetensors"), r"student/model\.safetensors is damaged"),
+        (lambda path: cut(path / "discriminator" / "model.safetensors"), "is damaged"),
     ],
 )
 def test_what_is_no_student_folder_is_told(exported_student, tmp_path, damage, told):
