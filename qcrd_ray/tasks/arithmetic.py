@@ -41,6 +41,13 @@ _HAS_DIGIT = re.compile(r"[0-9]")
 _WORD = re.compile(r"[a-z]+")
 # "... so the answer is correct": a judgement, and no answer
 _JUDGED = re.compile(r"\W*(?:indeed )?(?:correct|right|wrong|incorrect)\b(?!\W*\d)", re.IGNORECASE)
+# "... so the answer is unknown", "the answer cannot be determined": what came before is no answer
+_NONE = re.compile(
+    r"\W*(?:un(?:known|determined|defined|clear|certain|answerable)|indeterminate|determined"
+    r"|not (?:known|clear|given|stated|specified|provided|possible|enough)|(?:impossible|unable) to"
+    r"|n/?a\b)",
+    re.IGNORECASE,
+)
 # Where a text goes on after its answer: to check it or to remark on it.
 _CHECK = re.compile(
     r"\W*(?:(?:to|let['’]?s|let us|we|you|i)\b(?: (?:can|could|may|also|now|will|then))*"
@@ -103,7 +110,10 @@ class Arithmetic(PromptedTask):
             sentence = _SENTENCE_END.split(announcement.text, maxsplit=1)[0]
             if _JUDGED.match(sentence):
                 continue
-            if stated := self._stated(sentence, given) or _worded(sentence):
+            stated = self._stated(sentence, given) or _worded(sentence)
+            if stated is None and _NONE.match(sentence):
+                return _no_answer(kept, announcement.text)
+            if stated:
                 return self._read(
                     stated, rationale_without(kept, announcement), excerpt(kept, announcement)
                 )
@@ -274,6 +284,12 @@ def _given(question: str, decimal: DecimalMark) -> Given:
         text[start:end] if value is None else value
         for start, end, value in spot_numbers(text, decimal)
     )
+
+
+def _no_answer(text: str, said: str) -> Parsed:
+    """A text that ends in no answer, whatever it computed before."""
+    shown = " ".join(said.split())[:LONGEST_EXCERPT]
+    return Parsed(rationale=clean(text), reason=f"it says that there is no answer: {shown!r}")
 
 
 def _worded(sentence: str) -> Stated | None:

@@ -119,6 +119,21 @@ def test_a_text_without_a_number_says_why(text):
     assert parsed.answer is None and parsed.reason
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "So the answer is unknown.",
+        "The answer is **unclear**, as he may have more.",
+        "Therefore, the answer cannot be determined.",
+        "Answer: not given",
+        "The answer is impossible to say.",
+    ],
+)
+def test_an_answer_that_is_none_is_not_an_earlier_number(ending):
+    parsed = TASK.parse(f"He has 5 + 3 = 8 nuts. {ending}", ASKED)
+    assert parsed.answer is None and "says that there is no answer" in parsed.reason
+
+
 def test_a_long_degenerate_text_is_read_in_time():
     """Guards against regular expressions that take quadratic time on what a broken model
     repeats.

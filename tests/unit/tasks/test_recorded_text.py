@@ -14,6 +14,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -128,6 +129,7 @@ def test_gsm8k_solutions_parse_to_their_answers():
         )  # as the student's text is read
 
 
+DRAWS = 5  # of which texts would be read otherwise
 READ = json.loads((Path(__file__).parent / "read_by_hand.json").read_text(encoding="utf-8"))
 SETS = {
     "svamp": ("arithmetic", "svamp/teacher.jsonl", ("svamp/train.jsonl",)),
@@ -147,10 +149,10 @@ SETS = {
     [
         # Texts without a fixed ending, many of which go on after their answer: of 60 drawn after
         # the last change, a careful reader finds 6 right, 2.5 points (1 to 5) of all.
-        ("svamp", 0.03, 0.035),
-        ("svamp_after", 0.015, 0.015),
-        ("svamp_tuned", 0.03, 0.035),
-        ("svamp_fresh", 0.03, 0.035),
+        ("svamp", 0.03, 0.03),
+        ("svamp_after", 0.015, 0.02),
+        ("svamp_tuned", 0.03, 0.03),
+        ("svamp_fresh", 0.03, 0.03),
         ("cqa", 0.01, 0.01),
         ("cqa5", 0.01, 0.01),
         ("esnli", 0.01, 0.01),
@@ -175,14 +177,17 @@ def test_a_careful_reader_reads_the_same(drawn, single, majority):
     right = kept["right_when_drawn"] / kept["completions"]
     assert abs(right + (1 - right) * share - rates(results)[0]) <= single
     # For votes, as many of the disagreements become gold as the reader found, at random.
-    draw = random.Random(0)
     now = (1 - right) * share - (rates(results)[0] - right)  # what is still misread, of all
     rate = max(0.0, now) / (1 - rates(results)[0])
-    mended = [
-        (q, Parsed(answer=q.answer) if p.answer != q.answer and draw.random() < rate else p)
-        for q, p in results
-    ]
-    assert abs(majority_right(mended) - majority_right(results)) <= majority
+    moved = []
+    for seed in range(DRAWS):
+        draw = random.Random(seed)
+        mended = [
+            (q, Parsed(answer=q.answer) if p.answer != q.answer and draw.random() < rate else p)
+            for q, p in results
+        ]
+        moved.append(majority_right(mended) - majority_right(results))
+    assert abs(mean(moved)) <= majority
 
 
 def test_last_letters():
