@@ -24,7 +24,13 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from qcrd_ray.cluster.ray_internals import SKIP_MODEL_DOWNLOAD, serve_runs
-from qcrd_ray.cluster.resources import Bundle, colocate, may_have, wait_for_resources
+from qcrd_ray.cluster.resources import (
+    Bundle,
+    colocate,
+    may_have,
+    started_ray_here,
+    wait_for_resources,
+)
 from qcrd_ray.data.records import Completion, Question
 from qcrd_ray.errors import UserError
 from qcrd_ray.models.names import resolve_teacher
@@ -40,6 +46,7 @@ from qcrd_ray.teacher.base import (
     TeacherRequest,
 )
 from qcrd_ray.teacher.health import Health, tail
+from qcrd_ray.teacher.lease import Lease, take_over
 from qcrd_ray.teacher.model import uses_chat
 from qcrd_ray.teacher.replica import MODEL_ID, PromptSamples, TeacherReplica
 
@@ -89,6 +96,7 @@ class ServedTeacher:
         self._chat: bool | None = None
         self._started = False
         self._started_serve = False
+        self._lease: Lease | None = None
 
     def identity(self) -> dict[str, Any]:
         engine = {
@@ -120,8 +128,11 @@ class ServedTeacher:
             replica_bundles(self._recipe) * replicas, what=what, timeout_s=self._schedule_timeout_s
         )
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        take_over(self._application)
         self._started_serve = not serve_runs()
         self._started = True  # from here on there is something to stop
+        if not started_ray_here():  # our own Ray ends with us, and all that runs in it
+            self._lease = Lease(self._application, shut_down=self._started_serve)
         serve.start(proxy_location="Disabled")
         target = serve.RunTarget(
             deployment(self._recipe, seed=self._seed, requests_in_flight=self._requests_in_flight),
@@ -136,6 +147,9 @@ class ServedTeacher:
         if not self._started:
             return
         self._started = False
+        if self._lease is not None:
+            self._lease.end()
+            self._lease = None
         if not serve_runs():  # interrupted before it came up
             return
         serve.delete(self._application)
@@ -190,7 +204,7 @@ class ServedTeacher:
     # These two belong to a process: a copy that is sent to another makes its own.
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_handle", "_health")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_handle", "_health", "_lease")}
 
     @cached_property
     def _handle(self):

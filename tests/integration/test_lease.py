@@ -1,0 +1,111 @@
+"""A teacher on a cluster of others: it goes when its driver is killed, and not before."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import ray
+
+from qcrd_ray.teacher.lease import Lease
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
+
+DRIVER = """
+import sys
+from ray import serve
+from qcrd_ray.cluster.resources import connect
+from qcrd_ray.recipe import RayRecipe
+from qcrd_ray.teacher.lease import Lease, take_over
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
+class Teacher:
+    def __call__(self):
+        return "here"
+
+connect(RayRecipe(address=sys.argv[1]))
+serve.start(proxy_location="Disabled")
+take_over("leased")
+lease = Lease("leased", shut_down=True)
+serve.run(Teacher.bind(), name="leased", route_prefix=None)
+print("up", flush=True)
+sys.stdin.readline()
+lease.end()
+print("ended", flush=True)
+"""
+
+
+@pytest.fixture
+def start():
+    """Starts drivers that hold an application until a line comes; returns once it is up."""
+    address = ray.get_runtime_context().gcs_address
+    drivers = []
+
+    def begin() -> subprocess.Popen:
+        driver = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        drivers.append(driver)
+        assert driver.stdout is not None and driver.stdout.readline() == "up\n"
+        return driver
+
+    yield begin
+    for driver in drivers:
+        driver.kill()
+        driver.wait()
+
+
+def named(part: str) -> list[str]:
+    """The live named actors: what Serve's own status keeps in a process may be a dead Serve's."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [each["name"] for each in actors if part in each["name"]]
+
+
+def replicas() -> int:
+    return len(named("SERVE_REPLICA::leased#"))
+
+
+def gone(seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while named("leased"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def test_a_killed_driver_leaves_no_teacher(start):
+    """Guards GPUs that a killed job held on a shared cluster until somebody looked."""
+    driver = start()
+    assert replicas() == 1 and named(" keeper") == ["leased keeper"]
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert gone(60), named("")
+
+
+def test_the_next_driver_takes_the_lease_over_and_ends_it(start):
+    """Guards a keeper of the dead driver that deletes what the next one has deployed."""
+    first = start()
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    second = start()
+    time.sleep(15)  # three times as long as a keeper takes to look
+    assert replicas() == 1 and named(" keeper") == ["leased keeper"]
+    assert second.stdin is not None and second.stdout is not None
+    second.stdin.write("\n")
+    second.stdin.flush()
+    assert second.stdout.readline() == "ended\n"
+    assert named(" keeper") == [] and replicas() == 1, "deleting is the teacher's own part"
+
+
+def test_a_lease_without_an_application_ends_too():
+    lease = Lease("never deployed", shut_down=False)
+    assert named(" keeper") == ["never deployed keeper"]
+    lease.end()
+    assert named(" keeper") == []
