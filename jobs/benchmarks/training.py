@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
+from benchmarks.naive_qcrd import naive_seconds, our_seconds, padded
 from benchmarks.pairs import Benchmark, Measure, Size, Target, both
 from benchmarks.workload import demo, random_t5, rationales
 from qcrd_ray.method.examples import Example, Tokens
+from qcrd_ray.method.losses import IGNORED
 from qcrd_ray.method.tokenization import pad_id
 from qcrd_ray.models.pretrained import pick_device, read_tokenizer
 from qcrd_ray.recipe import ObjectiveName, Recipe
@@ -25,6 +27,7 @@ from qcrd_ray.training.trainer import prepare_job
 from qcrd_ray.training.worker import Worker
 
 QUESTIONS = 800
+SAME_LOSS = 1e-5
 ALPHA = 0.5  # of Distilling Step-by-Step: how much the label counts
 
 
@@ -68,9 +71,9 @@ def public_step_seconds(start: Path, examples: list[Example], *, batch_size: int
     pad = pad_id(read_tokenizer(start))
 
     def loss(rows: list[Tokens], targets: list[Tokens]) -> torch.Tensor:
-        inputs = _padded(rows, pad)
+        inputs = padded(rows, pad)
         mask = (inputs != pad).long()
-        return model(inputs, attention_mask=mask, labels=_padded(targets, -100)).loss
+        return model(inputs, attention_mask=mask, labels=padded(targets, IGNORED)).loss
 
     began = time.monotonic()
     for first in range(0, len(examples), batch_size):
@@ -82,12 +85,6 @@ def public_step_seconds(start: Path, examples: list[Example], *, batch_size: int
         optimizer.step()
         optimizer.zero_grad()
     return (time.monotonic() - began) / (len(examples) / batch_size)
-
-
-def _padded(rows: list[Tokens], value: int) -> torch.Tensor:
-    return torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
-    )
 
 
 def t5_small(size: Size) -> Path:
@@ -175,6 +172,50 @@ def qcrd_step(size: Size) -> Iterator[Measure]:
     yield measure
 
 
+@contextmanager
+def qcrd_naive(size: Size) -> Iterator[Measure]:
+    """Batches of the demo's first round, with its weights."""
+    _one_thread()
+    steps = size.of(6, 1)
+    job = job_of(
+        demo(
+            *("train.rounds=1", f"train.round.size={steps}", "train.workers=1"),
+            *("student.dropout=0.0", "train.validate.max_questions=1"),
+            *("discriminator.pretrain_steps=0", "discriminator.steps_per_round=1"),
+        ),
+        "qcrd",
+        size,
+        "naive",
+    )
+    Trained(job)  # leaves the round's samples of the student
+    worker = Worker(job, ProcessGroup.single(pick_device("cpu")))
+    questions, _ = worker.questions.of_round(0, "", Timer(), before=None)
+    batches = [
+        [questions[index].example for index in worker.rounds.batch(step)] for step in range(steps)
+    ]
+    pad = pad_id(read_tokenizer(job.start))
+
+    def measure(second_first: bool) -> dict[str, float]:
+        first_losses: list[float] = []
+
+        def seconds(side: Callable[..., tuple[float, float]]) -> float:
+            taken, first = side(job.start, job.objective, batches, pad=pad)
+            first_losses.append(first)
+            return taken
+
+        naive, ours = both(
+            second_first, lambda: seconds(naive_seconds), lambda: seconds(our_seconds)
+        )
+        assert abs(first_losses[0] - first_losses[1]) < SAME_LOSS, "not the same computation"
+        return {
+            "ratio": naive / ours,
+            "naive, s a step": naive,
+            "ours, s a step": ours,
+        }
+
+    yield measure
+
+
 def _one_thread() -> None:
     torch.set_num_threads(1)
     disable_operator_builds()
@@ -193,5 +234,10 @@ BENCHMARKS = {
             "ratio": Target(2.4, 2.0, at_most=True),
             "discriminator's share": Target(0.12, 0.08, at_most=True),
         },
+    ),
+    "qcrd_naive": Benchmark(
+        "QCRD's step with every pair by itself, and gradient through all / our step",
+        qcrd_naive,
+        {"ratio": Target(2.2, 3.0)},
     ),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = ("vote", "qcrd_step", "startup")
+QUICK = ("vote", "qcrd_step", "qcrd_naive", "startup")
 # each trains, or starts vLLM or Ray Serve
 SLOW = ("dss_step", "generate", "first_answer", "serve", "serve_latency")
 
