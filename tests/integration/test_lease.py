@@ -35,6 +35,9 @@ print("up", flush=True)
 sys.stdin.readline()
 lease.end()
 print("ended", flush=True)
+sys.stdin.readline()
+serve.shutdown()  # other tests share this Ray
+print("shut down", flush=True)
 """
 
 
@@ -59,6 +62,13 @@ def start():
     for driver in drivers:
         driver.kill()
         driver.wait()
+
+
+def told(driver: subprocess.Popen) -> str:
+    """What a driver says to the next line."""
+    driver.stdin.write("\n")
+    driver.stdin.flush()
+    return driver.stdout.readline()
 
 
 def named(part: str) -> list[str]:
@@ -97,11 +107,9 @@ def test_the_next_driver_takes_the_lease_over_and_ends_it(start):
     second = start()
     time.sleep(15)  # three times as long as a keeper takes to look
     assert replicas() == 1 and named(" keeper") == ["leased keeper"]
-    assert second.stdin is not None and second.stdout is not None
-    second.stdin.write("\n")
-    second.stdin.flush()
-    assert second.stdout.readline() == "ended\n"
+    assert told(second) == "ended\n"
     assert named(" keeper") == [] and replicas() == 1, "deleting is the teacher's own part"
+    assert told(second) == "shut down\n"
 
 
 def test_a_lease_without_an_application_ends_too():
