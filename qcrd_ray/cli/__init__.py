@@ -6,6 +6,7 @@ that it names), 2 wrong usage, 130 interrupted, 143 terminated.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ def main() -> None:
     a full disk, with what it was. What nobody foresaw leaves its traceback in a file.
     """
     _received.clear()
+    # read by Ray's import: a thread that outlives our Ray would start another one
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # it is ignored behind a script's `&`
         signal.signal(signal.SIGINT, _interrupt)
@@ -95,5 +98,6 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def _end_interrupted() -> NoReturn:
+    logging.disable()  # threads of Ray Data go on for a moment, and tell of a Ray that has gone
     console.print("interrupted; the same command goes on from what is finished")
     sys.exit(TERMINATED if signal.SIGTERM in _received else INTERRUPTED)

@@ -114,7 +114,8 @@ class OpenAITeacher(Section):
     """Samples in one request; 1 where the endpoint refuses n > 1; null: all at once."""
     max_spent_tokens: Count | None = None
     """Budget in tokens, prompts and completions together; asking stops in order when this run
-    folder has spent it; null: none.
+    folder has spent it; null: none. A reply that does not say what it took counts as the most that
+    it can have taken.
     """
     extra_body: dict[str, Any] = Field(default={})
     """Further fields of the request: top_k, reasoning_effort, ...; `max_tokens: null` leaves that

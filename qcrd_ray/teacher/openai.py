@@ -145,7 +145,7 @@ class OpenAICompatible:
         except (Stopped, UserError) as error:
             self._stopped = str(error)
             raise Stopped(self._stopped) from error
-        await self._count(samples)
+        await self._count(samples, prompt, n=n)
         return samples
 
     async def _check_limit(self) -> None:
@@ -165,18 +165,20 @@ class OpenAICompatible:
         if self._stopped:
             raise Stopped(self._stopped)
 
-    async def _count(self, samples: Samples) -> None:
-        unknown = samples.prompt_tokens is None or samples.completion_tokens is None
-        if unknown and self._recipe.max_spent_tokens is not None:
-            self._stopped = (
-                "the endpoint does not say how many tokens it took, so teacher.max_spent_tokens"
-                " cannot be kept; leave it out"
-            )
-            raise Stopped(self._stopped)
-        if self._spending is not None:
-            await self._spending.add.remote(
-                samples.prompt_tokens or 0, samples.completion_tokens or 0
-            )
+    async def _count(self, samples: Samples, prompt: Prompt, *, n: int) -> None:
+        """Add what a reply took; where it does not say, the most that it can have taken.
+
+        A token of the prompt has a byte at least. So `teacher.max_spent_tokens` is kept by an odd
+        reply too, and by an endpoint that never tells.
+        """
+        if self._spending is None:
+            return
+        read, written = samples.prompt_tokens, samples.completion_tokens
+        if read is None:
+            read = len((prompt if isinstance(prompt, str) else json.dumps(prompt)).encode())
+        if written is None:
+            written = n * self._sampling.max_tokens
+        await self._spending.add.remote(read, written)
 
     def _connect(self) -> httpx.AsyncClient:
         if self._client is None:

@@ -20,6 +20,7 @@ from chaos_teacher import ChaosTeacher
 TRIES = 3  # at moments that were still ahead of the command's end
 POLL_S = 0.05
 ORDERLY_S = 15.0  # within which a command ends that is asked to
+RAYS_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 AGAIN = 3  # calls of one command, until it has ended well
 KILLED, DONE, MISTAKE, INTERRUPTED, TERMINATED = -9, 0, 1, 130, 143
 ENVIRONMENT = {
@@ -192,6 +193,8 @@ class Trial:
                 assert "Traceback" not in command.words, command.words[-3000:]
         self._compare()
         late = [words for command in self.commands for words in command.late]
+        if KILLED in fault.codes:  # Ray's own agents look for the dead head for a minute
+            late = [words for words in late if not words.startswith(RAYS_AGENTS)]
         assert not late, f"alive {GONE_S:.0f} s after the end: {late}"
         limit_s = self.outcome.stopped_s or 0.0
         assert limit_s <= ORDERLY_S, f"it took {limit_s:.0f} s to end"
@@ -248,7 +251,7 @@ def try_fault(
         place.home.mkdir(parents=True)
         if fault.disk:
             subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", "size=64m", "chaos", place.home], check=True
+                ["mount", "-t", "tmpfs", "-o", "size=3g", "chaos", place.home], check=True
             )
         teacher.forget()
         trial = Trial(fault, place, teacher, reference, chance)
