@@ -116,7 +116,7 @@ def test_a_limit_is_kept_where_the_endpoint_does_not_say_what_it_took(tmp_path, 
         )
         with pytest.raises(UserError, match=r"stopped before \d+ of .*max_spent_tokens"):
             generate(recipe, RunFolder.open(recipe))
-        assert 1 <= len(server.requests) and server.paid < 1_000 + 2 * 50
+        assert len(server.requests) >= 1 and server.paid < 1_000 + 2 * 50
 
 
 def test_a_wrong_key_is_told_before_anything_is_asked(tmp_path, key_file):

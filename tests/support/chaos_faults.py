@@ -166,7 +166,15 @@ FAULTS = [
     Fault("raylet", "generate", one_of("raylet/raylet "), ()),
     Fault("SIGTERM", "generate", sigterm, (TERMINATED,)),
     Fault("Ctrl-C", "generate", ctrl_c, (INTERRUPTED,)),
-    Fault("disk full", "generate", full_disk, (MISTAKE,), between=room, disk=True),
+    Fault(
+        "disk full",
+        "generate",
+        full_disk,
+        (MISTAKE,),
+        between=room,
+        disk=True,
+        passes=1.2,  # what is in flight is answered, and cannot be written
+    ),
     Fault("two drivers", "generate", second_driver, (DONE,), is_locked),
     Fault("HTTP 500 for 10 s", "generate", outage, (DONE,)),
     Fault("429 with Retry-After on all for 5 s", "generate", busy, (DONE,)),
