@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from method_tiny import KINDS
@@ -14,3 +16,10 @@ torch.set_num_threads(1)
 def tiny(request):
     """A function that builds a tiny student in memory, for each kind of student."""
     return KINDS[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _logging_goes_on():
+    """The end of an interrupted command turns logging off, for a process that ends."""
+    yield
+    logging.disable(logging.NOTSET)
