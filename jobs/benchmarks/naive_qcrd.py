@@ -33,16 +33,11 @@ class NaiveStep(nn.Module):
     def __init__(self, student: PreTrainedModel, objective: Objective, *, pad: int) -> None:
         super().__init__()
         assert objective.config.selection == "minmax"
-        self.student, self.config, self.objective, self.pad = (
-            student,
-            objective.config,
-            objective,
-            pad,
-        )
+        self.student, self.objective, self.pad = student, objective, pad
 
     def forward(self, examples: Sequence[Example]) -> Tensor:
         """The loss of a batch, a scalar."""
-        counts = total_counts(self.objective, examples)
+        config, counts = self.objective.config, total_counts(self.objective, examples)
         labelled = [each for each in examples if each.label is not None]
         losses, _ = self._losses(
             [each.predict for each in labelled], [each.label or () for each in labelled]
@@ -64,17 +59,18 @@ class NaiveStep(nn.Module):
                 for positives, negatives in zip(sides[::2], sides[1::2], strict=True)
             ]
         ).sum() / max(1, counts.contrast)
-        return self.config.alpha_pred * prediction + self.config.alpha_cl * contrast
+        return config.alpha_pred * prediction + config.alpha_cl * contrast
 
     def _contrast(
         self, positives: list[tuple[Tensor, float]], negatives: list[tuple[Tensor, float]]
     ) -> Tensor:
         """The bracket of equation (3) for one question, of mean losses and weights."""
+        config = self.objective.config
         nll, weight = min(positives, key=lambda each: each[0])
         value = weight * nll
         if negatives:
             nll, weight = max(negatives, key=lambda each: each[0])
-            value = value + self.config.beta * weight * torch.relu(self.config.delta - nll)
+            value = value + config.beta * weight * torch.relu(config.delta - nll)
         return value
 
     def _losses(self, inputs: Sequence[Tokens], targets: Sequence[Tokens]) -> tuple[Tensor, Tensor]:

@@ -128,10 +128,12 @@ class ServedTeacher:
             replica_bundles(self._recipe) * replicas, what=what, timeout_s=self._schedule_timeout_s
         )
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        take_over(self._application)
+        shared = not started_ray_here()  # our own Ray ends with us, and all that runs in it
+        if shared:
+            take_over(self._application)
         self._started_serve = not serve_runs()
         self._started = True  # from here on there is something to stop
-        if not started_ray_here():  # our own Ray ends with us, and all that runs in it
+        if shared:
             self._lease = Lease(self._application, shut_down=self._started_serve)
         serve.start(proxy_location="Disabled")
         target = serve.RunTarget(
@@ -147,14 +149,13 @@ class ServedTeacher:
         if not self._started:
             return
         self._started = False
-        if self._lease is not None:
+        if serve_runs():  # else interrupted before it came up
+            serve.delete(self._application)
+            if self._started_serve and not serve.status().applications:
+                serve.shutdown()
+        if self._lease is not None:  # the last: a driver that dies before leaves it to the keeper
             self._lease.end()
             self._lease = None
-        if not serve_runs():  # interrupted before it came up
-            return
-        serve.delete(self._application)
-        if self._started_serve and not serve.status().applications:
-            serve.shutdown()
 
     async def complete(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         samples = requests[0].samples

@@ -150,7 +150,7 @@ SETS = {
         # Texts without a fixed ending, many of which go on after their answer: of 60 drawn after
         # the last change, a careful reader finds 6 right, 2.5 points (1 to 5) of all.
         ("svamp", 0.03, 0.03),
-        ("svamp_after", 0.015, 0.02),
+        ("svamp_after", 0.015, 0.015),
         ("svamp_tuned", 0.03, 0.03),
         ("svamp_fresh", 0.03, 0.03),
         ("cqa", 0.01, 0.01),
