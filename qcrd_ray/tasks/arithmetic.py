@@ -39,6 +39,15 @@ _BRACKETED = re.compile(r"\s*\([^()]*\)[.!]?\s*\Z")
 _MEANS = re.compile(r"\W*(?:that|this|which) means\b|\W*(?:altogether|finally|in total)\b", re.I)
 _HAS_DIGIT = re.compile(r"[0-9]")
 _WORD = re.compile(r"[a-z]+")
+_COMPARED = re.compile(r"how (?:many|much) (more|fewer|less)\b")
+_COUNTED = re.compile(r"how many ([a-z]+)")
+_PLURAL = re.compile(r"(?!times\b)[a-z]{3,}s")
+_NEXT_WORD = re.compile(r"[*_ ]*([A-Za-z]*)")
+_ANYTHING = {"items", "things", "objects"}  # names for several kinds counted together
+_TOGETHER = re.compile(
+    r"how many(?: (?!(?:did|do|does|are|were|can|could|will|would|have|has|had)\b)[a-z]+){1,4} and "
+)
+_AND = re.compile(r"(?: [A-Za-z-]+){1,5} and ")  # from one of two parts to the other
 # "... so the answer is correct": a judgement, and no answer
 _JUDGED = re.compile(r"\W*(?:indeed )?(?:correct|right|wrong|incorrect)\b(?!\W*\d)", re.IGNORECASE)
 # "... so the answer is unknown", "the answer cannot be determined": what came before is no answer
@@ -105,35 +114,73 @@ class Arithmetic(PromptedTask):
         kept = plain(cut_run_on(text, question.question))
         if not kept:
             return Parsed(reason="the completion is empty")
-        given = _given(question.question, self.recipe.decimal)
+        asked = _asked(question.question, self.recipe.decimal)
         for announcement in find_announcements(kept, self.recipe.closing, _ANNOUNCED):
             sentence = _SENTENCE_END.split(announcement.text, maxsplit=1)[0]
             if _JUDGED.match(sentence):
                 continue
-            stated = self._stated(sentence, given) or _worded(sentence)
+            stated = self._stated(sentence, asked) or _worded(sentence)
             if stated is None and _NONE.match(sentence):
                 return _no_answer(kept, announcement.text)
             if stated:
                 return self._read(
-                    stated, rationale_without(kept, announcement), excerpt(kept, announcement)
+                    self._summed(stated, kept, asked),
+                    rationale_without(kept, announcement),
+                    excerpt(kept, announcement),
                 )
-        for sentence in self._by_weight(
-            _SENTENCE_END.split(kept), _asked(question.question), given
-        ):
-            stated = self._stated(sentence, given)
+        sentences = self._by_weight(_SENTENCE_END.split(kept), asked)
+        for sentence in sentences:
+            stated = self._stated(sentence, asked)
             if stated is None and concluded(sentence) is not None:
                 stated = _worded(sentence)
             if stated:
-                return self._read(stated, clean(kept), " ".join(sentence.split())[:LONGEST_EXCERPT])
+                if asked.others and stated.counts in asked.others:
+                    sentence, stated = self._counted(sentences, asked) or (sentence, stated)
+                return self._read(
+                    self._summed(stated, kept, asked),
+                    clean(kept),
+                    " ".join(sentence.split())[:LONGEST_EXCERPT],
+                )
         return Parsed(rationale=clean(kept), reason="no number in the completion")
 
-    def _by_weight(self, sentences: list[str], asked: frozenset[str], given: Given) -> list[str]:
+    def _counted(self, sentences: list[str], asked: Asked) -> tuple[str, Stated] | None:
+        """The first sentence whose result counts what the question asks for, with that result.
+
+        A text may count something else after it answered ("He needs 29 planks. So he needs 593
+        nails."), or sum up both.
+        """
+        for sentence in sentences:
+            stated = self._stated(sentence, asked)
+            if (
+                stated
+                and stated.value is not None
+                and stated.value not in asked.given
+                and stated.counts.removesuffix("s") == asked.counted
+            ):
+                return sentence, stated
+        return None
+
+    def _summed(self, stated: Stated, text: str, asked: Asked) -> Stated:
+        """What is stated, or its sum with the part that follows, where both are asked for together.
+
+        "So there are 6 red and 16 green peaches" answers how many there are of both, if the text
+        says the sum as well.
+        """
+        if asked.together and stated.value is not None and (part := _AND.match(stated.after)):
+            numbers = spot_numbers(stated.after, self.recipe.decimal)
+            if numbers and numbers[0][0] == part.end() and numbers[0][2] is not None:
+                both = stated.value + numbers[0][2]
+                if both in self._values(text):
+                    return Stated(both, stated.said + stated.after[: numbers[0][1]])
+        return stated
+
+    def _by_weight(self, sentences: list[str], asked: Asked) -> list[str]:
         """The sentences, the likeliest to state the answer first: one that comes before its own
         explanation, then those with a number of their own, the last one first.
         """
-        foretold = self._foretold(sentences, asked, given)
-        ordered = _last_first(sentences, asked)
-        ordered.sort(key=lambda each: not self._says_more(each, given))
+        foretold = self._foretold(sentences, asked)
+        ordered = _last_first(sentences, asked.words)
+        ordered.sort(key=lambda each: not self._says_more(each, asked.given))
         return [foretold, *ordered] if foretold else ordered
 
     def _says_more(self, sentence: str, given: Given) -> bool:
@@ -145,7 +192,7 @@ class Arithmetic(PromptedTask):
             or any(value not in given for value in self._values(sentence) if value is not None)
         )
 
-    def _foretold(self, sentences: list[str], asked: frozenset[str], given: Given) -> str | None:
+    def _foretold(self, sentences: list[str], asked: Asked) -> str | None:
         """The first sentence, if it answers the question before the text explains it, or None.
 
         It repeats much of what is asked, and the text then computes its number ("Kim has 8 left.
@@ -153,27 +200,30 @@ class Arithmetic(PromptedTask):
         that is a remark, unless it goes on to compute with that number.
         """
         opening = sentences[0]
-        if _EQUALS.search(opening) or _shared(opening, asked) < 0.4 * len(asked):
+        if _EQUALS.search(opening) or _shared(opening, asked.words) < 0.4 * len(asked.words):
             return None
-        stated = self._stated(opening, given)
-        if stated is None or stated.value is None or stated.value in given:
+        stated = self._stated(opening, asked)
+        if stated is None or stated.value is None or stated.value in asked.given:
             return None
         last = next(each for each in reversed(sentences) if _HAS_DIGIT.search(each))
         confirmed = False
         for sentence in sentences[1:]:
-            later = self._stated(sentence, given)
+            later = self._stated(sentence, asked)
             if later is None:
                 continue
             if later.value == stated.value:
                 confirmed = confirmed or "=" in sentence
             elif "=" in sentence and stated.value in self._values(sentence):
-                if later.value in given:  # "20 - 8 = 12": a check
+                if later.value in asked.given:  # "20 - 8 = 12": a check
                     confirmed = True
                 elif confirmed:  # computed with, it was a step
                     return None
             elif sentence is last and stated.value in self._values(sentence):
                 confirmed = True
-            elif concluded(sentence) is not None and _shared(sentence, asked) > len(asked) / 2:
+            elif (
+                concluded(sentence) is not None
+                and _shared(sentence, asked.words) > len(asked.words) / 2
+            ):
                 return None
         return opening if confirmed else None
 
@@ -192,12 +242,13 @@ class Arithmetic(PromptedTask):
         text = spell(value)
         return f"{text}0" if self.recipe.decimal == "comma" and _LIKE_A_GROUP.search(text) else text
 
-    def _stated(self, sentence: str, given: Given) -> Stated | None:
+    def _stated(self, sentence: str, asked: Asked) -> Stated | None:
         """The number that a sentence states as its result; None: it holds none.
 
         That is what follows its last ``=`` or "equals". Without one it is the first number that
         the question did not give ("so 26 rounds were played to score 78 points"), as most answers
-        are computed; where the question gave them all, the first.
+        are computed, and the one that says "more" where that is asked ("8 left, which is 5 more
+        than stayed"); where the question gave them all, the first.
         """
         said = sentence
         if "(" in sentence:  # "26 rounds (= 78 / 3)"
@@ -220,8 +271,12 @@ class Arithmetic(PromptedTask):
             places = [
                 place
                 for place, (start, end, value) in enumerate(numbers)
-                if (sentence[start:end] if value is None else value) not in given
+                if (sentence[start:end] if value is None else value) not in asked.given
             ]
+            if asked.compared and len(places) > 1:
+                words = [_next_word(sentence, numbers[place][1]) for place in places]
+                if words[0] and asked.compared in words:  # the first counts something else
+                    places = [places[words.index(asked.compared)]]
         return _alone(sentence, numbers, places[0] if places else 0)
 
 
@@ -257,33 +312,65 @@ def _shared(sentence: str, asked: frozenset[str]) -> int:
     return len(asked.intersection(_WORD.findall(sentence.lower())))
 
 
-@lru_cache(maxsize=1024)
-def _asked(question: str) -> frozenset[str]:
-    """The words of a question's last sentence from "how" or "what" on."""
-    last = _SENTENCE_END.split(question.strip())[-1].lower()
-    asked = re.search(r"\b(?:how|what|which)\b.*", last, re.DOTALL)
-    return frozenset(_WORD.findall(asked[0] if asked else last))
-
-
 @dataclass(frozen=True, slots=True)
 class Stated:
     """A number that a text states in the words ``said``; None: it cannot be read for sure."""
 
     value: Fraction | None
     said: str
+    after: str = ""  # the rest of the sentence
+
+    @property
+    def counts(self) -> str:
+        """The word that follows, mostly what there are so many of."""
+        return _next_word(self.after, 0)
 
 
 Given = frozenset[Fraction | str]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a question gives and what it asks for.
+
+    Attributes:
+        given: its numbers, and the words of those that cannot be read for sure.
+        words: those of its last sentence from "how" or "what" on.
+        compared: "more", "fewer" or "less", if it asks how many more; else "".
+        counted: what it asks the number of, without a plural's s; else "".
+        others: further plurals that it names, and words for anything. What counts these answers
+            something else; a word that the question does not name may mean the same.
+        together: whether it asks for two things together.
+    """
+
+    given: Given
+    words: frozenset[str]
+    compared: str
+    counted: str
+    others: frozenset[str]
+    together: bool
+
+
 @lru_cache(maxsize=1024)  # the K samples of a question are read one after the other
-def _given(question: str, decimal: DecimalMark) -> Given:
-    """The numbers of a question, and the words of those that cannot be read for sure."""
+def _asked(question: str, decimal: DecimalMark) -> Asked:
     text = plain(question)
-    return frozenset(
+    given = frozenset(
         text[start:end] if value is None else value
         for start, end, value in spot_numbers(text, decimal)
     )
+    last = _SENTENCE_END.split(question.strip())[-1].lower()
+    found = re.search(r"\b(?:how|what|which)\b.*", last, re.DOTALL)
+    asked = found[0] if found else last
+    words = frozenset(_WORD.findall(asked))
+    compared, counted = _COMPARED.search(asked), _COUNTED.search(asked)
+    if compared or not counted:
+        return Asked(given, words, compared[1] if compared else "", "", frozenset(), False)
+    thing = counted[1].removesuffix("s")
+    together = _TOGETHER.search(asked) is not None
+    others = frozenset(filter(_PLURAL.fullmatch, _WORD.findall(question.lower())))
+    if not together:
+        others |= _ANYTHING
+    return Asked(given, words, "", thing, others - words - {f"{thing}s"}, together)
 
 
 def _no_answer(text: str, said: str) -> Parsed:
@@ -311,4 +398,10 @@ def _alone(sentence: str, numbers: list[Found], place: int) -> Stated:
         before_start, before_end, before_value = numbers[place - 1]
         if before_value != value and _JOINED.fullmatch(sentence[before_end:start]):
             return Stated(None, sentence[before_start:end])
-    return Stated(value, sentence[start:end])
+    return Stated(value, sentence[start:end], sentence[end:])
+
+
+def _next_word(text: str, start: int) -> str:
+    """The word at ``start``, in lower case; empty behind a mark or at the end."""
+    match = _NEXT_WORD.match(text, start)
+    return match[1].lower() if match else ""

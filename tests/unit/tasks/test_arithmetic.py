@@ -63,6 +63,84 @@ def test_the_stated_number_is_read(text, expected):
     assert answer(text) == expected
 
 
+def reads(question: str, text: str) -> str | None:
+    return TASK.parse(text, Question(id="1", question=question)).answer
+
+
+PLANKS = "A wall has 12 large planks and 17 small ones. Each takes 14 nails. How many planks is it?"
+KINDS = "6 red, 90 yellow and 16 green plums are here. How many red and green plums are here?"
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "expected"),
+    [
+        # the text answers, then goes on to count what nobody asked for
+        (PLANKS, "There are 12 + 17 = 29 planks. They take 29 x 14 = 406 nails.", "29"),
+        # the text sums up what was asked for with what was not
+        (
+            "A shop has 30 bottles of milk, 8 bottles of beer and 41 pies. How many bottles is it?",
+            "It has 30 + 8 = 38 bottles. Adding the pies, it has 38 + 41 = 79 items.",
+            "38",
+        ),
+        # but the question does not name pieces: another word for the same
+        (
+            "There are 4 pizzas of 12 slices. 39 slices are eaten. How many slices are left?",
+            "There are 4 x 12 = 48 slices. So 48 - 39 = 9 pieces are left.",
+            "9",
+        ),
+        # only what is asked for has been said
+        (PLANKS, "There are 12 planks. They take 12 x 14 = 168 nails.", "168"),
+        # what all of both are is no other thing
+        (
+            "There are 11 rows of 3 pens and 2 cups. How many pens and cups are there?",
+            "There are 33 pens and 22 cups. So there are 55 items.",
+            "55",
+        ),
+        # two people count one thing
+        (
+            "Tom has 7 pens and 5 cups, Kim has 4 cups. How many cups do Tom and Kim have?",
+            "They have 5 + 4 = 9 cups. With the pens, they have 7 + 9 = 16 items.",
+            "9",
+        ),
+    ],
+)
+def test_a_number_of_something_else_is_not_the_answer(question, text, expected):
+    """Guards texts that answer and go on: their last number counts something else, which the
+    question names beside what it asks for.
+    """
+    assert reads(question, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8 guests left, which is 5 more than the 3 who stayed.", "5"),
+        ("So 5 more guests left than the 3 who stayed, and 8 in all.", "5"),
+        ("So 8 guests left.", "8"),
+        ("The answer is -5, which means that 5 more stayed than left.", "-5"),  # 5 counts the other
+    ],
+)
+def test_how_many_more_is_answered_by_the_number_that_says_more(text, expected):
+    """Guards "8 guests left, which is 5 more", of which the first number was read."""
+    assert reads("There were 11 guests. 3 stayed. How many more left than stayed?", text) == (
+        expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("6 + 16 = 22. So there are 6 red plums and 16 green plums.", "22"),
+        ("So there are 3 red and 16 green plums.", "3"),  # no sum said: which of them is unsure
+        ("That is 22 - 2 = 20. So there are 4 red plums and 20 green plums.", "4"),
+        ("There are 22 plums: 6 red and 16 green. The answer is 6 red and 16 green plums.", "22"),
+    ],
+)
+def test_parts_that_are_asked_for_together_are_summed(text, expected):
+    """Guards a conclusion that gives the parts of a sum: the first of them was read."""
+    assert reads(KINDS, text) == expected
+
+
 @pytest.mark.parametrize(
     "text",
     [

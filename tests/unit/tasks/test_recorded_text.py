@@ -97,7 +97,7 @@ def test_recorded_completions(kind, recording, files, right, unparsed):
     results = parsed(kind, recording, *files)
     got_right, got_unparsed = rates(results)
     assert (
-        right - 0.02 <= got_right <= right + 0.04
+        right - 0.02 <= got_right <= right + 0.05
     )  # far above would mean that the rules favour gold; read by hand, SVAMP is at right + 0.06
     assert got_unparsed <= unparsed + 0.02
     if recording.startswith("svamp"):
@@ -147,12 +147,15 @@ SETS = {
 @pytest.mark.parametrize(
     ("drawn", "single", "majority"),
     [
-        # Texts without a fixed ending, many of which go on after their answer: of 60 drawn after
-        # the last change, a careful reader finds 6 right, 2.5 points (1 to 5) of all.
+        # Texts without a fixed ending, many of which go on after their answer: of the 60 of
+        # svamp_third, a careful reader finds 4 right, 1.6 points (0.6 to 3.8) of all.
         ("svamp", 0.03, 0.03),
         ("svamp_after", 0.015, 0.015),
         ("svamp_tuned", 0.03, 0.03),
         ("svamp_fresh", 0.03, 0.03),
+        ("svamp_causes", 0.02, 0.02),
+        ("svamp_parts", 0.035, 0.035),
+        ("svamp_third", 0.02, 0.02),
         ("cqa", 0.01, 0.01),
         ("cqa5", 0.01, 0.01),
         ("esnli", 0.01, 0.01),
