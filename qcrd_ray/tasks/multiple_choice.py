@@ -36,14 +36,25 @@ _NAMED = re.compile(rf"\(([a-z])\)|\b{_CALLED} ((?-i:[A-Z]))\b", re.IGNORECASE)
 _DENIED = re.compile(
     r"\b(?:not|no|none|cannot|wrong|incorrect|eliminated?|unlikely)\b|n['’]t\b", re.I
 )
-# "C is the correct answer", "I choose C"
-_PRAISED = re.compile(
-    rf"\W*(?:{_CALLED} )?[(\[]?(?:([a-z])[)\]]|((?-i:[A-Z])))\W? (?:is|would be|must be|seems)"
-    r" (?:the |most |only |clearly |likely |our |my )*"
+_GIVEN = rf"(?:{_CALLED} )?[(\[]?(?:([a-z])[)\]]|((?-i:[A-Z])))"
+_BEST = (
+    r"(?:the |most |only |clearly |likely |our |my )*"
     r"(?:correct|right|best|answer|choice|option|appropriate|suitable|proper|fitting)\b"
-    rf"|\b(?:I|we) (?:(?:would|will|am|are|must|'d|’d) )*"
-    r"(?:choose|pick|select|go(?:ing)? with|choosing)"
-    rf" (?:{_CALLED} )?[(\[]?(?:([a-z])[)\]]|((?-i:[A-Z])))(?!\w)",
+)
+# "C is the correct answer", "this makes C the best choice", "I choose C", but not "I choose C or D"
+_PRAISED = re.compile(
+    rf"\W*{_GIVEN}\W? (?:is|would be|must be|has to be|seems) {_BEST}"
+    rf"|\W*(?:this|that|it|which) makes {_GIVEN}\W? {_BEST}"
+    r"|\b(?:I|we)(?:['’](?:d|ll|m|re))? (?:(?:would|will|am|are|must) )*"
+    rf"(?:choose|pick|select|say|go(?:ing)? with|choosing) {_GIVEN}(?!\w)"
+    rf"(?!\W*(?:/|&|\bor\b|\band\b)\W*(?:{_CALLED} )?{_MENTION})",
+    re.IGNORECASE,
+)
+# "it must be" C, "that leaves" C: what follows is the answer, if it is a choice and no more
+_SETTLED = re.compile(
+    r"\W*(?:it(?:['’]s| is| would be| should be| must be| has to be| can only be| could only be)"
+    r"|(?:this|that|which) leaves(?: us)?(?: with)?(?: only| just)?"
+    r"|we are left with(?: only| just)?)\b\s*",
     re.IGNORECASE,
 )
 _JOINS = re.compile(r"\s*(?:,|/|&|\bor\b|\band\b)\s*(?:or |and )?(?:an? |the )?", re.IGNORECASE)
@@ -138,7 +149,8 @@ class MultipleChoice(PromptedTask):
         parts = [each[:LONGEST_ANSWER] for each in sentences(undress(text))]
         for part in reversed(parts):
             rest = concluded(part)
-            if choice := self._praised(part if rest is None else rest, question):
+            said = part if rest is None else rest
+            if choice := self._praised(said, question) or self._settled(said, question):
                 return choice, part
             if rest is not None and not self.unclear(rest, question):
                 short = self._whole(rest, question) or self._by_letter(rest, question)
@@ -221,6 +233,15 @@ class MultipleChoice(PromptedTask):
             return next(iter(self._lettered_all([match.groups()], question)), None)
         found = self._by_text(sentence, question)
         return found[0] if found and _PRAISE_AFTER_TEXT.match(found[1]) else None
+
+    def _settled(self, sentence: str, question: Question) -> str | None:
+        """The choice whose letter a sentence leaves as the only one."""
+        if not (match := _SETTLED.match(sentence)):
+            return None
+        left = sentence[match.end() :]
+        if self.unclear(left, question) or not (choice := self._by_letter(left, question)):
+            return None
+        return self._exactly(left, question) or choice  # a choice may be the letter of another
 
     def _named(self, sentence: str, question: Question) -> set[str]:
         """All choices that a sentence names by their letters; none if it may deny them."""

@@ -85,6 +85,7 @@ def test_choices_that_are_letters_are_read_by_text():
     question = Question(id="1", question="Which vitamin?", choices=("C", "B", "A"))
     for choice in question.choices:
         assert answer(TASK.explanation("Because.", choice, question), question) == choice
+        assert answer(f"So it must be {choice}.", question) == choice
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,16 @@ BARE_CHOICES = (
     ),
     *("Therefore, C is the correct answer.", "C is correct.", "I choose C.", "So it must be (c)."),
     *("Sheep have it. Therefore, C.", "Thus, wool is the best choice.", "Sheep.\nC", "<b>C</b>"),
+    *(
+        "So it must be **C**.",
+        "It has to be C.",
+        "Sheep have it. It can only be (c).",
+        "So it is C.",
+    ),
+    *("It must be C: wool.", "It must be C, as sheep have it.", "A bus is hard. That leaves C."),
+    *("This leaves us with only option C.", "So we are left with (C).", "C has to be the answer."),
+    *("This makes C the best choice.", "That makes option (C) correct.", "I would choose C."),
+    *("I'd go with C.", "We’ll pick option C.", "The correct choice would be (C)", "I'd say C."),
 )
 NO_CHOICE = (
     *(
@@ -68,6 +78,24 @@ NO_CHOICE = (
         "",
     ),
     *("So the answer is a", "A. bus has wheels\nB. tram too\nC. wool has not", "It is (C) or (D)."),
+    *(
+        "It must be a cold day.",
+        "It must be C or D.",
+        "It has to be either B or C.",
+        "It may be C.",
+    ),
+    *(
+        "It must not be C.",
+        "That leaves A and C.",
+        "This leaves us with C, D.",
+        "That leaves C out.",
+    ),
+    *(
+        "This makes C the worst choice.",
+        "I would choose C or D.",
+        "I'd pick option B and option C.",
+    ),
+    *("I would not choose C.", "It must be C-shaped.", "It must be A big city.", "It must be a"),
 )
 NUMBERS = (
     *("1000", "1,000", "1 000", "1\u00a0000", "1\u202f000", "1\u2009000", "1'000", "1e3", "1E3"),
