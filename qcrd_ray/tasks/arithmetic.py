@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from typing import ClassVar
 
 from qcrd_ray.data.records import Question
@@ -19,9 +18,10 @@ from qcrd_ray.tasks.answers import (
     find_announcements,
     rationale_without,
 )
+from qcrd_ray.tasks.asked import SENTENCE_END, WORD, Asked, Given, read_asked
 from qcrd_ray.tasks.base import Parsed
 from qcrd_ray.tasks.number_words import find_words
-from qcrd_ray.tasks.numbers import DecimalMark, Found, plain, spell, spot_numbers
+from qcrd_ray.tasks.numbers import Found, plain, spell, spot_numbers
 from qcrd_ray.tasks.prompting import PromptedTask
 
 _ANNOUNCED = announcement_pattern("answer")
@@ -38,15 +38,7 @@ _REASON = re.compile(r"\b(?:since|because)\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"\s*\([^()]*\)[.!]?\s*\Z")
 _MEANS = re.compile(r"\W*(?:that|this|which) means\b|\W*(?:altogether|finally|in total)\b", re.I)
 _HAS_DIGIT = re.compile(r"[0-9]")
-_WORD = re.compile(r"[a-z]+")
-_COMPARED = re.compile(r"how (?:many|much) (more|fewer|less)\b")
-_COUNTED = re.compile(r"how many ([a-z]+)")
-_PLURAL = re.compile(r"(?!times\b)[a-z]{3,}s")
 _NEXT_WORD = re.compile(r"[*_ ]*([A-Za-z]*)")
-_ANYTHING = {"items", "things", "objects"}  # names for several kinds counted together
-_TOGETHER = re.compile(
-    r"how many(?: (?!(?:did|do|does|are|were|can|could|will|would|have|has|had)\b)[a-z]+){1,4} and "
-)
 _AND = re.compile(r"(?: [A-Za-z-]+){1,5} and ")  # from one of two parts to the other
 # "... so the answer is correct": a judgement, and no answer
 _JUDGED = re.compile(r"\W*(?:indeed )?(?:correct|right|wrong|incorrect)\b(?!\W*\d)", re.IGNORECASE)
@@ -68,7 +60,6 @@ _CHECK = re.compile(
 )
 _LIST_GOES_ON = re.compile(r"\s*(?:,|\band\b|\bor\b|[.!]?\s*\Z)")
 _LIKE_A_GROUP = re.compile(r"\A-?[1-9][0-9]{0,2}\.[0-9]{3}\Z")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+(?=[^a-z\s])|\n+")
 
 
 @dataclass(frozen=True)
@@ -114,9 +105,9 @@ class Arithmetic(PromptedTask):
         kept = plain(cut_run_on(text, question.question))
         if not kept:
             return Parsed(reason="the completion is empty")
-        asked = _asked(question.question, self.recipe.decimal)
+        asked = read_asked(question.question, self.recipe.decimal)
         for announcement in find_announcements(kept, self.recipe.closing, _ANNOUNCED):
-            sentence = _SENTENCE_END.split(announcement.text, maxsplit=1)[0]
+            sentence = SENTENCE_END.split(announcement.text, maxsplit=1)[0]
             if _JUDGED.match(sentence):
                 continue
             stated = self._stated(sentence, asked) or _worded(sentence)
@@ -128,7 +119,7 @@ class Arithmetic(PromptedTask):
                     rationale_without(kept, announcement),
                     excerpt(kept, announcement),
                 )
-        sentences = self._by_weight(_SENTENCE_END.split(kept), asked)
+        sentences = self._by_weight(SENTENCE_END.split(kept), asked)
         for sentence in sentences:
             stated = self._stated(sentence, asked)
             if stated is None and concluded(sentence) is not None:
@@ -309,7 +300,7 @@ def _last_first(sentences: list[str], asked: frozenset[str]) -> list[str]:
 
 
 def _shared(sentence: str, asked: frozenset[str]) -> int:
-    return len(asked.intersection(_WORD.findall(sentence.lower())))
+    return len(asked.intersection(WORD.findall(sentence.lower())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,53 +315,6 @@ class Stated:
     def counts(self) -> str:
         """The word that follows, mostly what there are so many of."""
         return _next_word(self.after, 0)
-
-
-Given = frozenset[Fraction | str]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a question gives and what it asks for.
-
-    Attributes:
-        given: its numbers, and the words of those that cannot be read for sure.
-        words: those of its last sentence from "how" or "what" on.
-        compared: "more", "fewer" or "less", if it asks how many more; else "".
-        counted: what it asks the number of, without a plural's s; else "".
-        others: further plurals that it names, and words for anything. What counts these answers
-            something else; a word that the question does not name may mean the same.
-        together: whether it asks for two things together.
-    """
-
-    given: Given
-    words: frozenset[str]
-    compared: str
-    counted: str
-    others: frozenset[str]
-    together: bool
-
-
-@lru_cache(maxsize=1024)  # the K samples of a question are read one after the other
-def _asked(question: str, decimal: DecimalMark) -> Asked:
-    text = plain(question)
-    given = frozenset(
-        text[start:end] if value is None else value
-        for start, end, value in spot_numbers(text, decimal)
-    )
-    last = _SENTENCE_END.split(question.strip())[-1].lower()
-    found = re.search(r"\b(?:how|what|which)\b.*", last, re.DOTALL)
-    asked = found[0] if found else last
-    words = frozenset(_WORD.findall(asked))
-    compared, counted = _COMPARED.search(asked), _COUNTED.search(asked)
-    if compared or not counted:
-        return Asked(given, words, compared[1] if compared else "", "", frozenset(), False)
-    thing = counted[1].removesuffix("s")
-    together = _TOGETHER.search(asked) is not None
-    others = frozenset(filter(_PLURAL.fullmatch, _WORD.findall(question.lower())))
-    if not together:
-        others |= _ANYTHING
-    return Asked(given, words, "", thing, others - words - {f"{thing}s"}, together)
 
 
 def _no_answer(text: str, said: str) -> Parsed:
