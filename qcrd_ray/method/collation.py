@@ -110,6 +110,9 @@ def collate(
         negatives=members_matrix(negatives),
         draws=torch.tensor(draws, dtype=torch.float64).view(-1, 2),
         skips=torch.tensor(skips or [0]),
+        rivals=torch.tensor(
+            [i for side in (*positives, *negatives) if len(side) > 1 for i in side] or [0]
+        ),
         question_labels=torch.tensor(question_labels, dtype=torch.long),
     )
 

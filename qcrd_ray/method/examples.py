@@ -99,6 +99,8 @@ class MicroBatch(NamedTuple):
     ``scores``, ``references``: ``[candidates]``, nan where there is none.
     ``sources``: ``[candidates]``, places in :data:`SOURCES`.
     ``skips``: ``[candidates]``, how many of a candidate's first tokens its loss leaves out.
+    ``rivals``: ``[rivals]``, the candidates that share their side of a question with another one;
+    what is alone on its side is chosen without being scored.
     ``positives``, ``negatives``: ``[questions, rationales]``, indices into ``candidates``, padded
     with -1.
     ``draws``: ``[questions, 2]``, uniform in [0, 1), for objectives that choose at random.
@@ -120,6 +122,7 @@ class MicroBatch(NamedTuple):
     negatives: Tensor
     draws: Tensor
     skips: Tensor
+    rivals: Tensor
     question_labels: Tensor
 
     def to(self, device: torch.device | str) -> MicroBatch:

@@ -1,9 +1,10 @@
-"""The student's training step: encode each question once, score all rationales, train on some.
+"""The student's training step: encode each question once, score rival rationales, train on some.
 
-All K rationales of a question share one encoding of it (:mod:`qcrd_ray.method.prefix`). They are
-scored without gradient, and only the selected positive and negative are run with it (exact without
-dropout, METHOD.md 2b). The scoring pass uses the encoding that will be trained on, dropout and all,
-through a decoder in eval mode: a question's candidates are compared under equal conditions.
+All K rationales of a question share one encoding of it (:mod:`qcrd_ray.method.prefix`). Where there
+is a choice they are scored without gradient, and only the selected positive and negative are run
+with it (exact without dropout, METHOD.md 2b). The scoring pass uses the encoding that will be
+trained on, dropout and all, through a decoder in eval mode: a question's candidates are compared
+under equal conditions.
 """
 
 from __future__ import annotations
@@ -119,10 +120,7 @@ class StudentStep(nn.Module):
         if self.objective.explains:
             nll = None
             if self.objective.chooses_by_loss:
-                with torch.no_grad(), evaluating(self.student):
-                    nll = self._targets(
-                        inputs, batch.candidates, batch.candidate_rows, batch.skips
-                    ).mean
+                nll = self._rivals_losses(inputs, batch)
             chosen = self.objective.select(nll, batch)
             forward = Forward(forward.label, chosen, *self._chosen(batch, inputs, chosen))
         loss, sums = self.objective.loss(batch, forward, counts)
@@ -138,10 +136,20 @@ class StudentStep(nn.Module):
             inputs = encode_inputs(self.student, batch.inputs, batch.input_mask)
             return self._targets(inputs, batch.candidates, batch.candidate_rows, batch.skips).nll
 
+    @torch.no_grad()
+    def _rivals_losses(self, inputs: EncodedInputs, batch: MicroBatch) -> Tensor:
+        """The mean loss of each candidate that has a rival, ``[candidates]``, 0 for the others."""
+        rows = batch.rivals
+        with evaluating(self.student):
+            mean = self._targets(
+                inputs, batch.candidates[rows], batch.candidate_rows[rows], batch.skips[rows]
+            ).mean
+        return mean.new_zeros(len(batch.candidates)).index_copy(0, rows, mean)
+
     def _tokens(self, batch: MicroBatch, chosen: Selection | None) -> Tensor:
         """How many tokens the step reads, a scalar, the same for both kinds of student.
 
-        Each input once, each label, all candidates where they are scored to choose, and then those
+        Each input once, each label, the candidates that are scored to choose, and then those
         chosen. Neither padding, nor dummy rows, nor what gradient checkpointing reads again.
         """
         real = batch.label_real.any() | bool(len(batch.positives))
@@ -149,13 +157,14 @@ class StudentStep(nn.Module):
         labels = ((batch.labels != IGNORED).sum(dim=1) * batch.label_real).sum()
         if chosen is None:
             return inputs + labels
-        scored = (batch.positives, batch.negatives) if self.objective.chooses_by_loss else ()
         lengths = (batch.candidates != IGNORED).sum(dim=1)
-        return (
-            inputs
-            + labels
-            + sum(lengths[side].where(side >= 0, 0).sum() for side in (*scored, *chosen))
-        )
+        read = [(side, side >= 0) for side in chosen]
+        if self.objective.chooses_by_loss:
+            read += [
+                (side, (side >= 0) & ((side >= 0).sum(dim=1, keepdim=True) > 1))
+                for side in (batch.positives, batch.negatives)
+            ]
+        return inputs + labels + sum(lengths[side].where(counts, 0).sum() for side, counts in read)
 
     def _chosen(
         self, batch: MicroBatch, inputs: EncodedInputs, chosen: Selection

@@ -198,6 +198,28 @@ def test_the_tokens_of_a_step_are_those_that_the_student_is_given(tiny, name, se
     assert output.tokens.item() == sum(given) - no_label
 
 
+def test_what_has_no_rival_is_not_scored(tiny):
+    """A rationale that is alone on its side is chosen whatever its loss is. Scoring it costs as
+    much as any other: bug guarded, a side of two that lost one of them.
+    """
+    one, two, three = (
+        Rationale(tokens=(8, 9, i, EOS), score=0.5, weight=1.0) for i in (10, 11, 12)
+    )
+    sides = [((one,), (two,)), ((one, two), (three,)), ((one,), ()), ((three,), (one, two))]
+    examples = [
+        Example(predict=(5, EOS), explain=(6, EOS), positives=positives, negatives=negatives)
+        for positives, negatives in sides
+    ]
+    batch = collate(examples, QCRD, pad=PAD)
+    assert batch.rivals.tolist() == [2, 3, 7, 8]
+    step, scored = StudentStep(tiny(), QCRD), []
+    step.student.get_decoder().register_forward_pre_hook(
+        lambda _, args, kwargs: scored.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    step(batch, Counts(0, len(examples)))
+    assert 4 in scored and len(batch.candidates) not in scored
+
+
 @pytest.mark.parametrize("name", ["qcrd", "single_task"])
 @pytest.mark.parametrize("size", [1, 3])
 def test_micro_batches_do_not_change_how_many_tokens_are_read(tiny, name, size):
