@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -73,12 +73,11 @@ class RowSpool:
         block: list[dict[str, Any]] = []
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, _SPOOLED) as writer:
             for number, row in rows:
-                if isinstance(row, Question):
-                    ids.append(_hash(row.id))
-                    block.append(asdict(row) | {"row": number})
-                else:
-                    ids.append(0)
-                    block.append(asdict(row))
+                good = isinstance(row, Question)
+                ids.append(_hash(row.id) if good else 0)
+                # not dataclasses.asdict, which copies every value
+                names = QUESTION_SCHEMA.names if good else REJECTED_SCHEMA.names
+                block.append({"row": number} | {name: getattr(row, name) for name in names})
                 if len(block) == BLOCK:
                     writer.write_batch(pa.RecordBatch.from_pylist(block, schema=_SPOOLED))
                     block = []
@@ -96,7 +95,8 @@ class RowSpool:
         hashes, counts = np.unique(used, return_counts=True)
         places = np.flatnonzero(np.isin(self._ids, hashes[counts > 1]))
         seen: dict[str, dict[str, Any]] = {}
-        for place, row in zip(places.tolist(), self._read(places.tolist()), strict=True):
+        rows = self._read(places.tolist()).to_pylist()
+        for place, row in zip(places.tolist(), rows, strict=True):
             earlier = seen.setdefault(row["id"], row)
             if earlier is row:
                 continue
@@ -118,40 +118,47 @@ class RowSpool:
         written = rejections = 0
         with (
             atomic_file(questions) as good,
-            atomic_file(rejected) as bad,
+            atomic_file(rejected) as rejected_file,
             pq.ParquetWriter(good, QUESTION_SCHEMA) as good_writer,
-            pq.ParquetWriter(bad, REJECTED_SCHEMA) as bad_writer,
+            pq.ParquetWriter(rejected_file, REJECTED_SCHEMA) as rejected_writer,
         ):
             for first in range(0, len(order), ROWS_PER_GROUP):
-                places = list(order[first : first + ROWS_PER_GROUP])
-                usable, unusable = [], []
-                for place, row in zip(places, self._read(places), strict=True):
-                    reason = self._duplicates.get(place, row["reason"])
-                    if reason is None:
-                        usable.append(row)
-                    else:
-                        unusable.append(row | {"reason": reason, "text": _text(row)})
-                written, rejections = written + len(usable), rejections + len(unusable)
-                good_writer.write_table(pa.Table.from_pylist(usable, schema=QUESTION_SCHEMA))
+                places = order[first : first + ROWS_PER_GROUP]
+                rows = self._read(places)
+                reasons = rows["reason"].to_pylist()
+                if self._duplicates:
+                    reasons = [
+                        self._duplicates.get(place, reason)
+                        for place, reason in zip(places, reasons, strict=True)
+                    ]
+                usable = rows.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
+                good_writer.write_table(usable.select(QUESTION_SCHEMA.names).cast(QUESTION_SCHEMA))
+                bad = rows.filter(pa.array([reason is not None for reason in reasons], pa.bool_()))
+                unusable = [
+                    row | {"reason": reason, "text": _text(row)}
+                    for row, reason in zip(bad.to_pylist(), filter(None, reasons), strict=True)
+                ]
                 if unusable:
-                    bad_writer.write_table(pa.Table.from_pylist(unusable, schema=REJECTED_SCHEMA))
+                    rejected_writer.write_table(
+                        pa.Table.from_pylist(unusable, schema=REJECTED_SCHEMA)
+                    )
+                written += rows.num_rows - len(unusable)
+                rejections += len(unusable)
         return Written(written, rejections)
 
-    def _read(self, places: Sequence[int]) -> Iterator[dict[str, Any]]:
-        if not places:
-            return
+    def _read(self, places: Sequence[int]) -> pa.Table:
+        if not len(places):
+            return _SPOOLED.empty_table()
         assert self._rows is not None
-        for first in range(0, len(places), BLOCK):
-            columns = self._rows[list(places[first : first + BLOCK])]
-            for values in zip(*columns.values(), strict=True):
-                yield dict(zip(columns, values, strict=True))
+        rows = cast("pa.Table", self._rows[list(places)])  # in its format "arrow"
+        return rows.combine_chunks()
 
 
 def _mapped(file: Path) -> Dataset:
     # a second to import: not for an actor that only knows what a rejected row is
     from datasets import Dataset
 
-    return Dataset.from_file(str(file))
+    return Dataset.from_file(str(file)).with_format("arrow")
 
 
 def _hash(id: str) -> int:
