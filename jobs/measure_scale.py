@@ -1,9 +1,11 @@
 """Measure generation, preparation and the first rounds of training at growing numbers of questions.
 
     python jobs/measure_scale.py --out /data/scale --questions 10000 100000 1000000
+    python jobs/measure_scale.py --out /data/scale --questions 10000 100000 --teacher endpoint
 
-Each size is a run of its own: made-up word problems with five recorded samples each, so no teacher
-takes part of the time. It prints a JSON line for each size, with rows per second, the peak memory
+Each size is a run of its own: made-up word problems with five samples each, out of a recording or
+from an OpenAI-compatible endpoint that answers at once, so no teacher takes part of the time. It
+prints a JSON line for each size, with rows per second, the peak memory
 of each kind of process, and what a second call costs after 1 % of the rows was lost. At 10^6
 questions it takes 6 GB of disk and, on two cores, about an hour. A finished size is not run again.
 """
@@ -15,11 +17,14 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -27,11 +32,13 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import box_problems
+from benchmarks.box_problems import SAMPLES, question, samples
+
 from qcrd_ray.runs.files import write_table, write_text
 from qcrd_ray.runs.provenance import describe_code
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLES = 5
 EVERY_S = 0.2
 # How Ray names the processes of each kind; the driver is the command itself.
 KINDS = {"ray::MapWorker": "asking", "ray::call": "files", "ray::RayTrainWorker": "training"}
@@ -44,7 +51,7 @@ data:
   train: {{path: {data}/train.jsonl}}
   validation: {{path: {data}/validation.jsonl}}
   test: {{path: {data}/validation.jsonl}}
-teacher: {{source: recording, path: {data}/teacher.jsonl}}
+teacher: {teacher}
 generation: {{actors: 2}}
 student:
   scratch: {{d_model: 64, d_ff: 128, layers: 1, heads: 2, vocabulary: 1000}}
@@ -62,34 +69,38 @@ ray: {{address: local, num_cpus: 4}}
 """
 
 
-def write_data(folder: Path, questions: int) -> None:
-    """The files of one size. A sample is right in three of four cases, and 500 characters long."""
+def write_data(folder: Path, questions: int, *, recorded: bool) -> None:
+    """The files of one size; ``recorded``: the teacher's samples too."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(questions)
-    things = ("apples", "pencils", "stamps", "marbles", "coins", "shells", "cards", "beads")
-    filler = "We go on step by step and check each number with care before we write it down. "
     with (
         (folder / "train.jsonl").open("w") as asked,
         (folder / "validation.jsonl").open("w") as held,
-        (folder / "teacher.jsonl").open("w") as recorded,
+        (folder / "teacher.jsonl").open("w") as recording,
     ):
         for i in range(questions + 64):
-            a, b, c = draw.randrange(2, 99), draw.randrange(2, 99), draw.randrange(2, 9)
-            thing = draw.choice(things)
-            text = (
-                f"Number {i}: a box holds {a} {thing}, another one {b}. There are {c} children who"
-                f" each bring a box of the first kind and one of the second. How many {thing} are"
-                " there?"
-            )
-            row = {"id": f"q{i}", "question": text, "answer": str(c * (a + b))}
+            text, answer = question(i, draw)
+            row = {"id": f"q{i}", "question": text, "answer": answer}
             (asked if i < questions else held).write(json.dumps(row) + "\n")
-            for _ in range(SAMPLES if i < questions else 0):
-                total = (a + b) * c if draw.random() < 0.75 else a + b * c
-                answer = (
-                    f"{filler * 4}One child brings {a} + {b} = {a + b} {thing}. All {c} of them"
-                    f" bring {total} {thing} together. So the answer is {total}."
-                )
-                recorded.write(json.dumps({"id": f"q{i}", "completion": answer}) + "\n")
+            for said in samples(text) if recorded and i < questions else ():
+                recording.write(json.dumps({"id": f"q{i}", "completion": said}) + "\n")
+
+
+@contextmanager
+def teacher_of(kind: str, folder: Path) -> Iterator[str]:
+    """The `teacher` of the recipe: the recording in ``folder``, or an endpoint while it runs."""
+    if kind == "recording":
+        yield f"{{source: recording, path: {folder}/teacher.jsonl}}"
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, box_problems.__file__, str(port)])
+    try:
+        yield f"{{source: openai, base_url: http://127.0.0.1:{port}/v1, model: boxes}}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class Peaks:
@@ -149,21 +160,32 @@ def lose_rows(run: Path) -> None:
         write_table(table.slice(max(1, table.num_rows // 100)), file)
 
 
-def measure(questions: int, out: Path) -> dict[str, object]:
+def measure(questions: int, out: Path, teacher: str) -> dict[str, object]:
     """One size, in a folder of its own below ``out``, which is deleted at the end."""
     folder = out / str(questions)
     shutil.rmtree(folder, ignore_errors=True)
-    write_data(folder, questions)
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE.format(run=folder / "run", data=folder))
-    row: dict[str, object] = {"questions": questions, "samples": SAMPLES}
+    write_data(folder, questions, recorded=teacher == "recording")
+    with teacher_of(teacher, folder) as source:
+        recipe = folder / "recipe.yaml"
+        recipe.write_text(RECIPE.format(run=folder / "run", data=folder, teacher=source))
+        row = {"questions": questions, "teacher": teacher, "samples": SAMPLES}
+        row |= stages(recipe, folder / "run", questions)
+    files = list((folder / "run" / "rationales").rglob("*.parquet"))
+    row |= {"files": len(files), "gib": round(sum(f.stat().st_size for f in files) / 2**30, 2)}
+    shutil.rmtree(folder)
+    return row | {"cores": os.cpu_count(), "code": describe_code()}
+
+
+def stages(recipe: Path, run: Path, questions: int) -> dict[str, object]:
+    """Seconds and memory of each call on one size."""
+    row: dict[str, object] = {}
     for name, arguments in {
         "generate": ("generate", str(recipe)),
         "resume": ("generate", str(recipe)),
         "train": ("train", str(recipe)),
     }.items():
         if name == "resume":
-            lose_rows(folder / "run")
+            lose_rows(run)
         seconds, peaks = call(*arguments)
         row[name] = {
             "seconds": round(seconds, 1),
@@ -171,10 +193,7 @@ def measure(questions: int, out: Path) -> dict[str, object]:
             "peak_mib": peaks,
         }
         print(f"{questions} {name}: {json.dumps(row[name])}", file=sys.stderr, flush=True)
-    files = list((folder / "run" / "rationales").rglob("*.parquet"))
-    row |= {"files": len(files), "gib": round(sum(f.stat().st_size for f in files) / 2**30, 2)}
-    shutil.rmtree(folder)
-    return row | {"cores": os.cpu_count(), "code": describe_code()}
+    return row
 
 
 def main() -> None:
@@ -183,11 +202,13 @@ def main() -> None:
     )
     arguments.add_argument("--out", type=Path, required=True, help="where the runs are made")
     arguments.add_argument("--questions", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    arguments.add_argument("--teacher", choices=("recording", "endpoint"), default="recording")
     chosen = arguments.parse_args()
     for questions in chosen.questions:
-        result = chosen.out / f"{questions}.json"
+        result = chosen.out / f"{chosen.teacher}-{questions}.json"
         if not result.exists():
-            write_text(result, json.dumps(measure(questions, chosen.out.absolute())) + "\n")
+            row = measure(questions, chosen.out.absolute(), chosen.teacher)
+            write_text(result, json.dumps(row) + "\n")
         print(result.read_text(), end="")
 
 
