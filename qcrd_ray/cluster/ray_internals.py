@@ -197,6 +197,19 @@ def run_cpu_engine_in_process() -> None:
     vllm_models.EXECUTOR_BACKEND_MP = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
+def skip_llm_telemetry() -> None:
+    """Keep Ray's LLM server from starting the actor that gathers what it reports to Ray's makers.
+
+    Call it in the replica, before the engine starts. The replica waits for that actor, which
+    imports Ray's LLM library for it: three seconds of a start. No setting leaves it out, not even
+    RAY_USAGE_STATS_ENABLED.
+    """
+    from ray.llm._internal.serve.core.server import llm_server
+
+    name = "push_telemetry_report_for_all_models"  # that it imported: a plain = fails type checks
+    setattr(llm_server, name, lambda **_: None)
+
+
 def skip_model_download(**arguments: Any) -> Any:
     """A callback of Ray's LLM server for a model that lies in a folder already; used by its name.
 

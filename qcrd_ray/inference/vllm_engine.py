@@ -45,6 +45,8 @@ class VLLMEngine:
             # others use the machine too.
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+            # its sampler is compiled even with enforce_eager, while the first request waits
+            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
         # vLLM takes FlashInfer's sampler by the GPU's capability alone, which compiles itself when
         # it first runs and fails without nvcc (vllm-project/vllm#49497).
         os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")

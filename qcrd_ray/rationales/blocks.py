@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 
 import pyarrow as pa
 import ray
@@ -24,34 +25,39 @@ from qcrd_ray.teacher import Teacher
 ANSWERED_SCHEMA = pa.schema([("rows", pa.int32()), ("failed", pa.int32()), ("reason", pa.string())])
 
 SEND_EVERY_S = 0.5
+WAIT_S = 0.1  # between two looks whether the teacher is ready
 DRAIN_S = 8.0  # of the 15 within which an interrupted stage ends
 
 
-class ProgressCounter:
-    """An actor that knows what the others have done, and whether they are to ask anything more.
+class Signal(Enum):
+    """What the driver wants of those who ask."""
 
-    Restarted, it counts from 0 again.
+    WAIT = "the teacher is not ready yet"
+    ASK = "the teacher can be asked"
+    DRAIN = "ask nothing more"
+
+
+class ProgressCounter:
+    """An actor between the driver and those who ask: it passes on a signal, and sums up counts.
+
+    Restarted, it counts from 0 again, and has the signal of the driver's next call.
     """
 
     def __init__(self):
         self._counts: Counter[str] = Counter()
-        self._draining = False
+        self._signal = Signal.WAIT
 
     @ray.method
-    def add(self, counts: Counter[str]) -> bool:
-        """Add an actor's counts since its last call; return whether it is to ask nothing more."""
+    def add(self, counts: Counter[str]) -> Signal:
+        """Add an actor's counts since its last call; return what it is to do."""
         self._counts += counts
-        return self._draining
+        return self._signal
 
     @ray.method
-    def read(self) -> Counter[str]:
-        """The sums over all actors."""
+    def exchange(self, signal: Signal) -> Counter[str]:
+        """Give all actors ``signal`` from their next call on; return the sums over all of them."""
+        self._signal = signal
         return self._counts
-
-    @ray.method
-    def drain(self) -> None:
-        """Let all actors ask nothing more from their next call on."""
-        self._draining = True
 
 
 def start_counter(resources: Bundle) -> ActorProxy[ProgressCounter]:
@@ -63,9 +69,10 @@ def start_counter(resources: Bundle) -> ActorProxy[ProgressCounter]:
 def drain(read: Callable[[], Counter[str]]) -> None:
     """Wait until every request in flight has come back and is written, for DRAIN_S at most.
 
-    ``read`` gives the sums of a ProgressCounter that is draining.
+    ``read`` gives DRAIN to a ProgressCounter, and its sums.
     """
     start = time.monotonic()
+    read()
     time.sleep(2 * SEND_EVERY_S)  # until every actor knows, and has told what it had sent
     while (counts := read())["back"] < counts["sent"] and time.monotonic() - start < DRAIN_S:
         time.sleep(SEND_EVERY_S / 2)
@@ -87,6 +94,7 @@ class BlockAnswerer:
     ):
         self._generate = RationaleGenerator(recipe, teacher)
         self._store, self._counter, self._call = store, counter, call
+        self._signal = Signal.WAIT
         self._touch: asyncio.Task[None] | None = None
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
@@ -103,6 +111,11 @@ class BlockAnswerer:
         missing = requests.filter(
             pa.array([id not in written for id in requests["id"].to_pylist()], pa.bool_())
         )
+        while self._signal is Signal.WAIT:  # Ray Data's actors start while the teacher does
+            await asyncio.sleep(WAIT_S)
+            await self._send()
+        if self._signal is Signal.DRAIN:  # before anything of this block was asked
+            missing = missing.slice(0, 0)
         with Journal(self._store.new_journal(shard, block, self._call)) as journal:
             sets = await self._generate(missing, journal.append)
         await self._send()
@@ -123,4 +136,5 @@ class BlockAnswerer:
             await self._send()
 
     async def _send(self) -> None:
-        self._generate.draining = await self._counter.add.remote(self._generate.take_counts())
+        self._signal = await self._counter.add.remote(self._generate.take_counts())
+        self._generate.draining = self._signal is Signal.DRAIN

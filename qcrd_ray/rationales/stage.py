@@ -28,7 +28,15 @@ from qcrd_ray.cluster.resources import Bundle, check_feasible, colocate, wait_fo
 from qcrd_ray.cluster.tasks import map_tasks
 from qcrd_ray.data.overlap import key_of, keys_among
 from qcrd_ray.data.records import Outcome
-from qcrd_ray.rationales.blocks import BlockAnswerer, ProgressCounter, drain, start_counter
+from qcrd_ray.errors import UserError
+from qcrd_ray.rationales.blocks import (
+    DRAIN_S,
+    BlockAnswerer,
+    ProgressCounter,
+    Signal,
+    drain,
+    start_counter,
+)
 from qcrd_ray.rationales.manifest import write_manifest
 from qcrd_ray.rationales.requests import (
     Part,
@@ -51,7 +59,7 @@ from qcrd_ray.runs.manifests import AskedCounts, Overlap, RationaleManifest
 from qcrd_ray.runs.periodic import periodically
 from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.questions import iter_questions, load_split, write_split
-from qcrd_ray.teacher import Stopped, Teacher, teacher_for, trouble
+from qcrd_ray.teacher import Deployable, Stopped, Teacher, teacher_for, trouble
 from qcrd_ray.teacher import bundles as teacher_bundles
 
 POLL_S = 0.5
@@ -96,11 +104,14 @@ def generate(
     if teacher is None:
         with teacher_for(recipe) as recipe_teacher:
             return generate(recipe, folder, split, report=report, teacher=recipe_teacher)
+    store = RationaleStore(folder.rationales(split))
+    begun = folder.training_begun() if split == "train" else None
+    if begun is None and store.shards is None:  # nothing was asked before, so all of it will be
+        _deploy(recipe, teacher, report)  # it starts while the questions are read
     report(0, 0, "reading the questions")
     read = write_split(recipe, folder, split)
     questions = folder.questions(split)
     teacher.check(iter_questions(questions))
-    store = RationaleStore(folder.rationales(split))
     shards = store.shards or shard_count(read.questions)
     store.begin(shards)
     parts = partial(
@@ -120,14 +131,12 @@ def generate(
         one = partial(store.settle, shards=shards, ask_failed=ask_failed, block_rows=block_rows)
         return dict(map_tasks(one, range(shards), **_file_options(recipe.generation)))
 
-    begun = folder.training_begun() if split == "train" else None
     before = settle(ask_failed=begun is None)
     asked = None
     if begun is not None:
         check_unchanged(_sum(before), begun)
     elif blocks := _blocks(before, block_rows):
-        check_feasible(bundles(recipe), what=DEMANDS)  # a started teacher would hold their share
-        teacher.start(report)
+        _deploy(recipe, teacher, report)
         calls = _calls_at_once(recipe.generation, block_rows)
         asked = _ask_blocks(
             recipe, teacher, store, blocks, calls=calls, counts=_sum(before), report=report
@@ -148,6 +157,17 @@ def generate(
         check_usable(recipe, counts, manifest)
         check_failed_share(recipe, counts)
     return manifest
+
+
+def _deploy(recipe: Recipe, teacher: Teacher, report: Report) -> None:
+    """Have the teacher start, where that takes long and goes on by itself.
+
+    Raises:
+        MissingResource: the cluster cannot hold it beside those who ask.
+    """
+    check_feasible(bundles(recipe), what=DEMANDS)  # a started teacher would hold their share
+    if isinstance(teacher, Deployable):
+        teacher.deploy(report)
 
 
 def bundles(recipe: Recipe) -> list[Bundle]:
@@ -222,7 +242,10 @@ def _ask_blocks(
     counts: ShardCounts,
     report: Report,
 ) -> AskedCounts:
-    """Run the Ray Data job over the blocks to be answered, ``calls`` at once an actor."""
+    """Run the Ray Data job over the blocks to be answered, ``calls`` at once an actor.
+
+    Its actors start while the teacher does, and ask once that is ready.
+    """
     settings = recipe.generation
     wanted = _asking_bundles(settings)
     report(0, 0, "asking waits for its resources")
@@ -234,36 +257,50 @@ def _ask_blocks(
     counter = start_counter(colocate(settings.actor.resources))
 
     known: Counter[str] = Counter()
-    first = 0.0
-    start = time.monotonic()
+    signal = Signal.WAIT
+    start = first = 0.0
 
     def done_so_far() -> Counter[str]:
         nonlocal known, first
         with suppress(GetTimeoutError):  # an actor that is not up yet must not hold up a stop
-            known = ray.get(counter.read.remote(), timeout=COUNTER_S)
+            known = ray.get(counter.exchange.remote(signal), timeout=COUNTER_S)
         if known["rows"] and not first:
             first = time.monotonic() - start
         return known
 
-    show = _progress(
-        recipe.name, teacher, done_so_far, report, total=counts.requests, finished=counts.finished
-    )
-    with (
-        data_context(cpus=sum(bundle.get("CPU", 0.0) for bundle in wanted)),
-        periodically(show, every_s=POLL_S),
-    ):
+    goes_on = isinstance(teacher, Deployable)
+    if not goes_on:  # it is quick, and those who ask are sent what it makes
+        teacher.start(report)
+    with data_context(cpus=sum(bundle.get("CPU", 0.0) for bundle in wanted)):
+        job = Background(
+            partial(_run_job, recipe, teacher, store, blocks, calls, counter, counts.finished)
+        )
         try:
-            _in_thread(
-                partial(_run_job, recipe, teacher, store, blocks, calls, counter, counts.finished)
+            if goes_on:
+                teacher.start(report)
+            signal, start = Signal.ASK, time.monotonic()
+            show = _progress(
+                recipe.name,
+                teacher,
+                done_so_far,
+                report,
+                total=counts.requests,
+                finished=counts.finished,
             )
-        except KeyboardInterrupt:  # what is in flight is paid for
+            with periodically(show, every_s=POLL_S):
+                job.result()
+        except KeyboardInterrupt:
+            signal = Signal.DRAIN
             report(0, 0, "stopping when the requests in flight are answered")
-            with suppress(GetTimeoutError):
-                ray.get(counter.drain.remote(), timeout=COUNTER_S)
-            drain(done_so_far)
+            drain(done_so_far)  # they are paid for
+            raise
+        except UserError:  # of the teacher's start, or the job's own
+            signal = Signal.DRAIN
+            done_so_far()
+            job.wait(DRAIN_S)  # nobody asks any more, and its blocks end at once
             raise
     seconds = time.monotonic() - start
-    done = ray.get(counter.read.remote())
+    done = ray.get(counter.exchange.remote(signal))
     # Ray Data's pickled copy of the handle keeps it until the driver ends
     ray.kill(counter)  # pyright: ignore[reportArgumentType]  # the stub wants no proxy
     return {
@@ -315,22 +352,31 @@ def _run_job(
             raise failed_too_often(settings, failed, finished + rows, reasons.most_common(1)[0][0])
 
 
-def _in_thread(work: Callable[[], None]) -> None:
-    """Do ``work`` in another thread: Ctrl-C ends Ray Data's job where it iterates over it."""
-    failures: list[BaseException] = []
+class Background:
+    """``work`` in another thread: Ctrl-C ends Ray Data's job where it iterates over it."""
 
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
+    def __init__(self, work: Callable[[], None]):
+        self._failure: BaseException | None = None
 
-    thread = threading.Thread(target=run, name="rationales", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(POLL_S)
-    if failures:
-        raise failures[0]
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._failure = error
+
+        self._thread = threading.Thread(target=run, name="rationales", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, so long at most."""
+        self._thread.join(seconds)
+
+    def result(self) -> None:
+        """Wait for its end; raises what it raised."""
+        while self._thread.is_alive():
+            self._thread.join(POLL_S)
+        if self._failure is not None:
+            raise self._failure
 
 
 def _progress(

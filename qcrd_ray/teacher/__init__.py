@@ -13,6 +13,7 @@ from qcrd_ray.cluster.resources import Bundle
 from qcrd_ray.recipe import OpenAITeacher, Recipe, RecordedTeacher, ServeTeacher, TeacherRecipe
 from qcrd_ray.runs.folder import resolve
 from qcrd_ray.teacher.base import (
+    Deployable,
     Prompt,
     Stopped,
     Teacher,
@@ -28,6 +29,7 @@ from qcrd_ray.teacher.openai import SPENT, OpenAICompatible, describe, probe
 from qcrd_ray.teacher.recording import COPY, Recording, RecordingIndex
 
 __all__ = [
+    "Deployable",
     "Prompt",
     "Stopped",
     "Teacher",

@@ -107,6 +107,15 @@ class Teacher(Protocol):
 
 
 @runtime_checkable
+class Deployable(Protocol):
+    """A teacher whose start takes long, and goes on by itself once it has begun."""
+
+    def deploy(self, report: Report = no_progress) -> None:
+        """Begin to start; does nothing when it has. Raises MissingResource."""
+        ...
+
+
+@runtime_checkable
 class Watched(Protocol):
     """A teacher that knows whether it is alive, in any process that asks it."""
 

@@ -12,9 +12,10 @@ import os
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypedDict
 
-from qcrd_ray.cluster.ray_internals import run_cpu_engine_in_process
+from qcrd_ray.cluster.ray_internals import run_cpu_engine_in_process, skip_llm_telemetry
 from qcrd_ray.tasks.base import Message
 from qcrd_ray.teacher.base import Prompt, TeacherError, TeacherRefusal
+from qcrd_ray.teacher.engine_process import begin_imports, fork_engine
 
 MODEL_ID = "teacher"
 
@@ -36,12 +37,18 @@ class TeacherReplica:
     """Hosts one engine; ``llm_config`` holds the arguments of `ray.serve.llm.LLMConfig`."""
 
     async def __init__(self, llm_config: dict[str, Any]):
+        on_cpu = llm_config["accelerator_config"]["kind"] == "cpu"
+        if on_cpu:
+            begin_imports()
         from ray.serve.llm import LLMConfig, LLMServer
 
         run_cpu_engine_in_process()
+        skip_llm_telemetry()
+        if on_cpu:
+            fork_engine()
         # vLLM cannot rewind a CPU's generator where it reads a prompt in parts, and its engine dies
         # of that (0.29.0, _bookkeeping_sync of gpu_model_runner.py)
-        self._takes_seeds = llm_config["accelerator_config"]["kind"] != "cpu"
+        self._takes_seeds = not on_cpu
         self._server = LLMServer.sync_init(LLMConfig(**llm_config))
         await self._server.start()
 

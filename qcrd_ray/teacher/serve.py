@@ -51,6 +51,7 @@ from qcrd_ray.teacher.model import uses_chat
 from qcrd_ray.teacher.replica import MODEL_ID, PromptSamples, TeacherReplica
 
 POLL_S = 0.5
+CPU_CACHE_BYTES = 1 << 30  # of keys and values; a start writes all of it once
 WATCH_S = 10.0  # a request that waits longer looks whether the teacher is still there
 # engine options that change the model's answers; the others (parallelism, memory) change its speed
 _DECISIVE = (
@@ -94,7 +95,7 @@ class ServedTeacher:
         self._application = application
         # set by check() on the driver, and so known to the copies that are sent to the actors
         self._chat: bool | None = None
-        self._started = False
+        self._started = self._ready = False
         self._started_serve = False
         self._lease: Lease | None = None
 
@@ -112,12 +113,11 @@ class ServedTeacher:
         """Check that the model's config and tokenizer fit each other. Raises UserError."""
         self._chat = uses_chat(self._recipe)
 
-    def start(self, report: Report = no_progress) -> None:
-        """Deploy and wait until a replica answers.
+    def deploy(self, report: Report = no_progress) -> None:
+        """Have the replicas start; :meth:`start` waits for one.
 
         Raises:
             MissingResource: the cluster cannot hold a replica.
-            UserError: vLLM cannot host the model, or not within `teacher.ready_timeout_s`.
         """
         if self._started:
             return
@@ -142,13 +142,24 @@ class ServedTeacher:
             route_prefix=None,
         )
         serve.run_many([target], wait_for_applications_running=False)
-        self._wait_until_ready(report)
+
+    def start(self, report: Report = no_progress) -> None:
+        """Deploy and wait until a replica answers.
+
+        Raises:
+            MissingResource: the cluster cannot hold a replica.
+            UserError: vLLM cannot host the model, or not within `teacher.ready_timeout_s`.
+        """
+        self.deploy(report)
+        if not self._ready:
+            self._wait_until_ready(report)
+            self._ready = True
 
     def stop(self) -> None:
         """Delete the application, and shut Ray Serve down where only this teacher needed it."""
         if not self._started:
             return
-        self._started = False
+        self._started = self._ready = False
         if serve_runs():  # else interrupted before it came up
             serve.delete(self._application)
             if self._started_serve and not serve.status().applications:
@@ -308,12 +319,17 @@ def deployment(recipe: ServeTeacher, *, seed: int, requests_in_flight: int) -> s
         # vLLM's own binding of threads to cores halves its speed where others use the machine too
         threads = str(recipe.replica.cores)
         environment |= {
-            "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": threads,
         }
-        # compiling costs 25 s of a start
-        llm_config["engine_kwargs"] = {"enforce_eager": True, **llm_config["engine_kwargs"]}
+        llm_config["engine_kwargs"] = {
+            "enforce_eager": True,  # compiling costs 25 s of a start
+            "kv_cache_memory_bytes": CPU_CACHE_BYTES,
+            **llm_config["engine_kwargs"],
+        }
+        if llm_config["engine_kwargs"]["enforce_eager"]:
+            # its sampler would be compiled all the same, for three seconds of the first request
+            environment["TORCH_COMPILE_DISABLE"] = "1"
     else:
         # vLLM takes FlashInfer's sampler by the GPU's capability alone, which compiles itself when
         # it first runs and fails without nvcc (vllm-project/vllm#49497)

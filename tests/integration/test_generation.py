@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from asked_teacher import AskedTeacher
+from asked_teacher import AskedTeacher, SlowTeacher
 
 from qcrd_ray.cluster.resources import wait_for_resources
 from qcrd_ray.errors import MissingResource, UserError
@@ -211,6 +211,25 @@ def test_two_splits_share_one_teacher_and_a_finished_run_does_not_start_it(tmp_p
     generate(recipe, folder, teacher=teacher)
     assert teacher.started == 2
     assert Counter(Counter(teacher.asked()).values()) == {1: 65}
+
+
+def test_those_who_ask_start_beside_the_teacher_and_ask_once_it_is_ready(tmp_path):
+    """Bug guarded: each waited for the other's start. Where nothing was asked yet the teacher also
+    starts while the questions are read; a finished split does not start it.
+    """
+    recipe, teacher = make_recipe(tmp_path / "run"), SlowTeacher(tmp_path)
+    folder = RunFolder(tmp_path / "run")
+    assert generate(recipe, folder, teacher=teacher).outcomes["accepted"] == 60
+    assert (teacher.deployed, teacher.started) == (2, 1)
+    generate(recipe, folder, teacher=teacher)
+    assert (teacher.deployed, teacher.started) == (2, 1)
+
+
+def test_a_teacher_that_cannot_be_hosted_is_told_and_asked_nothing(tmp_path):
+    teacher = SlowTeacher(tmp_path, broken=True)
+    with pytest.raises(UserError, match="cannot be hosted"):
+        generate(make_recipe(tmp_path / "run"), RunFolder(tmp_path / "run"), teacher=teacher)
+    assert teacher.asked() == []
 
 
 def test_an_actor_that_dies_loses_no_row_and_doubles_none(tmp_path):

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 from ray import cloudpickle
 
 from qcrd_ray.data.records import Completion
+from qcrd_ray.errors import UserError
 from qcrd_ray.teacher import TeacherAnswer
 
 cloudpickle.register_pickle_by_value(
@@ -67,3 +69,37 @@ class AskedTeacher:
         return [
             line for file in self.folder.glob("asked-*") for line in file.read_text().splitlines()
         ]
+
+
+class SlowTeacher(AskedTeacher):
+    """Is ready once it has been sent to those who ask; asked before, it answers nothing.
+
+    ``broken``: its start fails instead.
+    """
+
+    def __init__(self, folder: Path, *, broken: bool = False):
+        super().__init__(folder)
+        self.broken, self.driver, self.deployed = broken, os.getpid(), 0
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ = state
+        if os.getpid() != self.driver:
+            (self.folder / "sent").touch()
+
+    def deploy(self, report=None) -> None:
+        self.deployed += 1
+
+    def start(self, report=None) -> None:
+        super().start(report)
+        deadline = time.monotonic() + 60
+        while not (self.folder / "sent").exists():
+            assert time.monotonic() < deadline, "nobody who asks has started beside the teacher"
+            time.sleep(0.1)
+        time.sleep(1.0)  # in which one who does not wait would ask
+        if self.broken:
+            raise UserError("it cannot be hosted")
+        (self.folder / "ready").touch()
+
+    async def complete(self, asks) -> list[TeacherAnswer]:
+        assert (self.folder / "ready").exists()
+        return await super().complete(asks)

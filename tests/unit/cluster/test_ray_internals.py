@@ -181,6 +181,12 @@ class TestLLM:
         text = (folder / "v1" / "executor" / "uniproc_executor.py").read_text()
         assert "class UniProcExecutor" in text
 
+    def test_the_server_still_waits_for_its_telemetry(self):
+        text = source("ray.llm._internal.serve.core.server.llm_server")
+        assert "push_telemetry_report_for_all_models(all_models=[self._llm_config])" in text
+        sent = source("ray.llm._internal.serve.observability.usage_telemetry.usage")
+        assert "os.environ" not in sent and "getenv" not in sent, "a setting may leave it out now"
+
     def test_the_callback_skips_the_download(self):
         from ray.llm._internal.common.utils.import_utils import load_class
 

@@ -138,14 +138,28 @@ def test_a_cpu_engine_gets_its_environment_and_the_recipe_has_the_last_word(tmp_
         model,
         accelerator="cpu",
         replica={"cpus": 4},
-        env={"VLLM_CPU_KVCACHE_SPACE": "7"},
-        engine_kwargs={"seed": 3},
+        env={"VLLM_CPU_OMP_THREADS_BIND": "0-1"},
+        engine_kwargs={"seed": 3, "kv_cache_memory_bytes": 7},
     )
     app = deployment(recipe, seed=1, requests_in_flight=64)
     config = app._bound_deployment.init_args[0]
     environment = config["runtime_env"]["env_vars"]
-    assert (environment["OMP_NUM_THREADS"], environment["VLLM_CPU_KVCACHE_SPACE"]) == ("4", "7")
-    assert config["engine_kwargs"] == {"enforce_eager": True, "seed": 3, "trust_remote_code": False}
+    assert environment["OMP_NUM_THREADS"] == "4"
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert config["engine_kwargs"] == {
+        "enforce_eager": True,
+        "kv_cache_memory_bytes": 7,
+        "seed": 3,
+        "trust_remote_code": False,
+    }
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_nothing_is_compiled_for_an_eager_engine_on_cpus(tmp_path, eager):
+    """Bug guarded: the first request waited three seconds for a compiled sampler."""
+    model = write_llama(tmp_path)
+    recipe = served(model, accelerator="cpu", engine_kwargs={"enforce_eager": eager})
+    assert ("TORCH_COMPILE_DISABLE" in environment_of(recipe)) == eager
 
 
 def environment_of(recipe):
