@@ -35,8 +35,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import box_problems
 from benchmarks.box_problems import SAMPLES, question, samples
 
+from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.runs.files import write_table, write_text
+from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.provenance import describe_code
+from qcrd_ray.tasks.questions import write_split
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY_S = 0.2
@@ -178,7 +181,12 @@ def measure(questions: int, out: Path, teacher: str) -> dict[str, object]:
 
 def stages(recipe: Path, run: Path, questions: int) -> dict[str, object]:
     """Seconds and memory of each call on one size."""
-    row: dict[str, object] = {}
+    began = time.monotonic()
+    write_split(load_recipe(recipe), RunFolder(run.with_name("read")), "train")  # the driver alone
+    seconds = time.monotonic() - began
+    row: dict[str, object] = {
+        "read": {"seconds": round(seconds, 1), "rows_per_s": round(questions / seconds)}
+    }
     for name, arguments in {
         "generate": ("generate", str(recipe)),
         "resume": ("generate", str(recipe)),
