@@ -31,9 +31,12 @@ def question(number: int, draw: random.Random) -> tuple[str, str]:
 
 
 def samples(question: str) -> list[str]:
-    """What the teacher says to :func:`question`, always the same: texts of 500 characters."""
-    match = _NUMBERS.search(question)
-    assert match, question
+    """What the teacher says to :func:`question`, always the same: texts of 500 characters.
+
+    A text that is none, as what tries whether the endpoint answers, gets a short answer.
+    """
+    if (match := _NUMBERS.search(question)) is None:
+        return ["1"]
     number, thing = match[1], match[3]
     a, b, c = int(match[2]), int(match[4]), int(match[5])
     draw, texts = random.Random(number), []
