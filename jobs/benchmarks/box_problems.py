@@ -5,10 +5,11 @@ python jobs/benchmarks/box_problems.py PORT: an OpenAI-compatible endpoint that 
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import sys
+
+from aiohttp import web
 
 SAMPLES = 5
 RIGHT = 0.75  # share of the samples
@@ -49,9 +50,7 @@ def samples(question: str) -> list[str]:
     return texts
 
 
-async def _answer(request):
-    from aiohttp import web
-
+async def _answer(request: web.Request) -> web.Response:
     body = await request.json()
     said = samples(body["messages"][-1]["content"])
     choices = [
@@ -59,12 +58,10 @@ async def _answer(request):
         for i, text in enumerate(said)
     ]
     usage = {"prompt_tokens": 80, "completion_tokens": 120 * len(said)}
-    return web.json_response({"choices": choices, "usage": usage}, dumps=json.dumps)
+    return web.json_response({"choices": choices, "usage": usage})
 
 
 if __name__ == "__main__":
-    from aiohttp import web
-
     application = web.Application()
     application.router.add_post("/v1/chat/completions", _answer)
     web.run_app(application, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)

@@ -27,4 +27,4 @@ def fork_engine() -> None:
     from vllm.v1.engine import utils
 
     context = partial(multiprocessing.get_context, "forkserver")
-    setattr(utils, "get_mp_context", context)  # noqa: B010  # it is imported there, not exported
+    utils.get_mp_context = context  # pyright: ignore[reportPrivateImportUsage]  # not exported there
