@@ -48,13 +48,15 @@ class Progress(TypedDict):
 class MetricsWriter:
     """Writes the metrics and the progress of a training that begins with round ``first_round``.
 
-    Later rounds that an interrupted training left are dropped: they are about to be run again.
+    Later rounds that an interrupted training left are dropped: they are about to be run again. The
+    file is written whole each time: a row that was appended to a line that a lost host tore would
+    be lost with it.
     """
 
     def __init__(self, folder: Path, *, first_round: int, first_step: int):
         self.folder = folder
-        kept = [row for row in read_metrics(folder) if row["round"] < first_round]
-        write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
+        self._rows = [row for row in read_metrics(folder) if row["round"] < first_round]
+        self._write()
         self._tensorboard = SummaryWriter(
             str(folder / TENSORBOARD), purge_step=first_step, flush_secs=10
         )
@@ -73,9 +75,9 @@ class MetricsWriter:
         write_text(self.folder / PROGRESS, json.dumps(progress))
 
     def round(self, row: RoundMetrics) -> None:
-        """Append a round's row; its numbers go to TensorBoard too, nested names with a slash."""
-        with (self.folder / METRICS).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        """Add a round's row; its numbers go to TensorBoard too, nested names with a slash."""
+        self._rows.append(row)
+        self._write()
         for name, value in _numbers(row):
             if name not in ("round", "step"):
                 self._tensorboard.add_scalar(name, value, row["step"])
@@ -85,12 +87,16 @@ class MetricsWriter:
         """Close the TensorBoard writer."""
         self._tensorboard.close()
 
+    def _write(self) -> None:
+        lines = [json.dumps(row) + "\n" for row in self._rows]
+        write_text(self.folder / METRICS, "".join(lines))
+
 
 def read_metrics(folder: Path) -> list[RoundMetrics]:
     """The rows of the rounds so far.
 
-    Lines that a kill or a lost host tore are left out: a torn row is of a round without a
-    checkpoint, which is run again.
+    Lines that a lost host tore are left out: a torn row is of a round without a checkpoint, which
+    is run again.
     """
     path = folder / METRICS
     if not path.exists():

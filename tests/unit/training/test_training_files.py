@@ -215,6 +215,18 @@ def test_metrics_of_rounds_that_are_run_again_are_dropped(tmp_path):
     assert [row["round"] for row in read_metrics(tmp_path)] == [0, 1]
 
 
+def test_a_row_after_a_torn_line_is_kept(tmp_path):
+    """Bug guarded: a worker that outlived its driver appended its next row to half a line, and the
+    checkpoint of that round was gone on from with the row missing.
+    """
+    writer = MetricsWriter(tmp_path, first_round=0, first_step=0)
+    writer.round({"round": 0, "step": 4})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"round": 9, "st')
+    writer.round({"round": 1, "step": 8})
+    assert [row["round"] for row in read_metrics(tmp_path)] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("accuracies", "kept"), [([0.0, 0.0, 0.0], 2), ([0.0, 0.25, 0.25, 0.0], 1), ([0.5, 0.25], 0)]
 )
