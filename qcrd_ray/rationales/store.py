@@ -12,18 +12,22 @@ there as soon as it is answered, so a kill at any moment costs the requests in f
 else. A file that cannot be read is set aside, and its rows are asked again.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions at import, where no type checker sees them.
 from __future__ import annotations
 
 import re
 import shutil
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qcrd_ray.data.records import ANSWERED, RATIONALE_SET_SCHEMA, Outcome
@@ -33,6 +37,7 @@ from qcrd_ray.runs.files import atomic_file, set_aside, write_table
 
 ROWS_PER_GROUP = 1_000  # of a file of finished rows: what a reader holds at a time
 JOURNAL = ".jsonl"
+_ANSWERED = pa.array([outcome.value for outcome in ANSWERED])
 _COUNTED = [
     *("outcome", "attempts", "reason", "samples_asked"),
     *(f"completions.list.element.{name}" for name in ("role", "tokens")),
@@ -176,16 +181,19 @@ class RationaleStore:
         for number, file in enumerate(files):
             columns = _read(file, columns=["id", "question_id", "outcome", "gold"])
             changed = changed or columns is None
-            for place, row in enumerate(columns.to_pylist() if columns else ()):
-                id, has_failed = row["id"], row["outcome"] == Outcome.FAILED
+            rows = (
+                zip(*(each.to_pylist() for each in columns.columns), strict=True) if columns else ()
+            )
+            for place, (id, question, outcome, answer) in enumerate(rows):
+                has_failed = outcome == Outcome.FAILED
                 if ask_failed and has_failed:
                     changed = True
                 elif id not in gold:
                     stale.append((number, place))
                 elif id not in kept or (id in failed and not has_failed):
-                    kept[id] = (row["question_id"], number, place)
+                    kept[id] = (question, number, place)
                     (failed.add if has_failed else failed.discard)(id)
-                    changed = changed or row["gold"] != gold[id]
+                    changed = changed or answer != gold[id]
         if changed or stale:
             used = {number for _, number, _ in kept.values()} | {number for number, _ in stale}
             tables = {number: _read(files[number]) for number in sorted(used)}
@@ -221,14 +229,11 @@ class RationaleStore:
         stale: Sequence[tuple[int, int]],
         gold: dict[str, str | None],
     ) -> None:
-        """Write the kept rows by question id, and the stale ones before anything is deleted.
-
-        Rows are cut out and joined one by one: to sort the table itself fails above 2 GiB of text.
-        """
+        """Write the kept rows by question id, and the stale ones before anything is deleted."""
+        rows = _Rows(tables)
         if stale:
             write_table(
-                pa.concat_tables([tables[number].slice(place, 1) for number, place in stale]),
-                self.stale / f"{merged.stem}-{uuid.uuid4().hex[:8]}.parquet",
+                rows.take(stale), self.stale / f"{merged.stem}-{uuid.uuid4().hex[:8]}.parquet"
             )
         ordered = sorted((question, id, *at) for id, (question, *at) in kept.items())
         with (
@@ -237,12 +242,10 @@ class RationaleStore:
         ):
             for first in range(0, len(ordered), ROWS_PER_GROUP):
                 members = ordered[first : first + ROWS_PER_GROUP]
-                table = pa.concat_tables(
-                    [tables[number].slice(place, 1) for _, _, number, place in members]
-                )
+                table = rows.take([at for _, _, *at in members])
                 answers = pa.array([gold[id] for _, id, *_ in members], pa.string())
                 table = table.set_column(table.schema.get_field_index("gold"), "gold", answers)
-                writer.write_table(table.combine_chunks(), row_group_size=ROWS_PER_GROUP)
+                writer.write_table(table, row_group_size=ROWS_PER_GROUP)
 
     def _count(self, merged: Path) -> ShardCounts:
         counts = ShardCounts()
@@ -250,21 +253,58 @@ class RationaleStore:
             return counts
         with pq.ParquetFile(merged) as file:
             for group in range(file.num_row_groups):
-                for row in file.read_row_group(group, columns=_COUNTED).to_pylist():
-                    counts.outcomes[row["outcome"]] += 1
-                    if row["outcome"] in ANSWERED:
-                        counts.answered += 1
-                        counts.samples_asked += row["samples_asked"]
-                    if row["outcome"] == Outcome.FAILED and row["attempts"]:
-                        counts.failure = counts.failure or row["reason"]
-                    elif row["outcome"] == Outcome.FAILED:
-                        counts.stopped[row["reason"]] += 1
-                    for completion in row["completions"]:
-                        counts.roles[completion["role"]] += 1
-                        counts.tokens += completion["tokens"]
+                rows = file.read_row_group(group, columns=_COUNTED)
+                answered = rows.filter(pc.is_in(rows["outcome"], _ANSWERED))
+                counts.answered += answered.num_rows
+                counts.samples_asked += pc.sum(answered["samples_asked"]).as_py() or 0
+                counts.outcomes.update(_counted(rows["outcome"]))
+                failed = rows.filter(pc.equal(rows["outcome"], Outcome.FAILED.value))
+                for attempts, reason in zip(
+                    failed["attempts"].to_pylist(), failed["reason"].to_pylist(), strict=True
+                ):
+                    if attempts:
+                        counts.failure = counts.failure or reason
+                    else:
+                        counts.stopped[reason] += 1
+                completions = pc.list_flatten(rows["completions"])
+                counts.roles.update(_counted(pc.struct_field(completions, "role")))
+                counts.tokens += pc.sum(pc.struct_field(completions, "tokens")).as_py() or 0
             counts.finished = file.metadata.num_rows - counts.outcomes[Outcome.FAILED]
             counts.example = _example(file)
         return counts
+
+
+class _Rows:
+    """The rows of several tables, by table and place.
+
+    To take from a whole table fails above 2 GiB of text, so each batch of one gives its own rows.
+    """
+
+    def __init__(self, tables: Mapping[int, pa.Table]):
+        self._batches = {number: table.to_batches() for number, table in tables.items()}
+        self._ends = {
+            number: np.cumsum([batch.num_rows for batch in batches])
+            for number, batches in self._batches.items()
+        }
+
+    def take(self, places: Sequence[Sequence[int]]) -> pa.Table:
+        """The rows at ``places``, each a table's number and a place in it, in that order."""
+        wanted: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        for order, (number, place) in enumerate(places):
+            ends = self._ends[number]
+            batch = int(np.searchsorted(ends, place, "right"))
+            first = int(ends[batch - 1]) if batch else 0
+            wanted[number, batch].append((place - first, order))
+        taken = [
+            self._batches[number][batch].take(pa.array([place for place, _ in members]))
+            for (number, batch), members in wanted.items()
+        ]
+        order = np.argsort([order for members in wanted.values() for _, order in members])
+        return pa.Table.from_batches(taken).combine_chunks().take(order)
+
+
+def _counted(values: pa.ChunkedArray) -> dict[str, int]:
+    return {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table | None:

@@ -143,7 +143,7 @@ def read_rows(recipe: Recipe, folder: RunFolder, split: str) -> Rows | None:
         truncated=truncated,
         tokens=tokens,
         votes=votes,
-        reading=read_summary(recipe, folder, split),
+        reading=read_summary(folder, split),
         asked=asked_text(recipe, samples_asked, answered),
     )
 

@@ -3,23 +3,26 @@
 `qcrd generate` ends with it, `qcrd parse` too, and the report's section on rows shows it.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions at import, where no type checker sees them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qcrd_ray.data.records import Outcome, Question
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from qcrd_ray.data.records import Outcome
 from qcrd_ray.rationales.store import RationaleStore
-from qcrd_ray.recipe import Recipe
 from qcrd_ray.report.html import Markup, figure, join, table
 from qcrd_ray.runs.folder import RunFolder
-from qcrd_ray.tasks import build_task
 
 EXAMPLES = 3
 SHOWN = 160  # characters of the end of a text
 _COLUMNS = [
-    *("question_id", "question", "choices", "gold", "outcome", "vote"),
+    *("question_id", "gold", "outcome", "vote"),
     *(f"completions.list.element.{name}" for name in ("answer", "reason", "finish_reason")),
 ]
 
@@ -81,6 +84,25 @@ class ReadingSummary:
                     ending = " ".join(each["text"].split())[-SHOWN:]
                     self.examples.append(Unread(id, each["reason"], ending))
 
+    def add_rows(self, table: pa.Table) -> None:
+        """Add questions with their samples, rows of finished rationales; keeps no example."""
+        gold, outcome = table["gold"], table["outcome"]
+        accepted = pc.equal(outcome, Outcome.ACCEPTED.value)
+        self.questions += table.num_rows
+        self.ties += _count(pc.equal(outcome, Outcome.NO_CONSENSUS.value))
+        self.votes += _count(accepted)
+        self.votes_known += _count(pc.and_(accepted, pc.is_valid(gold)))
+        self.votes_right += _count(pc.and_(accepted, pc.equal(table["vote"], gold)))
+        samples = pc.list_flatten(table["completions"])
+        golds = gold.take(pc.list_parent_indices(table["completions"]))
+        answer = pc.struct_field(samples, "answer")
+        cut = pc.equal(pc.struct_field(samples, "finish_reason"), "length")
+        self.samples += len(samples)
+        self.known += _count(pc.is_valid(golds))
+        self.cut_off += _count(cut)
+        self.right += _count(pc.equal(answer, golds))
+        self.unread += _count(pc.and_(pc.is_null(answer), pc.invert(cut)))
+
     def rows(self) -> list[tuple[str, str, str]]:
         """What is counted, the count, and its share."""
         rows = [
@@ -104,20 +126,11 @@ class ReadingSummary:
         return lines
 
 
-def read_summary(recipe: Recipe, folder: RunFolder, split: str) -> ReadingSummary:
+def read_summary(folder: RunFolder, split: str) -> ReadingSummary:
     """The summary of the rationales of ``split``, from the files of a run folder."""
-    store, task = RationaleStore(folder.rationales(split)), build_task(recipe.task)
-    summary = ReadingSummary()
+    store, summary = RationaleStore(folder.rationales(split)), ReadingSummary()
     for part in store.tables(_COLUMNS):
-        for row in part.to_pylist():
-            gold = row["gold"] and task.canonical(row["gold"], Question.from_row(row))
-            summary.add(
-                id=row["question_id"],
-                gold=gold,
-                outcome=row["outcome"],
-                vote=row["vote"],
-                completions=row["completions"],
-            )
+        summary.add_rows(part)
     if summary.unread:
         summary.examples = _examples(store)
     return summary
@@ -148,6 +161,11 @@ def _examples(store: RationaleStore) -> list[Unread]:
             if len(summary.examples) == EXAMPLES:
                 return summary.examples
     return summary.examples
+
+
+def _count(mask: pa.ChunkedArray) -> int:
+    """How many are true; unknown ones are not."""
+    return pc.sum(mask).as_py() or 0
 
 
 def _part(count: int, whole: int) -> tuple[str, str]:

@@ -82,7 +82,7 @@ def show_table(results: Results) -> None:
 
 def show_reading(recipe: Recipe, folder: RunFolder) -> None:
     """Print what was read from the training questions' samples, and how many were asked."""
-    _print(read_summary(recipe, folder, "train").lines())
+    _print(read_summary(folder, "train").lines())
     _print(asked_lines(recipe, folder))
 
 

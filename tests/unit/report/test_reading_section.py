@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Outcome
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.report.parse import parse_texts
@@ -84,3 +89,39 @@ def test_a_sample_that_was_cut_off_is_not_counted_as_unread():
     assert (summary.samples, summary.cut_off, summary.unread, summary.ties) == (10, 5, 5, 5)
     assert (summary.known, summary.right) == (10, 0)
     assert [each.id for each in summary.examples] == ["0", "1", "2"]  # three are enough
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([None, "1", "2"]),
+            st.sampled_from(list(Outcome)),
+            st.sampled_from([None, "1", "2"]),
+            st.lists(
+                st.tuples(st.sampled_from([None, "1", "2"]), st.sampled_from(["stop", "length"])),
+                max_size=3,
+            ),
+        ),
+        max_size=6,
+    )
+)
+def test_a_table_is_counted_as_its_rows_are(rows):
+    one, other = ReadingSummary(), ReadingSummary()
+    made = [
+        {
+            "question_id": "q",
+            "gold": gold,
+            "outcome": outcome.value,
+            "vote": vote,
+            "completions": [
+                {"answer": answer, "reason": "", "finish_reason": finish}
+                for answer, finish in samples
+            ],
+        }
+        for gold, outcome, vote, samples in rows
+    ]
+    for row in made:
+        one.add(id="q", **{key: row[key] for key in ("gold", "outcome", "vote", "completions")})
+    table = pa.Table.from_pylist([dict(row) for row in made], schema=RATIONALE_SET_SCHEMA)
+    other.add_rows(table)
+    assert replace(one, examples=[]) == other
