@@ -39,7 +39,7 @@ from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.runs.files import write_table, write_text
 from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.provenance import describe_code
-from qcrd_ray.tasks.questions import write_split
+from qcrd_ray.tasks.splits import write_split
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY_S = 0.2

@@ -24,7 +24,7 @@ from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.progress import Stages
 from qcrd_ray.runs.results import Results
 from qcrd_ray.runs.tracking import Tracker, tracked
-from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.tasks.questions import iter_questions
 
 
 def run(recipe: Recipe, stages: Stages) -> RunResult:
@@ -39,7 +39,7 @@ def run(recipe: Recipe, stages: Stages) -> RunResult:
         generate(recipe, folder, stages)
         train(recipe, folder, stages, tracker)
         results = evaluate(recipe, folder, stages, tracker)
-        question = load_split(recipe, "test")[0][0]
+        question = next(iter_questions(folder.questions("test")))
         with stages.stage("serving") as report:
             answer = serving.ask_once(
                 folder.student,
@@ -63,8 +63,9 @@ def prepare(recipe: Recipe, stages: Stages, *, check: Sequence[str]) -> RunFolde
         check: the stages that the cluster is checked for; none skips these checks.
     """
     with stages.stage("preparing") as report:
-        doctor.preflight(recipe)
+        questions = doctor.preflight(recipe)
         folder = RunFolder.open(recipe)
+        questions.keep(folder)
         report(1, 2, "starting Ray")
         cluster.connect(recipe.ray)
         if check:

@@ -95,7 +95,7 @@ def _make_run(student: Path, root: Path):
     from qcrd_ray.models.pretrained import load_model
     from qcrd_ray.recipe import Recipe
     from qcrd_ray.runs.folder import RunFolder
-    from qcrd_ray.tasks.questions import store_split
+    from qcrd_ray.tasks.splits import store_split
 
     recipe = Recipe.model_validate(
         {

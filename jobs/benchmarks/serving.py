@@ -27,7 +27,7 @@ from qcrd_ray.inference.heads import Head
 from qcrd_ray.models.student_folder import StudentFolder, export_student
 from qcrd_ray.runs.files import write_text
 from qcrd_ray.runs.folder import RunFolder
-from qcrd_ray.tasks.questions import store_split
+from qcrd_ray.tasks.splits import store_split
 from qcrd_ray.training.trainer import RESULT, summarise
 
 BATCH = 32

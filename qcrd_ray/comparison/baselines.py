@@ -35,7 +35,7 @@ from qcrd_ray.runs.files import write_table
 from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.results import ResultRow
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import load_questions
+from qcrd_ray.tasks.splits import load_questions
 
 
 def control_table(recipe: Recipe) -> pa.Table:

@@ -31,7 +31,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.runs.provenance import describe_call
-from qcrd_ray.tasks.questions import load_split, store_split
+from qcrd_ray.tasks.splits import load_split, store_split
 from qcrd_ray.training.judges import check_heads
 from qcrd_ray.training.trainer import prepare_job
 

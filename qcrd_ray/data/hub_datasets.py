@@ -48,6 +48,11 @@ class HubSource:
                 f" {str(error).strip() or type(error).__name__}"
             ) from error
 
+    @property
+    def fingerprint(self) -> str:
+        """The library's own, which its cache goes by."""
+        return self._rows._fingerprint
+
     def columns(self) -> list[str]:
         return self._rows.column_names
 

@@ -7,6 +7,7 @@ time, so a million rows cost no memory. Code that comes with a data set is never
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -72,6 +73,21 @@ def open_source(split: Split) -> RowSource:
     if ending in (".csv", ".tsv"):
         return CsvSource(file, split.path)
     return (JsonArraySource if is_json_array(file) else JsonLinesSource)(file, split.path)
+
+
+def fingerprint(split: Split) -> str:
+    """A text that changes whenever the rows of a split's source do.
+
+    Raises:
+        UserError: as :func:`open_source`.
+    """
+    if split.dataset is not None:
+        from qcrd_ray.data.hub_datasets import HubSource
+
+        return HubSource(split).fingerprint
+    assert split.path is not None, "a split that is generated has no source"
+    with find_file(split.path).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class JsonLinesSource:

@@ -16,6 +16,7 @@ from qcrd_ray.doctor.cluster_checks import (
     check_shared_folder,
 )
 from qcrd_ray.doctor.memory_checks import check_memory
+from qcrd_ray.doctor.questions import Questions
 from qcrd_ray.doctor.recipe_checks import check_python, check_versions, checks_of
 from qcrd_ray.errors import UserError
 from qcrd_ray.models import pretrained
@@ -64,7 +65,7 @@ def diagnose(
         return
     yield CheckResult(name="recipe", ok=True, text=f"{path} is valid")
     with pretrained.remember_failures():
-        yield from run(checks_of(recipe))
+        yield from run(checks_of(recipe, Questions(recipe)))
         # a run does this when, and only if, something is left to ask
         if isinstance(endpoint := recipe.teacher, OpenAITeacher):
             yield from run({"teacher's endpoint": lambda: teacher.probe(endpoint)})
@@ -72,17 +73,19 @@ def diagnose(
         yield from _diagnose_cluster(recipe)
 
 
-def preflight(recipe: Recipe) -> None:
-    """Run the checks that need no cluster.
+def preflight(recipe: Recipe) -> Questions:
+    """Run the checks that need no cluster, and return the questions that they read.
 
     Raises:
         UserError: of the first check that fails.
     """
     check_versions()
-    for name, check in checks_of(recipe).items():
+    questions = Questions(recipe)
+    for name, check in checks_of(recipe, questions).items():
         for line in check().splitlines():
             if line.startswith("WARNING: "):
                 log.warning("%s: %s", name, line.removeprefix("WARNING: "))
+    return questions
 
 
 def preflight_cluster(recipe: Recipe, stages: Sequence[str] = STAGES) -> None:

@@ -32,7 +32,7 @@ def check_task(recipe: Recipe, questions: Questions) -> str:
     """
     if ":" not in recipe.task.kind:
         return recipe.task.kind
-    task, tried = build_task(recipe.task), questions.readable("train")[:TRIED]
+    task, tried = build_task(recipe.task), questions.first("train", TRIED)
     for question in tried:
         for name, method in _methods(task, question).items():
             try:
@@ -58,7 +58,7 @@ def check_recording(recipe: Recipe, questions: Questions) -> str:
     """
     if not isinstance(recipe.teacher, RecordedTeacher):
         return "the teacher is none"
-    asked = questions.readable("train")[:LOOKED_AT]
+    asked = questions.first("train", LOOKED_AT)
     if not asked:
         return "not looked at, since there are no questions"
     try:
@@ -110,7 +110,7 @@ def check_plan(recipe: Recipe, questions: Questions) -> str:
     Raises:
         UserError: the method learns from wrong rationales, and the recipe lets none come up.
     """
-    count = len(questions.readable("train"))
+    count = questions.count("train")
     train, negatives = recipe.train, recipe.negatives
     lines = [f"{train.rounds} rounds of batches of {train.batch_size} out of {count:,} questions"]
     if 0 < count < train.batch_size:

@@ -15,7 +15,7 @@ from importlib import metadata
 from packaging.specifiers import SpecifierSet
 
 from qcrd_ray import serving, teacher
-from qcrd_ray.data.overlap import overlap_note, same_questions
+from qcrd_ray.data.overlap import overlap_note, same_in_files
 from qcrd_ray.doctor.fit_checks import check_plan, check_recording, check_task
 from qcrd_ray.doctor.questions import Questions
 from qcrd_ray.errors import UserError
@@ -79,27 +79,27 @@ def check_python() -> str:
 def check_questions(recipe: Recipe, questions: Questions | None = None) -> str:
     """Every split can be read, the measured ones have answers, and overlaps are warned of."""
     questions = questions or Questions(recipe)
-    lines, asked, notes = [], {}, []
+    lines, read, notes = [], {}, []
     for name in SPLITS:
         if getattr(recipe.data, name) is None:
             continue
-        asked[name], rejected = questions.read(name)
-        if name not in _UNANSWERED and not any(each.answer is not None for each in asked[name]):
+        split = read[name] = questions.read(name)
+        if name not in _UNANSWERED and not split.has_answer():
             raise UserError(
                 f"data.{name}: no question has an answer, so nothing can be measured on it; map its"
                 " column with data.columns"
             )
-        lines.append(
-            f"{name} {len(asked[name])}" + (f" (and {len(rejected)} rejected)" if rejected else "")
-        )
+        rejected = split.rejections
+        lines.append(f"{name} {split.size}" + (f" (and {rejected} rejected)" if rejected else ""))
         if rejected:
+            row = split.first_rejected()
             notes.append(
-                f"WARNING: {name}: {len(rejected):,} rows are rejected, the first is row"
-                f" {rejected[0].row}: {rejected[0].reason}"
+                f"WARNING: {name}: {rejected:,} rows are rejected, the first is row"
+                f" {row['row']}: {row['reason']}"
             )
-    for first, second in itertools.combinations(asked, 2):
-        if ids := same_questions(asked[second], asked[first]):
-            note = overlap_note(second, ids, of=len(asked[second]), training=first)
+    for first, second in itertools.combinations(read, 2):
+        if ids := same_in_files(read[second].questions, read[first].questions):
+            note = overlap_note(second, ids, of=read[second].size, training=first)
             notes.append(f"WARNING: {note}")
     return "\n".join([", ".join(lines), *notes])
 
@@ -160,15 +160,14 @@ def check_endpoint(recipe: Recipe) -> str:
     return f"{recipe.serve.host}, port {recipe.serve.port}"
 
 
-def checks_of(recipe: Recipe) -> dict[str, Callable[[], str]]:
+def checks_of(recipe: Recipe, questions: Questions) -> dict[str, Callable[[], str]]:
     """The checks of a recipe by name, which share one reading of its questions."""
-    questions = Questions(recipe)
     return {
         "questions": lambda: check_questions(recipe, questions),
         "task": lambda: check_task(recipe, questions),
         "teacher": lambda: check_teacher(recipe),
         "recording": lambda: check_recording(recipe, questions),
-        "rationales": lambda: check_reuse(recipe, questions.readable("train")),
+        "rationales": lambda: check_reuse(recipe, questions.all("train")),
         "training": lambda: check_plan(recipe, questions),
         "student": lambda: check_student(recipe),
         "negatives": lambda: check_sources(recipe),

@@ -37,7 +37,7 @@ from qcrd_ray.runs.manifests import Overlap, truncation_note
 from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.runs.results import ResultRow, Results, SplitCounts
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import store_split
+from qcrd_ray.tasks.splits import store_split
 
 TEST_SPLITS = ("test", "held_out")
 

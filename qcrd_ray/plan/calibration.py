@@ -17,7 +17,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.runs.files import write_text
 from qcrd_ray.runs.folder import RunFolder, resolve
 from qcrd_ray.runs.progress import Stages
-from qcrd_ray.tasks.questions import write_split
+from qcrd_ray.tasks.splits import write_split
 from qcrd_ray.tasks.spool import Written
 
 ROUNDS = (1, 3)  # of the two runs

@@ -75,9 +75,10 @@ def dry_run(recipe: Recipe) -> DryRun:
     Raises:
         UserError: what :func:`qcrd_ray.doctor.preflight` raises; or the figures cannot be read.
     """
-    doctor.preflight(recipe)
+    read = doctor.preflight(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         questions = RunFolder(scratch)
+        read.keep(questions)
         splits = write_splits(recipe, questions)
         # a recorded teacher may write into its run folder
         elsewhere = recipe.model_copy(update={"run": scratch})

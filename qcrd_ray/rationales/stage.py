@@ -12,19 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from qcrd_ray.cluster.resources import Bundle, check_feasible, colocate
 from qcrd_ray.cluster.tasks import map_tasks
-from qcrd_ray.data.overlap import key_of, keys_among
+from qcrd_ray.data.overlap import same_in_files
 from qcrd_ray.rationales.job import ask_blocks, asking_bundles, outcomes_text
 from qcrd_ray.rationales.manifest import write_manifest
-from qcrd_ray.rationales.requests import (
-    Part,
-    parts_of,
-    shard_count,
-    write_requests,
-)
+from qcrd_ray.rationales.requests import parts_of, shard_count, write_requests
 from qcrd_ray.rationales.store import RationaleStore, ShardCounts
 from qcrd_ray.rationales.verdict import (
     check_failed_share,
@@ -36,7 +30,8 @@ from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.manifests import Overlap, RationaleManifest
 from qcrd_ray.runs.progress import Report, no_progress
-from qcrd_ray.tasks.questions import iter_questions, load_split, write_split
+from qcrd_ray.tasks.questions import iter_questions
+from qcrd_ray.tasks.splits import write_split
 from qcrd_ray.teacher import Deployable, Teacher, teacher_for
 from qcrd_ray.teacher import bundles as teacher_bundles
 
@@ -177,21 +172,10 @@ def _sum(shards: dict[int, ShardCounts]) -> ShardCounts:
 
 def _overlap(recipe: Recipe, folder: RunFolder) -> dict[str, Overlap]:
     """The questions of each measured split that are among the training questions."""
-    measured = {
-        name: [(question.id, key_of(question)) for question in load_split(recipe, name)[0]]
-        for name in ("validation", "test", "held_out")
-        if getattr(recipe.data, name) is not None
-    }
-    training = folder.questions("train")
-    find = partial(
-        _keys_in, file=training, keys={key for each in measured.values() for _, key in each}
-    )
-    found: set[str] = set()
-    for _, keys in map_tasks(find, parts_of(training), **_file_options(recipe.generation)):
-        found |= keys
-    shared = {name: [id for id, key in each if key in found] for name, each in measured.items()}
-    return {name: {"ids": ids, "of": len(measured[name])} for name, ids in shared.items() if ids}
-
-
-def _keys_in(part: Part, *, file: Path, keys: set[str]) -> set[str]:
-    return keys_among(keys, iter_questions(file, part.row_groups))
+    found: dict[str, Overlap] = {}
+    for name in ("validation", "test", "held_out"):
+        if getattr(recipe.data, name) is not None:
+            read = write_split(recipe, folder, name)
+            if ids := same_in_files(folder.questions(name), folder.questions("train")):
+                found[name] = {"ids": ids, "of": read.questions}
+    return found

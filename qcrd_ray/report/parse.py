@@ -15,7 +15,7 @@ from qcrd_ray.recipe import Recipe, RecordedTeacher
 from qcrd_ray.report.reading import SHOWN, ReadingSummary
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.base import Parsed, Task
-from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.tasks.splits import load_split
 from qcrd_ray.tasks.thinking import read_completion
 
 STDIN = Path("-")

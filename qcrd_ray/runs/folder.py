@@ -5,7 +5,7 @@ Layout:
     recipe.yaml                  the resolved recipe; the folder refuses another one
     versions.json                a list of run.provenance.Call, one for each call that worked here
     questions/
-        <split>.parquet          questions as they were read (QUESTION_SCHEMA)
+        <split>.parquet          questions as they were read (tasks.spool.WRITTEN_SCHEMA)
         <split>.rejected.parquet rows that could not be used, with reasons
     rationales/<split>/
         requests/, pending/      the questions under the ids of their requests; those to be asked

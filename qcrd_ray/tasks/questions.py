@@ -25,12 +25,11 @@ import pyarrow.parquet as pq
 
 from qcrd_ray.data.columns import Column, paths, pick, root
 from qcrd_ray.data.json_lines import Line
-from qcrd_ray.data.records import Question
+from qcrd_ray.data.records import QUESTION_SCHEMA, Question
 from qcrd_ray.data.sources import BLOCK, RowSource, open_source
 from qcrd_ray.errors import UserError
-from qcrd_ray.recipe import Recipe, Split
-from qcrd_ray.runs.folder import RunFolder
-from qcrd_ray.tasks import build_task, word_problems
+from qcrd_ray.recipe import Split
+from qcrd_ray.tasks import word_problems
 from qcrd_ray.tasks.base import Task
 from qcrd_ray.tasks.fields import READERS, is_chat, question_of
 from qcrd_ray.tasks.spool import KEPT_TEXT, Rejected, RowSpool, Written
@@ -39,59 +38,15 @@ FIELDS = ("id", "question", "choices", "answer", "rationale")
 ASKED = FIELDS[:3]  # of a question that is answered, whatever else its row holds
 
 
-def load_split(recipe: Recipe, split: str) -> tuple[list[Question], list[Rejected]]:
-    """Read a split (`train`, `validation`, `test`, `held_out`) from its source.
-
-    Raises:
-        UserError: see :func:`write_questions`; it begins with the key of the split.
-    """
-    try:
-        return load_questions(recipe, getattr(recipe.data, split))
-    except UserError as error:
-        raise UserError(f"data.{split}: {error}") from error
-
-
-def load_questions(recipe: Recipe, source: Split) -> tuple[list[Question], list[Rejected]]:
-    """Read any source as the recipe's task, with the columns and values of `data`.
-
-    Raises:
-        UserError: see :func:`write_questions`.
-    """
-    return read_questions(source, **_reading(recipe))
-
-
-def write_split(recipe: Recipe, folder: RunFolder, split: str) -> Written:
-    """Read a split into the run folder, for the later stages; a million rows cost no memory.
-
-    Raises:
-        UserError: see :func:`write_questions`; it begins with the key of the split.
-    """
-    try:
-        return write_questions(
-            getattr(recipe.data, split),
-            folder.questions(split),
-            folder.rejected(split),
-            **_reading(recipe),
-        )
-    except UserError as error:
-        raise UserError(f"data.{split}: {error}") from error
-
-
-def store_split(
-    recipe: Recipe, folder: RunFolder, split: str
-) -> tuple[list[Question], list[Rejected]]:
-    """:func:`write_split`, and read back what it has written."""
-    write_split(recipe, folder, split)
-    return _read_back(folder.questions(split), folder.rejected(split))
-
-
 def iter_questions(file: Path, row_groups: Sequence[int] | None = None) -> Iterator[Question]:
     """The questions that :func:`write_questions` wrote, in their order, some at a time.
 
     ``row_groups``: those of some row groups alone.
     """
     with pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(BLOCK, row_groups=row_groups):
+        for batch in parquet.iter_batches(
+            BLOCK, row_groups=row_groups, columns=QUESTION_SCHEMA.names
+        ):
             yield from map(Question.from_row, batch.to_pylist())
 
 
@@ -116,10 +71,11 @@ def read_questions(
             max_chars=max_chars,
             values=values,
         )
-        return _read_back(*files)
+        return read_back(*files)
 
 
-def _read_back(questions: Path, rejected: Path) -> tuple[list[Question], list[Rejected]]:
+def read_back(questions: Path, rejected: Path) -> tuple[list[Question], list[Rejected]]:
+    """What :func:`write_questions` wrote, held whole."""
     rows = pq.read_table(rejected).to_pylist()
     return list(iter_questions(questions)), [Rejected(**row) for row in rows]
 
@@ -134,10 +90,11 @@ def write_questions(
     kind: str,
     max_chars: int,
     values: Mapping[str, str] | None = None,
+    made_of: str = "",
 ) -> Written:
     """Write the questions of a split, with gold answers in canonical spelling, and its bad rows.
 
-    The two files (QUESTION_SCHEMA, REJECTED_SCHEMA) together hold every row of ``split.rows``.
+    The two files (WRITTEN_SCHEMA, REJECTED_SCHEMA) together hold every row of ``split.rows``.
     Duplicates are searched in the whole source, so two splits of one file cannot share a question.
     What is held in memory is one block of rows, and a few bytes for each row.
 
@@ -148,6 +105,7 @@ def write_questions(
         kind: `task.kind` of the recipe.
         max_chars: longer questions are rejected.
         values: `data.values` of the recipe.
+        made_of: kept in the metadata of ``questions``.
 
     Raises:
         UserError: the source is missing or empty, no row has a column, one id stands for two
@@ -171,23 +129,12 @@ def write_questions(
         if split.generate is None:
             spool.reject_duplicates(name)
         order = _take(len(spool), split, name)
-        written = spool.save(order, questions, rejected)
+        written = spool.save(order, questions, rejected, made_of=made_of)
     if not written.questions:
         rows = pq.read_table(rejected).slice(0, 3).to_pylist()
         first = "".join(f"\n  row {row['row']}: {row['reason']}" for row in rows)
         raise UserError(f"{name}: none of its {written.rejected} rows can be used:{first}")
     return written
-
-
-def _reading(recipe: Recipe) -> dict[str, Any]:
-    """How the recipe has any source read."""
-    return {
-        "task": build_task(recipe.task),
-        "columns": cast(Mapping[str, Column], recipe.data.columns),
-        "values": recipe.data.values,
-        "kind": recipe.task.kind,
-        "max_chars": recipe.task.max_question_chars,
-    }
 
 
 def _generated(split: Split, kind: str) -> list[Question]:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qcrd_ray.data.overlap import KEY, key_of
 from qcrd_ray.data.records import QUESTION_SCHEMA, Question
 from qcrd_ray.data.sources import BLOCK
 from qcrd_ray.errors import UserError
@@ -32,10 +33,12 @@ KEPT_TEXT = 2_000
 REJECTED_SCHEMA = pa.schema(
     [("row", pa.int64()), ("id", pa.string()), ("reason", pa.string()), ("text", pa.string())]
 )
+WRITTEN_SCHEMA = pa.schema([*QUESTION_SCHEMA, KEY])  # of a file of questions
 # A question with its line; or, where there is a reason, the text of a row that cannot be used.
 _SPOOLED = pa.schema(
-    [*QUESTION_SCHEMA, ("row", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
+    [*WRITTEN_SCHEMA, ("row", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
 )
+MADE_OF = b"qcrd_ray.made_of"  # in the metadata of a file of questions
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class RowSpool:
                 # not dataclasses.asdict, which copies every value
                 names = QUESTION_SCHEMA.names if good else REJECTED_SCHEMA.names
                 block.append({"row": number} | {name: getattr(row, name) for name in names})
+                if isinstance(row, Question):
+                    block[-1][KEY.name] = key_of(row)
                 if len(block) == BLOCK:
                     writer.write_batch(pa.RecordBatch.from_pylist(block, schema=_SPOOLED))
                     block = []
@@ -113,13 +118,19 @@ class RowSpool:
             )
             self._duplicates[place] = f"a duplicate of line {earlier['row']}{differs}"
 
-    def save(self, order: Sequence[int], questions: Path, rejected: Path) -> Written:
-        """Write the rows at ``order``: to ``questions``, or to ``rejected`` with their reason."""
+    def save(
+        self, order: Sequence[int], questions: Path, rejected: Path, *, made_of: str
+    ) -> Written:
+        """Write the rows at ``order``: to ``questions``, or to ``rejected`` with their reason.
+
+        ``made_of`` goes into the metadata of ``questions``, the last of the two to appear.
+        """
+        schema = WRITTEN_SCHEMA.with_metadata({MADE_OF: made_of})
         written = rejections = 0
         with (
             atomic_file(questions) as good,
             atomic_file(rejected) as rejected_file,
-            pq.ParquetWriter(good, QUESTION_SCHEMA) as good_writer,
+            pq.ParquetWriter(good, schema) as good_writer,
             pq.ParquetWriter(rejected_file, REJECTED_SCHEMA) as rejected_writer,
         ):
             for first in range(0, len(order), ROWS_PER_GROUP):
@@ -132,7 +143,7 @@ class RowSpool:
                         for place, reason in zip(places, reasons, strict=True)
                     ]
                 usable = rows.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
-                good_writer.write_table(usable.select(QUESTION_SCHEMA.names).cast(QUESTION_SCHEMA))
+                good_writer.write_table(usable.select(schema.names).cast(schema))
                 bad = rows.filter(pa.array([reason is not None for reason in reasons], pa.bool_()))
                 unusable = [
                     row | {"reason": reason, "text": _text(row)}

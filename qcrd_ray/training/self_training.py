@@ -27,7 +27,7 @@ from qcrd_ray.recipe import Recipe
 from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.runs.results import TrainingResult
-from qcrd_ray.tasks.questions import store_split
+from qcrd_ray.tasks.splits import store_split
 from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.job import TrainingJob
 from qcrd_ray.training.judges import sample_in_pool

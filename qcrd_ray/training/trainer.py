@@ -33,7 +33,7 @@ from qcrd_ray.runs.periodic import periodically
 from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.runs.results import TrainingResult
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import store_split
+from qcrd_ray.tasks.splits import store_split
 from qcrd_ray.training import OnRounds, ignore
 from qcrd_ray.training.checkpoints import CHECKPOINTS, CHECKPOINTS_KEPT, snapshots_kept
 from qcrd_ray.training.dataset import TrainingSet, read_validation, rounds_of

@@ -20,7 +20,7 @@ from qcrd_ray.inference.heads import answer_questions
 from qcrd_ray.inference.pool import run_pool, split_jobs
 from qcrd_ray.recipe import EvaluateRecipe, RayRecipe
 from qcrd_ray.tasks import build_task
-from qcrd_ray.tasks.questions import store_split
+from qcrd_ray.tasks.splits import store_split
 
 pytestmark = pytest.mark.integration
 

@@ -51,7 +51,7 @@ from qcrd_ray.rationales import generate
 from qcrd_ray.recipe.file import load_recipe
 from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.runs.progress import no_progress
-from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.tasks.splits import load_split
 
 values = {}
 

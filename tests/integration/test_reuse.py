@@ -18,7 +18,7 @@ from qcrd_ray.rationales import check_reuse, generate, take_over
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.recipe.file import dump_recipe
 from qcrd_ray.runs.folder import RunFolder
-from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.tasks.splits import load_split
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers have no tests
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]

@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.tasks.splits import load_split
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "jobs" / "recipes" / "paper"

@@ -85,7 +85,7 @@ def test_questions_shared_by_two_splits_are_told(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(
         diagnosis,
         "checks_of",
-        lambda _: {"questions": lambda: recipe_checks.check_questions(asked)},
+        lambda *_: {"questions": lambda: recipe_checks.check_questions(asked)},
     )
     diagnosis.preflight(asked)
     assert "questions: 1 of the 1 questions of test stand in train too" in caplog.text

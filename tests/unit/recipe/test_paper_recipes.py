@@ -18,7 +18,7 @@ from qcrd_ray import doctor
 from qcrd_ray.cli import app, stages
 from qcrd_ray.comparison import read_methods
 from qcrd_ray.recipe.file import load_recipe
-from qcrd_ray.tasks.questions import load_split
+from qcrd_ray.tasks.splits import load_split
 
 RECIPES = {path.stem: load_recipe(path) for path in PATHS}
 CLUSTERS = ("aws.yaml", "gcp.yaml", "kuberay/raycluster.yaml", "kuberay/rayjob.yaml")

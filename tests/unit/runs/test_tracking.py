@@ -10,6 +10,7 @@ import pytest
 from training_tiny import tiny_recipe
 
 from qcrd_ray.doctor import recipe_checks
+from qcrd_ray.doctor.questions import Questions
 from qcrd_ray.errors import UserError
 from qcrd_ray.recipe import TrackingRecipe
 from qcrd_ray.runs import tracking
@@ -172,9 +173,8 @@ def test_nothing_is_sent_where_nothing_is_asked_for(folder):
 def test_asked_for_and_not_installed_is_refused_before_anything(monkeypatch):
     monkeypatch.setattr(mlflow_run, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install mlflow-skinny"):
-        recipe_checks.checks_of(tiny_recipe(**{"tracking.mlflow": "http://localhost:5000"}))[
-            "tracking"
-        ]()
+        tracked = tiny_recipe(**{"tracking.mlflow": "http://localhost:5000"})
+        recipe_checks.checks_of(tracked, Questions(tracked))["tracking"]()
 
 
 def test_a_password_in_the_uri_is_refused_and_not_repeated():

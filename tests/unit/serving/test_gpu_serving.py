@@ -27,12 +27,12 @@ def test_the_last_stage_waits_as_long_as_the_recipe_says(exported_student, monke
         raise MissingResource("no node")
 
     monkeypatch.setattr(endpoint.cluster, "wait_for_resources", wait)
-    folder = SimpleNamespace(student=exported_student, in_step=nullcontext)
+    folder = SimpleNamespace(student=exported_student, in_step=nullcontext, questions=str)
     for name in ("generate", "train", "evaluate"):
         monkeypatch.setattr(pipeline, name, lambda *arguments: None)
     monkeypatch.setattr(pipeline, "prepare", lambda *arguments, **options: folder)
     monkeypatch.setattr(pipeline, "tracked", lambda *arguments: nullcontext())
-    monkeypatch.setattr(pipeline, "load_split", lambda *arguments: ([object()], []))
+    monkeypatch.setattr(pipeline, "iter_questions", lambda file: iter([object()]))
     recipe = SimpleNamespace(serve=ServingRecipe(), ray=SimpleNamespace(schedule_timeout_s=1_800.0))
     stages = SimpleNamespace(stage=lambda name: nullcontext(lambda *arguments: None))
     with pytest.raises(MissingResource):

@@ -13,6 +13,7 @@ from training_tiny import rationale_set, tiny_recipe, write_run
 from qcrd_ray.data.records import Question, StudentNegative
 from qcrd_ray.demo.tokenizer import build_tokenizer
 from qcrd_ray.doctor import recipe_checks
+from qcrd_ray.doctor.questions import Questions
 from qcrd_ray.errors import UserError
 from qcrd_ray.method.examples import Example, Rationale, Source
 from qcrd_ray.method.tokenization import unknown_tokens
@@ -133,11 +134,10 @@ def test_a_task_without_numbers_is_refused_before_anything_is_asked(kind):
     with pytest.raises(
         UserError, match=rf"negatives.evolved: the answers of {kind} are no numbers"
     ):
-        recipe_checks.checks_of(recipe)["negatives"]()
-    assert (
-        recipe_checks.checks_of(tiny_recipe(**MADE))["negatives"]()
-        == "positives are also corrupted and evolved"
-    )
+        recipe_checks.checks_of(recipe, Questions(recipe))["negatives"]()
+    made = tiny_recipe(**MADE)
+    told = recipe_checks.checks_of(made, Questions(made))["negatives"]()
+    assert told == "positives are also corrupted and evolved"
 
 
 def test_a_source_that_could_make_nothing_is_refused(tokenizer):
@@ -234,7 +234,7 @@ def test_numbers_for_a_task_without_any_are_refused():
         }
     )
     with pytest.raises(UserError, match=r"discriminator.augment: .* set it to words or none"):
-        recipe_checks.checks_of(recipe)["negatives"]()
+        recipe_checks.checks_of(recipe, Questions(recipe))["negatives"]()
 
 
 # ------------------------------------------------------------------------------
