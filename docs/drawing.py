@@ -17,7 +17,7 @@ STYLE = """
   .group { fill: #1b1f24; font-size: 15px; font-weight: 600; }
   .plain { stroke: #55606b; fill: #55606b; } .other { stroke: #0072b2; fill: #0072b2; }
   .ours { stroke: #c65200; fill: #c65200; } .best { stroke: #007d5a; fill: #007d5a; }
-  .bar { stroke-width: 3; }
+  .bar { stroke-width: 3; } .cap { stroke-width: 1.5; }
   @media (prefers-color-scheme: dark) {
     .panel { fill: #14171a; stroke: #363c43; } .text, .title, .number, .group { fill: #e8eaed; }
     .muted, .code { fill: #a4adb7; } .grid { stroke: #2b3036; } .teacher { stroke: #a4adb7; }

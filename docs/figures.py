@@ -25,7 +25,8 @@ IMAGES = ROOT / "docs" / "images"
 
 TOP, ROW, GROUP, BOTTOM = 78, 46, 38, 92  # of the view box, in pixels
 LEFT, RIGHT = 316, 640  # where the accuracy axis begins and ends; the numbers stand right of it
-LOW, HIGH, STEP = 48, 66, 4  # the axis, in percent
+STEP = 20  # of the accuracy axis, in percent
+CAP = 11  # half the length of an interval's ends, beyond any mark, in pixels
 
 
 class Row(NamedTuple):
@@ -82,7 +83,7 @@ def headline(results: dict[str, Any]) -> str:
         f"{row.words} ({row.method}) {row.accuracy:.1f}" for _, s in groups for row in s
     )
     drawn = panel(title, under, height, spoken)
-    for tick in range(LOW, HIGH + 1, STEP):
+    for tick in range(0, 101, STEP):
         drawn.append(line("grid", _x(tick), TOP, _x(tick), floor))
         drawn.append(text(_x(tick), floor + 20, f"{tick} %", "muted", "middle"))
     drawn.append(
@@ -129,6 +130,10 @@ def _drawn(row: Row, y: float) -> list[str]:
         text(24, y + 16, row.words, "text"),
         text(24, y + 34, row.method, "code"),
         line(f"bar {row.look}", _x(row.low), middle, _x(row.high), middle),
+        *(
+            line(f"cap {row.look}", _x(end), middle - CAP, _x(end), middle + CAP)
+            for end in (row.low, row.high)
+        ),
         f'<path class="{row.look}" d="{MARKS[row.look]}"'
         f' transform="translate({_x(row.accuracy):.1f} {middle})"/>',
         text(WIDTH - 24, middle + 6, f"{row.accuracy:.1f} %", "number", "end"),
@@ -136,12 +141,12 @@ def _drawn(row: Row, y: float) -> list[str]:
 
 
 def _x(percent: float) -> float:
-    return LEFT + (percent - LOW) / (HIGH - LOW) * (RIGHT - LEFT)
+    return LEFT + percent / 100 * (RIGHT - LEFT)
 
 
 # --- Accuracy against what an answer costs ---
 
-PLOT_TOP, PLOT_FLOOR, PLOT_LEFT, PLOT_RIGHT = 84, 404, 64, 470
+PLOT_TOP, PLOT_FLOOR, PLOT_LEFT, PLOT_RIGHT = 84, 584, 64, 470
 LEAST, MOST = 1.5, 420  # tokens, on a logarithmic axis
 
 
@@ -175,15 +180,13 @@ def cost(results: dict[str, Any]) -> str:
         for row in [_baseline(confirmed, name)]
     ]
     some = next(iter(votes["means"].values()))
-    low = 5 * int(min(point.low for point in points) // 5)
-    high = 5 * int(max(point.high for point in points) // 5 + 1)
 
     def x(tokens: float) -> float:
         share = log(tokens / LEAST) / log(MOST / LEAST)
         return PLOT_LEFT + share * (PLOT_RIGHT - PLOT_LEFT)
 
     def y(percent: float) -> float:
-        return PLOT_FLOOR - (percent - low) / (high - low) * (PLOT_FLOOR - PLOT_TOP)
+        return PLOT_FLOOR - percent / 100 * (PLOT_FLOOR - PLOT_TOP)
 
     title = "What a right answer costs"
     under = (
@@ -192,7 +195,7 @@ def cost(results: dict[str, Any]) -> str:
     height = PLOT_FLOOR + 84
     spoken = ", ".join(f"{p.words} {p.accuracy:.1f} at {p.tokens:.0f} tokens" for p in points)
     drawn = panel(title, under, height, spoken)
-    for percent in range(low, high + 1, 5):
+    for percent in range(0, 101, STEP):
         drawn.append(line("grid", PLOT_LEFT, y(percent), PLOT_RIGHT, y(percent)))
         drawn.append(text(PLOT_LEFT - 10, y(percent) + 5, f"{percent}", "muted", "end"))
     for tokens in (2, 10, 50, 250):
@@ -208,7 +211,7 @@ def cost(results: dict[str, Any]) -> str:
     labelled: list[tuple[float, float]] = []
     for number, point in enumerate(points, 1):
         at = (x(point.tokens), y(point.accuracy))
-        crowded = any(abs(at[0] - a) < 30 and abs(at[1] - b) < 16 for a, b in labelled)
+        crowded = any(abs(at[0] - a) < 40 and abs(at[1] - b) < 16 for a, b in labelled)
         labelled.append(at)
         drawn += _plotted(number, point, at[0], y, on_left=crowded)
         key = f"{number}  {point.words} {point.accuracy:.1f}"
