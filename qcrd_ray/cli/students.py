@@ -137,7 +137,8 @@ def predict(
     worker = Resources(cpus=cpus_per_worker, gpus=gpus_per_worker)
     with Stages().stage("predicting") as report:
         counts = predicting.predict(job, workers=workers, worker=worker, report=report)
-    print(f"{answers}: {counts.answered:,} answered.")
+    unread = f", {counts.unread:,} without an answer that can be read" if counts.unread else ""
+    print(f"{answers}: {counts.answered:,} answered{unread}.")
     if counts.rejected:
         print(f"{Output(answers).rejected}: {counts.rejected:,} rejected.")
 

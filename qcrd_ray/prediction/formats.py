@@ -53,7 +53,7 @@ def write_answers(parts: Sequence[Path], target: Path, *, format: str, fields: t
     """
     if format == ".jsonl":
         return concatenate(parts, target)
-    return (_write_csv if format == ".csv" else _write_parquet)(_rows(parts), target, fields)
+    return (_write_csv if format == ".csv" else _write_parquet)(read_answers(parts), target, fields)
 
 
 def concatenate(files: Sequence[Path], target: Path) -> int:
@@ -67,7 +67,8 @@ def concatenate(files: Sequence[Path], target: Path) -> int:
     return lines
 
 
-def _rows(parts: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def read_answers(parts: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The answers of the parts, in the parts' order."""
     for part in parts:
         with part.open(encoding="utf-8") as lines:
             yield from map(json.loads, lines)

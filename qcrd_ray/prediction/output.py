@@ -19,19 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.prediction.formats import check_format, concatenate, write_answers
+from qcrd_ray.prediction.formats import check_format, concatenate, read_answers, write_answers
 from qcrd_ray.prediction.input import FilePart
 from qcrd_ray.runs.files import write_text
 
 SHOWN_REASONS = 3
+_ANSWERS = ("label", "rationale_answer", "vote")  # of an answered row, as it was asked for
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowCounts:
-    """How many rows were answered and rejected; blank rows are in neither."""
+    """How many rows were answered and rejected; blank rows are in neither.
+
+    ``unread`` ones of the answered hold no answer that could be read from what the student wrote.
+    """
 
     answered: int
     rejected: int
+    unread: int
 
 
 class Output:
@@ -89,11 +94,9 @@ class Output:
         """
         joined_rejected, joined_answers = self.parts / "rejected", self.parts / "answers"
         rejected = concatenate([self.rejected_of(part.number) for part in parts], joined_rejected)
+        files = [self.answers_of(part.number) for part in parts]
         answered = write_answers(
-            [self.answers_of(part.number) for part in parts],
-            joined_answers,
-            format=self.path.suffix.lower(),
-            fields=fields,
+            files, joined_answers, format=self.path.suffix.lower(), fields=fields
         )
         rows = sum(part.rows for part in parts)
         assert answered + rejected == rows, (
@@ -104,11 +107,14 @@ class Output:
                 first = [json.loads(line) for line in islice(lines, SHOWN_REASONS)]
             shutil.rmtree(self.parts)
             raise nothing_answered(rows, first)
+        unread = sum(
+            all(answer.get(field) is None for field in _ANSWERS) for answer in read_answers(files)
+        )
         if rejected:
             joined_rejected.replace(self.rejected)
         joined_answers.replace(self.path)
         shutil.rmtree(self.parts)
-        return RowCounts(answered=answered, rejected=rejected)
+        return RowCounts(answered=answered, rejected=rejected, unread=unread)
 
 
 def nothing_answered(rows: int, rejected: Sequence[Mapping[str, Any]]) -> UserError:

@@ -68,10 +68,10 @@ def test_parts_are_joined_in_order_and_counted(tmp_path, exported_student):
     for part in reversed(job.parts):
         job.output.rejected_of(part.number).write_text('{"row": 3}\n' if part.number == 1 else "")
         job.output.answers_of(part.number).write_text(
-            f'{{"part": {part.number}}}\n' * (part.rows - (part.number == 1))
+            f'{{"part": {part.number}, "label": "2"}}\n' * (part.rows - (part.number == 1))
         )
     counts = job.output.join(job.parts, job.options.fields)
-    assert counts == RowCounts(answered=4, rejected=1)
+    assert counts == RowCounts(answered=4, rejected=1, unread=0)
     assert [
         json.loads(line)["part"] for line in (tmp_path / "out.jsonl").read_text().splitlines()
     ] == [0, 0, 1, 2]
@@ -80,6 +80,22 @@ def test_parts_are_joined_in_order_and_counted(tmp_path, exported_student):
         "out.jsonl",
         "out.rejected.jsonl",
     ]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
+def test_rows_without_an_answer_that_can_be_read_are_told(tmp_path, exported_student, name):
+    """Bug guarded: a student that writes nonsense had "answered" each row, with an empty cell."""
+    rows = [{"question": f"{i} + 1?"} for i in range(4)]
+    job = ask(tmp_path, exported_student, rows=rows, name=name, samples=2)
+    answers = [(None, None), ("2", None), (None, "2"), (None, None)]
+    empty = dict.fromkeys(job.options.fields)
+    for part in job.parts:
+        two = answers[2 * part.number :][:2]
+        lines = [json.dumps(empty | {"label": label, "vote": vote}) for label, vote in two]
+        job.output.answers_of(part.number).write_text("".join(f"{line}\n" for line in lines))
+        job.output.rejected_of(part.number).write_text("")
+    counts = job.output.join(job.parts, job.options.fields)
+    assert counts == RowCounts(answered=4, rejected=0, unread=2)
 
 
 @pytest.mark.parametrize("there", ["out.jsonl", "out.rejected.jsonl", "out.jsonl.parts"])
