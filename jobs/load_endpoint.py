@@ -15,10 +15,13 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import time
 import urllib.request
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import aiohttp
@@ -74,26 +77,35 @@ async def load(url: str, callers: int, seconds: float, headers: dict[str, str]) 
                 if not answered:
                     await asyncio.sleep(float(retry_after or 1))
 
-    def probe() -> None:  # in a thread: it must not wait behind the callers of this process
-        while (started := time.monotonic()) < end:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=300) as response:
-                response.read()
-            if started >= begin:
-                seen.probes.append(time.monotonic() - started)
-            time.sleep(PROBE_EVERY_S)
-
-    async with (
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=300),
-        ) as session,
-        asyncio.TaskGroup() as tasks,
-    ):
-        tasks.create_task(asyncio.to_thread(probe))
-        for _ in range(callers):
-            tasks.create_task(ask(session))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as prober:
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=300),
+            ) as session,
+            asyncio.TaskGroup() as tasks,
+        ):
+            probed = asyncio.get_running_loop().run_in_executor(prober, probe, url, begin, end)
+            for _ in range(callers):
+                tasks.create_task(ask(session))
+        seen.probes = await probed
     return seen
+
+
+def probe(url: str, begin: float, end: float) -> list[float]:
+    """The seconds of calls to /healthz between ``begin`` and ``end``, on the monotonic clock.
+
+    In a process of its own: an orchestrator's probe does not wait behind the callers either.
+    """
+    seconds = []
+    while (started := time.monotonic()) < end:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=300) as response:
+            response.read()
+        if started >= begin:
+            seconds.append(time.monotonic() - started)
+        time.sleep(PROBE_EVERY_S)
+    return seconds
 
 
 def row(seen: Seen, *, callers: int, seconds: float) -> dict[str, float]:
@@ -128,6 +140,10 @@ def main() -> None:
     headers = {}
     if args.key_file:
         headers["Authorization"] = f"Bearer {args.key_file.read_text().strip()}"
+    try:
+        probe(args.url, 0.0, time.monotonic() + PROBE_EVERY_S)
+    except OSError as error:
+        sys.exit(f"{args.url}/healthz does not answer ({error}); is the student served there?")
     for callers in args.callers:
         seen = asyncio.run(load(args.url, callers, args.seconds, headers))
         print(json.dumps(row(seen, callers=callers, seconds=args.seconds)), flush=True)
