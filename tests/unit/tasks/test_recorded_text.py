@@ -147,8 +147,9 @@ SETS = {
 @pytest.mark.parametrize(
     ("drawn", "single", "majority"),
     [
-        # Texts without a fixed ending, many of which go on after their answer: of the 60 of
-        # svamp_third, a careful reader finds 4 right, 1.6 points (0.6 to 3.8) of all.
+        # Texts without a fixed ending, many of which go on after their answer: of the 200 of
+        # svamp_blind careful readers find 16 right, 1.9 points of all; counting all 504 that had
+        # been read before, 2.2 (1.5 to 3.2).
         ("svamp", 0.03, 0.03),
         ("svamp_after", 0.015, 0.015),
         ("svamp_tuned", 0.03, 0.03),
@@ -156,6 +157,7 @@ SETS = {
         ("svamp_causes", 0.02, 0.02),
         ("svamp_parts", 0.035, 0.035),
         ("svamp_third", 0.02, 0.02),
+        ("svamp_blind", 0.025, 0.025),
         ("cqa", 0.01, 0.01),
         ("cqa5", 0.01, 0.01),
         ("esnli", 0.01, 0.01),
