@@ -5,7 +5,7 @@
 # make gpu-test       what this machine's GPU can show: memory, speed, the same numbers as a CPU
 # make chaos          breaks a run piece by piece and mends it; TRIALS=20 (root for a full disk)
 # make soak           the endpoint at full load for an hour; SOAK_S=300 for five minutes
-# make fuzz           10,000 odd texts for each reader, where `make test` draws 100
+# make fuzz           10,000 odd texts for each reader and requests for each route, where `make test` draws 100 and 25
 # make cluster-test   several hosts on this machine (root)
 # make check          lint, format, types, and which module imports which
 # make audit          known vulnerabilities of the locked packages (asks osv.dev)
@@ -68,7 +68,7 @@ soak: setup
 
 fuzz: export QCRD_FUZZ := 10000
 fuzz: setup
-	@$(BIN)/python -m pytest tests/unit/test_fuzz.py --timeout=3600
+	@$(BIN)/python -m pytest tests/unit/test_fuzz.py tests/unit/serving/test_schema_fuzz.py --timeout=7200
 
 gpu-test: setup
 	@$(BIN)/python -m pytest tests/gpu -m gpu -s
