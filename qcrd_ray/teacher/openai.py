@@ -7,6 +7,7 @@ would multiply it. The stage also bounds how many requests are in flight.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ from qcrd_ray.teacher.openai_protocol import (
 from qcrd_ray.teacher.reply_body import ACCEPTED, ReplyBody
 
 CONNECT_TIMEOUT_S = 30.0
+CLIENTS = 16  # of one process that asks: a client takes as long as the square of its connections
 PROBE_TIMEOUT_S = 60.0
 SPENT = "spent.json"  # in the run folder's rationales/
 
@@ -70,13 +72,13 @@ class OpenAICompatible:
         self._sampling = sampling
         self._ledger = ledger
         self._spending: ActorProxy[Spending] | None = None  # counts tokens, from start() on
-        self._client: httpx.AsyncClient | None = None
+        self._clients: deque[httpx.AsyncClient] = deque()
         self._key: str | None = None
         self._partial: dict[str, _PartialAnswer] = {}
         self._stopped = ""
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_client": None, "_key": None, "_partial": {}}
+        return {**self.__dict__, "_clients": deque(), "_key": None, "_partial": {}}
 
     def identity(self) -> dict[str, Any]:
         shown = self._recipe.model_dump(
@@ -181,16 +183,22 @@ class OpenAICompatible:
         await self._spending.add.remote(read, written)
 
     def _connect(self) -> httpx.AsyncClient:
-        if self._client is None:
+        """A client, each in turn: httpx looks through all connections of one at each request."""
+        if not self._clients:
             self._key = read_key(self._recipe)
-            # no time limit but for connecting: the stage has generation.request_timeout_s
-            timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
-            self._client = httpx.AsyncClient(
-                headers=_headers(self._key),
-                timeout=timeout,
-                limits=httpx.Limits(max_connections=None),
+            trusted = httpx.create_ssl_context()
+            self._clients.extend(
+                httpx.AsyncClient(
+                    headers=_headers(self._key),
+                    verify=trusted,
+                    # none but for connecting: the stage has generation.request_timeout_s
+                    timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+                )
+                for _ in range(CLIENTS)
             )
-        return self._client
+        self._clients.rotate()
+        return self._clients[0]
 
 
 def describe(recipe: OpenAITeacher) -> str:

@@ -69,8 +69,8 @@ def ask(server, ids: str = "a", **settings) -> list[dict]:
                 pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA)
             )
         finally:
-            if teacher._client is not None:
-                await teacher._client.aclose()
+            for client in teacher._clients:
+                await client.aclose()
 
     sets = [each.row() for each in asyncio.run(run())]
     return pa.Table.from_pylist(sets, schema=RATIONALE_SET_SCHEMA).to_pylist()
@@ -436,7 +436,7 @@ def test_the_key_does_not_travel_with_the_teacher(caplog):
             + check(recipe(server).teacher)
             + caplog.text
         )
-        assert pickle.loads(pickle.dumps(teacher))._client is None
+        assert not pickle.loads(pickle.dumps(teacher))._clients
 
 
 def test_what_asks_again_and_what_does_not():
