@@ -35,7 +35,7 @@ from qcrd_ray.tasks.splits import write_split
 from qcrd_ray.teacher import Deployable, Teacher, teacher_for
 from qcrd_ray.teacher import bundles as teacher_bundles
 
-FILES_CPUS = 0.25  # reading and writing files of text is light work
+FILES_CPUS = 1.0  # what a task on files keeps busy; with less, a small machine is full of workers
 MAX_BLOCKS = 4_096  # of one job: Ray Data and the file system handle each by itself
 DEMANDS = "the teacher and those who ask it (teacher.*, generation.actors)"
 

@@ -89,7 +89,7 @@ def test_the_doctor_names_the_host_that_does_not_see_the_run_folder(cluster: Clu
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "finished",
-    ["rationales/train/rows/*/*.parquet", "train/qcrd/checkpoints/round-00001/state.json"],
+    ["rationales/train/rows/*/*.jsonl", "train/qcrd/checkpoints/round-00001/state.json"],
 )
 def test_a_stopped_run_frees_the_cluster(cluster: Cluster, run, finished):
     """Stopped while the teacher answers; submitted again, stopped after the first round."""
