@@ -10,7 +10,8 @@ import hashlib
 import json
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -70,15 +71,13 @@ def write_split(recipe: Recipe, folder: RunFolder, split: str) -> Written:
         UserError: see :func:`~qcrd_ray.tasks.questions.write_questions`; it begins with the key of
             the split.
     """
-    try:
+    with _named(split):
         made_of = _made_of(recipe, split)
         files = folder.questions(split), folder.rejected(split)
         if there := _counts(*files, made_of):
             return there
         source = getattr(recipe.data, split)
         return write_questions(source, *files, **_reading(recipe), made_of=made_of)
-    except UserError as error:
-        raise UserError(f"data.{split}: {error}") from error
 
 
 def written_split(recipe: Recipe, folder: RunFolder, split: str) -> Written | None:
@@ -87,11 +86,18 @@ def written_split(recipe: Recipe, folder: RunFolder, split: str) -> Written | No
     Raises:
         UserError: the source is missing; it begins with the key of the split.
     """
-    try:
+    with _named(split):
         made_of = _made_of(recipe, split)
+    return _counts(folder.questions(split), folder.rejected(split), made_of)
+
+
+@contextmanager
+def _named(split: str) -> Iterator[None]:
+    """Begin an error with the key of the split."""
+    try:
+        yield
     except UserError as error:
         raise UserError(f"data.{split}: {error}") from error
-    return _counts(folder.questions(split), folder.rejected(split), made_of)
 
 
 def _counts(questions: Path, rejected: Path, made_of: str) -> Written | None:
@@ -101,9 +107,7 @@ def _counts(questions: Path, rejected: Path, made_of: str) -> Written | None:
         if (metadata.metadata or {}).get(MADE_OF) != made_of.encode():
             return None
         return Written(metadata.num_rows, pq.read_metadata(rejected).num_rows)
-    except FileNotFoundError:
-        return None
-    except pa.ArrowInvalid:  # torn; it is written again
+    except (FileNotFoundError, pa.ArrowInvalid):  # or torn; it is written again
         return None
 
 
