@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 QUESTION = "Tom has 3 apples and buys 4 more. How many apples has he now?"
 ASK = {"model": "student", "messages": [{"role": "user", "content": QUESTION}]}
-LONG = 3_000  # tokens, of a student that repeats itself: many seconds
+LONG = 5_000  # tokens, of a student that repeats itself: many seconds
 
 
 @pytest.fixture(scope="module")
