@@ -67,13 +67,13 @@ def write_data(data: Path, hub: Path, recording: Path) -> int:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--data", type=Path, required=True, help="train.jsonl, teacher.jsonl")
-    arguments.add_argument("--out", type=Path, required=True, help="where the run is made")
-    chosen = arguments.parse_args()
-    out = chosen.out.absolute()
+    parser.add_argument("--data", type=Path, required=True, help="train.jsonl, teacher.jsonl")
+    parser.add_argument("--out", type=Path, required=True, help="where the run is made")
+    chosen = parser.parse_args()
+    out = chosen.out.absolute() / "esnli"  # deleted at the end; what else lies in --out is not
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     row: dict[str, object] = {"questions": SIZES["train"], "samples": SAMPLES}
@@ -81,28 +81,15 @@ def main() -> None:
     settings = [
         *(f"data.{split}.dataset={out / 'hub'}" for split in SIZES),
         *(f"data.{split}.revision=null" for split in SIZES),
-        "data.columns.id=uid",
+        *("data.columns.id=uid", f"run={out / 'run'}", f"student={TINY}"),
+        f"teacher={{source: recording, path: {out / 'teacher.jsonl'}}}",
+        *("generation.actors=2", "generation.actor={}", "negatives.student=false"),
+        "discriminator={hidden: 32, pretrain_steps: 5, steps_per_round: 2, batch_size: 8}",
+        *("train.rounds=2", "train.round.size=20", "train.precision=fp32", "train.workers=1"),
+        *("train.worker={}", "train.validate.max_questions=32"),
+        *("evaluate.workers=1", "evaluate.worker={}", "serve.replica={}"),
+        "ray={address: local, num_cpus: 4}",
     ]
-    for name, value in {
-        "run": out / "run",
-        "teacher": f"{{source: recording, path: {out / 'teacher.jsonl'}}}",
-        "generation.actors": 2,
-        "generation.actor": "{}",
-        "student": TINY,
-        "discriminator": "{hidden: 32, pretrain_steps: 5, steps_per_round: 2, batch_size: 8}",
-        "negatives.student": "false",
-        "train.rounds": 2,
-        "train.round.size": 20,
-        "train.precision": "fp32",
-        "train.workers": 1,
-        "train.worker": "{}",
-        "train.validate.max_questions": 32,
-        "evaluate.workers": 1,
-        "evaluate.worker": "{}",
-        "serve.replica": "{}",
-        "ray": "{address: local, num_cpus: 4}",
-    }.items():
-        settings.append(f"{name}={value}")
     flags = [flag for setting in settings for flag in ("--set", setting)]
     for name, arguments in {
         "dry run": ("run", str(RECIPE), "--dry-run"),
