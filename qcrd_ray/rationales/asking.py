@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,6 +34,8 @@ from qcrd_ray.teacher import (
 
 MAX_BACKOFF_S = 60.0
 
+Counts = dict[str, Counter[str]]  # by split; what is of no split is under ""
+
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +50,7 @@ class RationaleGenerator:
         self._recipe = recipe
         self._teacher = teacher
         self._task = build_task(recipe.task)
-        self._counts: Counter[str] = Counter()
+        self._counts: Counts = defaultdict(Counter)
         self._slots = asyncio.Semaphore(recipe.generation.requests_in_flight)
         self._breaker = Breaker(
             patience_s=60.0 * recipe.generation.retry_minutes,
@@ -57,29 +59,36 @@ class RationaleGenerator:
         self.draining = False
 
     async def __call__(
-        self, requests: pa.Table, keep: Callable[[Sequence[RationaleSet]], object] = len
+        self,
+        requests: pa.Table,
+        keep: Callable[[Sequence[RationaleSet]], object] = len,
+        *,
+        split: str = "train",
     ) -> list[RationaleSet]:
-        """Answer requests (REQUEST_SCHEMA); the sets come in the same order.
+        """Answer requests (REQUEST_SCHEMA) of ``split``; the sets come in the same order.
 
         ``keep`` takes the sets of each request as soon as it is answered.
         """
         rows = requests.to_pylist()
         size = self._recipe.generation.questions_per_request
         groups = [rows[start : start + size] for start in range(0, len(rows), size)]
-        answered = await asyncio.gather(*(self._answer(group, keep) for group in groups))
+        answered = await asyncio.gather(*(self._answer(group, keep, split) for group in groups))
         return [each for group in answered for each in group]
 
-    def take_counts(self) -> Counter[str]:
+    def take_counts(self) -> Counts:
         """What has been done since the last call of this method.
 
-        These are rows, rows by outcome, tokens_in, tokens_out, retries; and how many requests were
-        `sent` and came `back`.
+        These are, by split, rows, rows by outcome, tokens_in, tokens_out and retries; and of no
+        split, how many requests were `sent` and came `back`.
         """
-        counts, self._counts = self._counts, Counter()
-        return counts
+        counts, self._counts = self._counts, defaultdict(Counter)
+        return dict(counts)
 
     async def _answer(
-        self, rows: Sequence[dict[str, Any]], keep: Callable[[Sequence[RationaleSet]], object]
+        self,
+        rows: Sequence[dict[str, Any]],
+        keep: Callable[[Sequence[RationaleSet]], object],
+        split: str,
     ) -> list[RationaleSet]:
         """The rationale sets of the questions that share their requests.
 
@@ -96,7 +105,7 @@ class RationaleGenerator:
                     poll.take(reply, samples)
         sets = [poll.rationale_set() for poll in polls]
         keep(sets)
-        self._count(sets, polls)
+        self._count(self._counts[split], sets, polls)
         return sets
 
     def _begin(self, row: dict[str, Any]) -> Poll:
@@ -160,7 +169,7 @@ class RationaleGenerator:
         await self._breaker.admit()
         if self.draining and not requests[0].first:
             await asyncio.Event().wait()
-        self._counts["sent"] += 1
+        self._counts[""]["sent"] += 1
         try:
             answers = await asyncio.wait_for(self._teacher.complete(requests), limit_s)
         except TeacherAway as error:
@@ -174,18 +183,19 @@ class RationaleGenerator:
             self._breaker.answered()
             raise
         finally:
-            self._counts["back"] += 1
+            self._counts[""]["back"] += 1
         self._breaker.answered()
         return answers
 
-    def _count(self, sets: Sequence[RationaleSet], polls: Sequence[Poll]) -> None:
-        self._counts["rows"] += len(sets)
-        self._counts["tokens_in"] += sum(poll.prompt_tokens for poll in polls)
-        self._counts["tokens_out"] += sum(
+    @staticmethod
+    def _count(counts: Counter[str], sets: Sequence[RationaleSet], polls: Sequence[Poll]) -> None:
+        counts["rows"] += len(sets)
+        counts["tokens_in"] += sum(poll.prompt_tokens for poll in polls)
+        counts["tokens_out"] += sum(
             completion.tokens for each in sets for completion in each.completions
         )
-        self._counts["retries"] += sum(max(0, each.attempts - 1) for each in sets)
-        self._counts.update(each.outcome.value for each in sets)
+        counts["retries"] += sum(max(0, each.attempts - 1) for each in sets)
+        counts.update(each.outcome.value for each in sets)
 
 
 def retry_delay_s(settings: GenerationRecipe, attempt: int, retry_after_s: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 import pyarrow as pa
@@ -14,15 +14,22 @@ from ray.actor import ActorProxy
 
 from qcrd_ray.cluster.resources import Bundle
 from qcrd_ray.data.records import Outcome
-from qcrd_ray.rationales.asking import RationaleGenerator
+from qcrd_ray.rationales.asking import Counts, RationaleGenerator
 from qcrd_ray.rationales.journal import Journal
 from qcrd_ray.rationales.store import RationaleStore
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.teacher import Teacher
 
-# What became of a block; `failed` leaves out what was not asked, since the teacher had stopped, and
-# `reason` is that of one of them.
-ANSWERED_SCHEMA = pa.schema([("rows", pa.int32()), ("failed", pa.int32()), ("reason", pa.string())])
+# What became of a block of a split; `failed` leaves out what was not asked, since the teacher had
+# stopped, and `reason` is that of one of them.
+ANSWERED_SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("rows", pa.int32()),
+        ("failed", pa.int32()),
+        ("reason", pa.string()),
+    ]
+)
 
 SEND_EVERY_S = 0.5
 WAIT_S = 0.1  # between two looks whether the teacher is ready
@@ -44,17 +51,18 @@ class ProgressCounter:
     """
 
     def __init__(self):
-        self._counts: Counter[str] = Counter()
+        self._counts: Counts = {}
         self._signal = Signal.WAIT
 
     @ray.method
-    def add(self, counts: Counter[str]) -> Signal:
+    def add(self, counts: Counts) -> Signal:
         """Add an actor's counts since its last call; return what it is to do."""
-        self._counts += counts
+        for split, more in counts.items():
+            self._counts.setdefault(split, Counter()).update(more)
         return self._signal
 
     @ray.method
-    def exchange(self, signal: Signal) -> Counter[str]:
+    def exchange(self, signal: Signal) -> Counts:
         """Give all actors ``signal`` from their next call on; return the sums over all of them."""
         self._signal = signal
         return self._counts
@@ -66,47 +74,54 @@ def start_counter(resources: Bundle) -> ActorProxy[ProgressCounter]:
     return actor.options(resources=resources).remote()
 
 
-def drain(read: Callable[[], Counter[str]]) -> None:
+def drain(read: Callable[[], Counts]) -> None:
     """Wait until every request in flight has come back and is written, for DRAIN_S at most.
 
     ``read`` gives DRAIN to a ProgressCounter, and its sums.
     """
     start = time.monotonic()
+
+    def in_flight() -> bool:
+        requests = read().get("", Counter())
+        return requests["back"] < requests["sent"]
+
     read()
     time.sleep(2 * SEND_EVERY_S)  # until every actor knows, and has told what it had sent
-    while (counts := read())["back"] < counts["sent"] and time.monotonic() - start < DRAIN_S:
+    while in_flight() and time.monotonic() - start < DRAIN_S:
         time.sleep(SEND_EVERY_S / 2)
 
 
 class BlockAnswerer:
     """The callable of a Ray Data actor: blocks of pending requests become journals of rows.
 
-    ``call`` names this call of the stage: see :meth:`RationaleStore.new_journal`.
+    ``stores`` are those of the splits, by name. ``call`` names this call of the stage: see
+    :meth:`RationaleStore.new_journal`.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         teacher: Teacher,
-        store: RationaleStore,
+        stores: Mapping[str, RationaleStore],
         counter: ActorProxy[ProgressCounter],
         call: str,
     ):
         self._generate = RationaleGenerator(recipe, teacher)
-        self._store, self._counter, self._call = store, counter, call
+        self._stores, self._counter, self._call = stores, counter, call
         self._signal = Signal.WAIT
         self._touch: asyncio.Task[None] | None = None
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Answer the block that ``batch`` names, by shard and number, and write its rows.
+        """Answer the block that ``batch`` names, by split, shard and number, and write its rows.
 
         Of a block whose actor died, only what that had not written is asked again. Returns one row
         of ANSWERED_SCHEMA.
         """
         self._touch = self._touch or asyncio.ensure_future(self._keep_in_touch())
-        ((shard, block),) = (tuple(row.values()) for row in batch.to_pylist())
-        requests = self._store.read_block(shard, block)
-        done = self._store.answered(shard, block, self._call)
+        ((split, shard, block),) = (tuple(row.values()) for row in batch.to_pylist())
+        store = self._stores[split]
+        requests = store.read_block(shard, block)
+        done = store.answered(shard, block, self._call)
         written = set(done["id"].to_pylist())
         missing = requests.filter(
             pa.array([id not in written for id in requests["id"].to_pylist()], pa.bool_())
@@ -116,14 +131,15 @@ class BlockAnswerer:
             await self._send()
         if self._signal is Signal.DRAIN:  # before anything of this block was asked
             missing = missing.slice(0, 0)
-        with Journal(self._store.new_journal(shard, block, self._call)) as journal:
-            sets = await self._generate(missing, journal.append)
+        with Journal(store.new_journal(shard, block, self._call)) as journal:
+            sets = await self._generate(missing, journal.append, split=split)
         await self._send()
         outcomes = done.select(["outcome", "attempts", "reason"]).to_pylist()
         ended = [tuple(row.values()) for row in outcomes]
         ended += [(each.outcome, each.attempts, each.reason) for each in sets]
         failed = [reason for outcome, tries, reason in ended if outcome == Outcome.FAILED and tries]
         answered = {
+            "split": split,
             "rows": len(ended),
             "failed": len(failed),
             "reason": failed[0] if failed else None,

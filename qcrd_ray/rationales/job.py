@@ -9,8 +9,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import ray
@@ -22,6 +23,7 @@ from qcrd_ray.cluster.data_context import data_context
 from qcrd_ray.cluster.resources import Bundle, colocate, wait_for_resources
 from qcrd_ray.data.records import Outcome
 from qcrd_ray.errors import UserError
+from qcrd_ray.rationales.asking import Counts
 from qcrd_ray.rationales.blocks import (
     DRAIN_S,
     BlockAnswerer,
@@ -50,22 +52,29 @@ def asking_bundles(generation: GenerationRecipe) -> list[Bundle]:
     return [*[actor.bundle] * generation.actors, {"CPU": 1.0, **colocate(actor.resources)}]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """What a split has to ask: blocks of ``block_rows`` requests, each by its shard and number.
+
+    ``counts`` are those of all its shards.
+    """
+
+    split: str
+    store: RationaleStore
+    counts: ShardCounts
+    block_rows: int
+    blocks: list[dict[str, int]]
+
+
 def ask_blocks(
-    recipe: Recipe,
-    teacher: Teacher,
-    store: RationaleStore,
-    blocks: list[dict[str, int]],
-    *,
-    block_rows: int,
-    counts: ShardCounts,
-    report: Report,
-) -> AskedCounts:
-    """Have ``blocks`` of ``block_rows`` requests answered: each by its shard and number.
+    recipe: Recipe, teacher: Teacher, splits: Sequence[Pending], *, report: Report
+) -> dict[str, AskedCounts]:
+    """Have the blocks of ``splits`` answered, one split after the other in a single job.
 
     A teacher that is Deployable has been deployed; the others are started here.
 
     Raises:
-        UserError: the teacher cannot be started, or failed on too many questions.
+        UserError: the teacher cannot be started, or failed on too many questions of a split.
         MissingResource: the cluster cannot hold those who ask beside the teacher.
     """
     settings = recipe.generation
@@ -76,39 +85,35 @@ def ask_blocks(
         what="asking the teacher (generation.actors)",
         timeout_s=recipe.ray.schedule_timeout_s,
     )
-    calls = _calls_at_once(settings, block_rows)
     counter = start_counter(colocate(settings.actor.resources))
-
-    known: Counter[str] = Counter()
+    known: Counts = {}
     signal = Signal.WAIT
-    start = first = 0.0
+    clock = _Clock([pending.split for pending in splits])
 
-    def done_so_far() -> Counter[str]:
-        nonlocal known, first
+    def done_so_far() -> Counts:
+        nonlocal known
         with suppress(GetTimeoutError):  # an actor that is not up yet must not hold up a stop
             known = ray.get(counter.exchange.remote(signal), timeout=COUNTER_S)
-        if known["rows"] and not first:
-            first = time.monotonic() - start
+        clock.see(known)
         return known
 
     goes_on = isinstance(teacher, Deployable)
     if not goes_on:  # it is quick, and those who ask are sent what it makes
         teacher.start(report)
     with data_context(cpus=sum(bundle.get("CPU", 0.0) for bundle in wanted)):
-        job = _Background(
-            partial(_run_job, recipe, teacher, store, blocks, calls, counter, counts.finished)
-        )
+        job = _Background(partial(_run_job, recipe, teacher, splits, counter))
         try:
             if goes_on:
                 teacher.start(report)
-            signal, start = Signal.ASK, time.monotonic()
+            signal = Signal.ASK
+            clock.start()
             show = _progress(
                 recipe.name,
                 teacher,
                 done_so_far,
                 report,
-                total=counts.requests,
-                finished=counts.finished,
+                total=sum(pending.counts.requests for pending in splits),
+                finished=sum(pending.counts.finished for pending in splits),
             )
             with periodically(show, every_s=POLL_S):
                 job.result()
@@ -122,19 +127,66 @@ def ask_blocks(
             done_so_far()
             job.wait(DRAIN_S)  # nobody asks any more, and its blocks end at once
             raise
-    seconds = time.monotonic() - start
+    clock.stop()
     done = ray.get(counter.exchange.remote(signal))
     # Ray Data's pickled copy of the handle keeps it until the driver ends
     ray.kill(counter)  # pyright: ignore[reportArgumentType]  # the stub wants no proxy
     return {
-        "asked": counts.pending,
+        pending.split: _asked(done.get(pending.split, Counter()), pending, *seconds)
+        for pending, seconds in zip(splits, clock.seconds(), strict=True)
+    }
+
+
+def _asked(done: Counter[str], pending: Pending, seconds: float, first_s: float) -> AskedCounts:
+    return {
+        "asked": pending.counts.pending,
         "retries": done["retries"],
         "seconds": round(seconds, 3),
-        "first_s": round(first or seconds, 3),
+        "first_s": round(first_s, 3),
         "tokens_in": done["tokens_in"],
         "tokens_out": done["tokens_out"],
-        "tokens_per_s": round(done["tokens_out"] / seconds, 1),
+        "tokens_per_s": round(done["tokens_out"] / seconds, 1) if seconds else 0.0,
     }
+
+
+class _Clock:
+    """The seconds of each split, from the rows that are there at each look.
+
+    A split's time begins where the one before it had its last row, so that all add up to the job's.
+    """
+
+    def __init__(self, splits: Sequence[str]):
+        self._start = self._stop = time.monotonic()
+        self._rows = dict.fromkeys(splits, 0)
+        self._first: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+
+    def start(self) -> None:
+        """The teacher can be asked from now on."""
+        self._start = time.monotonic()
+
+    def see(self, counts: Counts) -> None:
+        """Look at the rows that are there now."""
+        now = time.monotonic()
+        for split, before in self._rows.items():
+            rows = counts.get(split, Counter())["rows"]
+            if rows > before:
+                self._rows[split] = rows
+                self._first.setdefault(split, now)
+                self._last[split] = now
+
+    def stop(self) -> None:
+        """Everything has been asked."""
+        self._stop = time.monotonic()
+
+    def seconds(self) -> Iterator[tuple[float, float]]:
+        """Of each split: its seconds, and those before its first row."""
+        begin, final = self._start, list(self._rows)[-1]
+        for split in self._rows:
+            end = self._stop if split == final else max(self._last.get(split, begin), begin)
+            first = min(max(self._first.get(split, end), begin), end)
+            yield end - begin, first - begin
+            begin = end
 
 
 def _calls_at_once(settings: GenerationRecipe, block_rows: int) -> int:
@@ -149,22 +201,22 @@ def _calls_at_once(settings: GenerationRecipe, block_rows: int) -> int:
 def _run_job(
     recipe: Recipe,
     teacher: Teacher,
-    store: RationaleStore,
-    blocks: list[dict[str, int]],
-    calls: int,
+    splits: Sequence[Pending],
     counter: ActorProxy[ProgressCounter],
-    finished: int,
 ) -> None:
-    """Have the actors answer ``blocks``; each writes its rows itself.
+    """Have the actors answer the blocks of ``splits``; each writes its rows itself.
 
     Raises:
-        UserError: of these questions and the ``finished`` ones, more than
+        UserError: of the questions of a split that have ended, before or now, more than
             `generation.max_failed_share` have failed.
     """
     settings = recipe.generation
+    calls = _calls_at_once(settings, min(pending.block_rows for pending in splits))
+    blocks = [{"split": pending.split, **block} for pending in splits for block in pending.blocks]
+    stores = {pending.split: pending.store for pending in splits}
     answered = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
         BlockAnswerer,
-        fn_constructor_args=(recipe, teacher, store, counter, uuid.uuid4().hex[:8]),
+        fn_constructor_args=(recipe, teacher, stores, counter, uuid.uuid4().hex[:8]),
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
@@ -174,14 +226,20 @@ def _run_job(
         ),
         **settings.actor.options,
     )
-    rows = failed = 0
-    reasons: Counter[str] = Counter()
+    finished = {pending.split: pending.counts.finished for pending in splits}
+    rows: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    reasons: dict[str, Counter[str]] = {split: Counter() for split in stores}
     for block in answered.iter_rows():
-        rows += block["rows"]
-        failed += block["failed"]
-        reasons.update([block["reason"]] if block["failed"] else [])
-        if rows >= JUDGED_ROWS and failed > settings.max_failed_share * (finished + rows):
-            raise failed_too_often(settings, failed, finished + rows, reasons.most_common(1)[0][0])
+        split = block["split"]
+        rows[split] += block["rows"]
+        failed[split] += block["failed"]
+        reasons[split].update([block["reason"]] if block["failed"] else [])
+        ended = finished[split] + rows[split]
+        if rows[split] >= JUDGED_ROWS and failed[split] > settings.max_failed_share * ended:
+            raise failed_too_often(
+                settings, failed[split], ended, reasons[split].most_common(1)[0][0]
+            )
 
 
 class _Background:
@@ -214,7 +272,7 @@ class _Background:
 def _progress(
     run: str,
     teacher: Teacher,
-    counts: Callable[[], Counter[str]],
+    counts: Callable[[], Counts],
     report: Report,
     *,
     total: int,
@@ -225,7 +283,7 @@ def _progress(
     start = time.monotonic()
 
     def show() -> None:
-        done = counts()
+        done = sum(counts().values(), Counter())
         metrics.update(done)
         speed = done["tokens_out"] / (time.monotonic() - start)
         notes = [outcomes_text(done), f"{speed:,.0f} tokens/s" if speed else "", troubled()]

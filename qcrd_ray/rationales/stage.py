@@ -3,7 +3,7 @@
     questions ─▶ requests, in shards ─▶ pending blocks ─BlockAnswerer actors─▶ rows/
 
 A shard is some ten thousand questions. Shards are prepared and settled one by one in Ray tasks, and
-a Ray Data job asks the pending blocks of all of them. What the driver holds grows with the number
+one Ray Data job asks the pending blocks of all splits. What the driver holds grows with the number
 of blocks and shards, not of questions.
 """
 
@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from qcrd_ray.cluster.resources import Bundle, check_feasible, colocate
 from qcrd_ray.cluster.tasks import map_tasks
 from qcrd_ray.data.overlap import same_in_files
-from qcrd_ray.rationales.job import ask_blocks, asking_bundles, outcomes_text
+from qcrd_ray.rationales.job import Pending, ask_blocks, asking_bundles, outcomes_text
 from qcrd_ray.rationales.manifest import write_manifest
 from qcrd_ray.rationales.requests import parts_of, shard_count, write_requests
 from qcrd_ray.rationales.store import RationaleStore, ShardCounts
@@ -28,7 +29,7 @@ from qcrd_ray.rationales.verdict import (
 )
 from qcrd_ray.recipe import GenerationRecipe, Recipe
 from qcrd_ray.runs.folder import RunFolder
-from qcrd_ray.runs.manifests import Overlap, RationaleManifest
+from qcrd_ray.runs.manifests import AskedCounts, Overlap, RationaleManifest
 from qcrd_ray.runs.progress import Report, no_progress
 from qcrd_ray.tasks.questions import iter_questions
 from qcrd_ray.tasks.splits import write_split
@@ -40,14 +41,6 @@ MAX_BLOCKS = 4_096  # of one job: Ray Data and the file system handle each by it
 DEMANDS = "the teacher and those who ask it (teacher.*, generation.actors)"
 
 
-def generate_splits(
-    recipe: Recipe, folder: RunFolder, splits: Sequence[str], *, report: Report = no_progress
-) -> list[RationaleManifest]:
-    """:func:`generate` for several splits with one start of the teacher."""
-    with teacher_for(recipe) as teacher:
-        return [generate(recipe, folder, split, report=report, teacher=teacher) for split in splits]
-
-
 def generate(
     recipe: Recipe,
     folder: RunFolder,
@@ -56,7 +49,19 @@ def generate(
     report: Report = no_progress,
     teacher: Teacher | None = None,
 ) -> RationaleManifest:
-    """Generate and vote on the rationales of ``split``, in ``folder.rationales(split)``.
+    """:func:`generate_splits` for one split."""
+    return generate_splits(recipe, folder, [split], report=report, teacher=teacher)[0]
+
+
+def generate_splits(
+    recipe: Recipe,
+    folder: RunFolder,
+    splits: Sequence[str],
+    *,
+    report: Report = no_progress,
+    teacher: Teacher | None = None,
+) -> list[RationaleManifest]:
+    """Generate and vote on the rationales of ``splits``, each in ``folder.rationales(split)``.
 
     Called again, whatever ended the last call, it asks for the missing and the failed questions
     only; with nothing to ask the teacher is not even started. Once a training on them has begun,
@@ -72,66 +77,115 @@ def generate(
         MissingResource: the cluster cannot hold the teacher and those who ask it side by side.
     """
     if teacher is None:
-        with teacher_for(recipe) as recipe_teacher:
-            return generate(recipe, folder, split, report=report, teacher=recipe_teacher)
-    store = RationaleStore(folder.rationales(split))
-    begun = folder.training_begun() if split == "train" else None
-    if begun is None and store.shards is None:  # nothing was asked before, so all of it will be
+        with teacher_for(recipe) as own:
+            return generate_splits(recipe, folder, splits, report=report, teacher=own)
+    if any(_nothing_asked(folder, split) for split in splits):  # so all of it will be
         _deploy(recipe, teacher, report)  # it starts while the questions are read
     report(0, 0, "reading the questions")
-    read = write_split(recipe, folder, split)
-    questions = folder.questions(split)
-    teacher.check(iter_questions(questions))
-    shards = store.shards or shard_count(read.questions)
-    store.begin(shards)
-    parts = partial(
-        write_requests,
-        questions=questions,
-        folder=store.requests,
-        shards=shards,
-        recipe=recipe,
-        teacher=teacher,
-        identity=teacher.identity(),
-    )
-    for _ in map_tasks(parts, parts_of(questions), **_file_options(recipe.generation)):
-        pass
-    block_rows = max(recipe.generation.rows_per_block, read.questions // MAX_BLOCKS)
-
-    def settle(*, ask_failed: bool) -> dict[int, ShardCounts]:
-        one = partial(store.settle, shards=shards, ask_failed=ask_failed, block_rows=block_rows)
-        return dict(map_tasks(one, range(shards), **_file_options(recipe.generation)))
-
-    before = settle(ask_failed=begun is None)
-    asked = None
-    if begun is not None:
-        check_unchanged(_sum(before), begun)
-    elif blocks := _blocks(before, block_rows):
+    works = [_Split(recipe, folder, split, teacher) for split in splits]
+    asked: dict[str, AskedCounts] = {}
+    if pending := [work.pending() for work in works if work.counts.pending]:
         _deploy(recipe, teacher, report)
-        asked = ask_blocks(
-            recipe,
-            teacher,
-            store,
-            blocks,
-            block_rows=block_rows,
-            counts=_sum(before),
-            report=report,
+        asked = ask_blocks(recipe, teacher, pending, report=report)
+    manifests = [work.finish(asked.get(work.split)) for work in works]
+    questions = sum(work.read.questions for work in works)
+    outcomes = sum((Counter(manifest.outcomes) for manifest in manifests), Counter())
+    report(questions, questions, outcomes_text(outcomes))
+    for work, manifest in zip(works, manifests, strict=True):
+        work.check(manifest)
+    return manifests
+
+
+class _Split:
+    """The work on one split: its questions are read here, and those to be asked are written."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, split: str, teacher: Teacher):
+        self.recipe, self.folder, self.split = recipe, folder, split
+        self.store = store = RationaleStore(folder.rationales(split))
+        self.begun = _begun(folder, split)
+        self.read = write_split(recipe, folder, split)
+        questions = folder.questions(split)
+        teacher.check(iter_questions(questions))
+        self.shards = store.shards or shard_count(self.read.questions)
+        self.block_rows = max(recipe.generation.rows_per_block, self.read.questions // MAX_BLOCKS)
+        store.begin(self.shards)
+        parts = partial(
+            write_requests,
+            questions=questions,
+            folder=store.requests,
+            shards=self.shards,
+            recipe=recipe,
+            teacher=teacher,
+            identity=teacher.identity(),
         )
-    counts = _sum(settle(ask_failed=False)) if asked else _sum(before)
-    manifest = write_manifest(
-        recipe,
-        store,
-        counts,
-        split=split,
-        rejected=read.rejected,
-        overlap=_overlap(recipe, folder) if split == "train" else {},
-        asked=asked,
-    )
-    report(read.questions, read.questions, outcomes_text(Counter(manifest.outcomes)))
-    if begun is None:
-        check_not_stopped(counts, manifest)
-        check_usable(recipe, counts, manifest)
-        check_failed_share(recipe, counts)
-    return manifest
+        for _ in map_tasks(parts, parts_of(questions), **_file_options(recipe.generation)):
+            pass
+        self.settled = self._settle(ask_failed=self.begun is None)
+        if self.begun is not None:
+            check_unchanged(self.counts, self.begun)
+
+    @property
+    def counts(self) -> ShardCounts:
+        """Of all shards together."""
+        counts = ShardCounts()
+        for shard in sorted(self.settled):
+            counts += self.settled[shard]
+        return counts
+
+    def pending(self) -> Pending:
+        """What is to be asked."""
+        blocks = [
+            {"shard": shard, "block": block}
+            for shard in sorted(self.settled)
+            for block in range(-(-self.settled[shard].pending // self.block_rows))
+        ]
+        return Pending(
+            split=self.split,
+            store=self.store,
+            counts=self.counts,
+            block_rows=self.block_rows,
+            blocks=blocks,
+        )
+
+    def finish(self, asked: AskedCounts | None) -> RationaleManifest:
+        """Merge what was ``asked``, and write the manifest."""
+        if asked is not None:
+            self.settled = self._settle(ask_failed=False)
+        return write_manifest(
+            self.recipe,
+            self.store,
+            self.counts,
+            split=self.split,
+            rejected=self.read.rejected,
+            overlap=_overlap(self.recipe, self.folder) if self.split == "train" else {},
+            asked=asked,
+        )
+
+    def check(self, manifest: RationaleManifest) -> None:
+        """Raise UserError where nobody could train on this."""
+        if self.begun is None:
+            check_not_stopped(self.counts, manifest)
+            check_usable(self.recipe, self.counts, manifest)
+            check_failed_share(self.recipe, self.counts)
+
+    def _settle(self, *, ask_failed: bool) -> dict[int, ShardCounts]:
+        one = partial(
+            self.store.settle,
+            shards=self.shards,
+            ask_failed=ask_failed,
+            block_rows=self.block_rows,
+        )
+        options = _file_options(self.recipe.generation)
+        return dict(map_tasks(one, range(self.shards), **options))
+
+
+def _nothing_asked(folder: RunFolder, split: str) -> bool:
+    return _begun(folder, split) is None and RationaleStore(folder.rationales(split)).shards is None
+
+
+def _begun(folder: RunFolder, split: str) -> Path | None:
+    """The training that has begun on the split, after which nothing is asked any more."""
+    return folder.training_begun() if split == "train" else None
 
 
 def _deploy(recipe: Recipe, teacher: Teacher, report: Report) -> None:
@@ -152,22 +206,6 @@ def bundles(recipe: Recipe) -> list[Bundle]:
 
 def _file_options(generation: GenerationRecipe) -> dict[str, object]:
     return {"num_cpus": FILES_CPUS, "resources": colocate(generation.actor.resources)}
-
-
-def _blocks(shards: dict[int, ShardCounts], block_rows: int) -> list[dict[str, int]]:
-    """The blocks of pending requests, by shard."""
-    return [
-        {"shard": shard, "block": block}
-        for shard in sorted(shards)
-        for block in range(-(-shards[shard].pending // block_rows))
-    ]
-
-
-def _sum(shards: dict[int, ShardCounts]) -> ShardCounts:
-    counts = ShardCounts()
-    for shard in sorted(shards):
-        counts += shards[shard]
-    return counts
 
 
 def _overlap(recipe: Recipe, folder: RunFolder) -> dict[str, Overlap]:

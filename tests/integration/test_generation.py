@@ -374,6 +374,30 @@ def test_generate_splits_starts_and_stops_the_recipes_own_teacher(tmp_path):
     ]
 
 
+def test_splits_are_asked_together_and_counted_apart(tmp_path, monkeypatch):
+    """Guards the second start of those who ask, which took as long as a demo's test questions."""
+    jobs = []
+    ask = stage.ask_blocks
+    monkeypatch.setattr(stage, "ask_blocks", lambda *a, **k: jobs.append(a[2]) or ask(*a, **k))
+    recipe, teacher = make_recipe(tmp_path / "run"), AskedTeacher(tmp_path)
+    folder = RunFolder(tmp_path / "run")
+    train, test = generate_splits(recipe, folder, ["train", "test"], teacher=teacher)
+    assert [[pending.split for pending in splits] for splits in jobs] == [["train", "test"]]
+    assert (train.rows, test.rows) == (60, 5)
+    assert len(set(teacher.asked())) == len(teacher.asked()) == 65
+    (of_train,), (of_test,) = train.calls, test.calls
+    assert (of_train["asked"], of_test["asked"]) == (60, 5)
+    assert (of_train["tokens_out"], of_test["tokens_out"]) == (60 * 3 * 10, 5 * 3 * 10)
+    assert of_train["seconds"] >= of_train["first_s"] >= 0
+    assert of_test["seconds"] >= of_test["first_s"] >= 0
+    # a row of one split that is gone is asked again by itself
+    shard = next((folder.rationales("test") / "rows").glob("*.parquet"))
+    pq.write_table(pq.read_table(shard).slice(1), shard)
+    generate_splits(recipe, folder, ["train", "test"], teacher=teacher)
+    assert [[pending.split for pending in splits] for splits in jobs[1:]] == [["test"]]
+    assert len(teacher.asked()) == 66
+
+
 @pytest.mark.parametrize(
     ("demands", "told"),
     [

@@ -14,7 +14,7 @@ import pytest
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, RationaleSet
 from qcrd_ray.rationales import blocks
-from qcrd_ray.rationales.asking import RationaleGenerator
+from qcrd_ray.rationales.asking import Counts, RationaleGenerator
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.teacher import Stopped, TeacherAnswer, TeacherError, TeacherRefusal, TeacherRequest
@@ -79,7 +79,7 @@ def ask(script: Callable, ids: str = "a", **generation) -> tuple[list[dict], Scr
     async def run() -> list[RationaleSet]:
         generate = RationaleGenerator(recipe(**generation), teacher)
         sets = await generate(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA))
-        told.update(generate.take_counts())
+        told.update(sum(generate.take_counts().values(), Counter()))
         return sets
 
     sets = [each.row() for each in asyncio.run(run())]
@@ -279,9 +279,9 @@ def test_a_stop_waits_for_what_is_in_flight_and_asks_nothing_more(monkeypatch):
         generate.draining = True
         counts = Counter[str]()
 
-        def read() -> Counter[str]:
-            counts.update(generate.take_counts())
-            return counts
+        def read() -> Counts:
+            counts.update(generate.take_counts().get("", {}))
+            return {"": counts}
 
         await asyncio.to_thread(blocks.drain, read)
         assert not asking.done()

@@ -11,7 +11,7 @@ import pytest
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Question
 from qcrd_ray.rationales import blocks
-from qcrd_ray.rationales.asking import RationaleGenerator
+from qcrd_ray.rationales.asking import Counts, RationaleGenerator
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA, request_id, sampling_of
 from qcrd_ray.recipe import Recipe
 from qcrd_ray.teacher import Stopped, TeacherAnswer, TeacherError, TeacherRefusal, TeacherRequest
@@ -93,7 +93,7 @@ def ask(teacher: Reciting, settings: Recipe) -> tuple[list[dict], Counter[str]]:
     async def run():
         generate = RationaleGenerator(settings, teacher)
         sets = await generate(table("".join(teacher.said)))
-        return sets, generate.take_counts()
+        return sets, sum(generate.take_counts().values(), Counter())
 
     sets, told = asyncio.run(run())
     rows = [each.row() for each in sets]
@@ -231,9 +231,9 @@ def test_a_stop_asks_begun_questions_to_their_end_and_begins_no_other(monkeypatc
         generate.draining = True
         counts, loop = Counter[str](), asyncio.get_running_loop()
 
-        async def look() -> Counter[str]:  # as an actor does, between two steps of its loop
-            counts.update(generate.take_counts())
-            return counts
+        async def look() -> Counts:  # as an actor does, between two steps of its loop
+            counts.update(generate.take_counts().get("", {}))
+            return {"": counts}
 
         read = lambda: asyncio.run_coroutine_threadsafe(look(), loop).result()  # noqa: E731
         await asyncio.to_thread(blocks.drain, read)
