@@ -149,6 +149,7 @@ def test_a_cpu_engine_gets_its_environment_and_the_recipe_has_the_last_word(tmp_
     assert config["engine_kwargs"] == {
         "enforce_eager": True,
         "kv_cache_memory_bytes": 7,
+        "performance_mode": "throughput",
         "seed": 3,
         "trust_remote_code": False,
     }
