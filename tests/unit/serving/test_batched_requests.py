@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from itertools import pairwise
 
 import pytest
 
-from qcrd_ray.serving.batching import Batcher
+from qcrd_ray.serving.batching import TOLD_AT_ONCE, Batcher
 
 CALLER: ContextVar[str] = ContextVar("caller", default="nobody")
 
@@ -143,3 +144,25 @@ def test_a_batch_runs_in_the_context_of_no_caller():
 
     asyncio.run(run())
     assert seen == ["nobody"]
+
+
+def test_a_probe_gets_between_the_answers_of_a_batch():
+    """Bug guarded: the handlers of 64 answers ran one after the other, and /healthz took 129 ms."""
+
+    async def run():
+        woken, seen = [], []
+        batcher = Batcher(Doubling(), max_size=64)
+
+        async def call(number: int) -> None:
+            woken.append(await batcher(number))
+
+        async def probe() -> None:
+            while len(woken) < 64:
+                await asyncio.sleep(0)
+                seen.append(len(woken))
+
+        await asyncio.gather(probe(), *map(call, range(100, 164)))
+        assert woken == [2 * number for number in range(100, 164)]
+        assert max(after - before for before, after in pairwise(seen)) <= TOLD_AT_ONCE
+
+    asyncio.run(run())
