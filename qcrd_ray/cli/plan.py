@@ -21,7 +21,10 @@ def plan(
     recipe: RecipePath,
     set_: Overrides = None,
     questions: Annotated[
-        int, typer.Option(min=8, help="asked by the smaller of the two small runs")
+        int,
+        typer.Option(
+            min=8, help="asked by the smaller of the two small runs; a sixth of the other"
+        ),
     ] = 32,
     figures: Annotated[
         Path | None,
@@ -42,7 +45,7 @@ def plan(
     """Tell what a run will take, from two small runs on its own cluster.
 
     Tokens of the teacher, seconds and GPU-hours of each stage, and money where prices are given.
-    The small runs ask the teacher a few dozen questions.
+    The small runs ask the teacher some two hundred questions of each split.
     """
     from qcrd_ray.cluster.resources import connect
     from qcrd_ray.plan import Figures, calibrate, estimate
@@ -53,8 +56,8 @@ def plan(
     loaded = load(recipe, set_)
     size = count_questions(loaded)
     if figures is None:
-        connect(loaded.ray)
         measured = calibrate(loaded, size, questions=questions, stages=Stages())
+        connect(loaded.ray)  # for an accelerator that is `auto`, also where figures were kept
     else:
         measured = Figures.read(figures)
     whole = estimate(loaded, size, measured)

@@ -96,7 +96,7 @@ class Figures:
         """Figures of two finished runs of ``recipe``, the smaller one first."""
         (small, small_size), (large, large_size) = runs
         seconds = [json.loads(folder.seconds.read_text()) for folder in (small, large)]
-        asked = _asked(large)
+        asked = [_asked(folder) for folder in (small, large)]
         units = [size.units(recipe) for size in (small_size, large_size)]
         trained = [name for name in seconds[0] if name in OBJECTIVES]
         stages = {
@@ -104,10 +104,11 @@ class Figures:
             for name in seconds[0]
             if name not in trained
         }
-        # it times itself; two starts of a teacher differ by more than a few questions take
+        # Asking times itself: two starts of a teacher differ by more than a few questions take. The
+        # first one counts, as it begins with nothing loaded.
+        unit = _line([each.questions for each in asked], [each.seconds for each in asked]).unit
         stages[RATIONALES] = Stage(
-            start=max(seconds[1][RATIONALES] - asked.seconds, 0.0),
-            unit=asked.seconds / asked.questions,
+            start=max(seconds[0][RATIONALES] - unit * asked[0].questions, 0.0), unit=unit
         )
         return cls(
             stages=stages,
@@ -118,8 +119,8 @@ class Figures:
                 )
                 for name in trained
             },
-            tokens_in=asked.tokens_in / asked.questions,
-            tokens_out=asked.tokens_out / asked.questions,
+            tokens_in=asked[1].tokens_in / asked[1].questions,
+            tokens_out=asked[1].tokens_out / asked[1].questions,
             k=recipe.sampling.k,
             shape=shape_of(recipe),
         )
@@ -230,7 +231,7 @@ def _line(units: Sequence[float], seconds: Sequence[float]) -> Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What the splits of a run have asked of the teacher; the seconds from each first answer on."""
+    """What the splits of a run have asked of the teacher, and for how long."""
 
     questions: int
     seconds: float
@@ -245,7 +246,7 @@ def _asked(folder: RunFolder) -> _Asked:
     calls = [call for manifest in manifests for call in manifest["calls"]]
     return _Asked(
         questions=sum(call["asked"] for call in calls),
-        seconds=sum(call["seconds"] - call["first_s"] for call in calls),
+        seconds=sum(call["seconds"] for call in calls),
         tokens_in=sum(call["tokens_in"] for call in calls),
         tokens_out=sum(call["tokens_out"] for call in calls),
     )

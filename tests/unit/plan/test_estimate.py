@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qcrd_ray.errors import UserError
-from qcrd_ray.plan.calibration import ROUNDS, small_recipe
+from qcrd_ray.plan.calibration import ROUNDS, TIMES, small_recipe
 from qcrd_ray.plan.estimate import Prices, changes, estimate, gpus_of
 from qcrd_ray.plan.figures import Figures, Size, Stage, Training, _line
 from qcrd_ray.recipe import Recipe
@@ -115,19 +115,23 @@ def test_a_stage_without_units_is_as_long_as_its_longest():
 
 
 def test_asking_is_timed_by_itself(tmp_path):
-    """Bug guarded: a question cost nothing where the second start of a teacher was the shorter."""
+    """Bugs guarded: a question cost nothing where the second start of a teacher was the shorter;
+    and a quarter of what it does, where nearly all of a small run's answers came at once.
+    """
     runs = []
-    for name, seconds, asked in (("1", 60.0, 32), ("3", 50.0, 96)):
+    for name, seconds, asked in (("1", 50.0, 32), ("3", 40.0, 192)):
         folder = RunFolder(tmp_path / name)
         stages = {"preparing": 1.0, "rationales": seconds, "evaluation": 4.0}
-        call = {"asked": asked, "seconds": 20.0, "first_s": 8.0, "tokens_in": 96, "tokens_out": 192}
+        took = 4.0 + asked / 16
+        call = {"asked": asked, "seconds": took, "first_s": took - 0.1}
+        call |= {"tokens_in": asked, "tokens_out": 2 * asked}
         manifest = folder.rationales("train") / "manifest.json"
         manifest.parent.mkdir(parents=True)
         manifest.write_text(json.dumps({"calls": [call]}))
         folder.seconds.write_text(json.dumps(stages))
         runs.append((folder, Size(questions=dict.fromkeys(SIZE.questions, asked))))
     figures = Figures.measured(demo("evaluate.teacher_on_test=false"), runs)
-    assert figures.stages["rationales"] == Stage(start=38.0, unit=0.125)
+    assert figures.stages["rationales"] == Stage(start=48.0, unit=0.0625)
     assert (figures.tokens_in, figures.tokens_out) == (1.0, 2.0)
 
 
@@ -157,14 +161,14 @@ def test_a_small_run_is_a_valid_recipe_of_the_same_kind(path, tmp_path, monkeypa
     size = Size(
         questions={name: 5_000 for name in splits if getattr(recipe.data, name) is not None}
     )
-    for rounds in ROUNDS:
+    for rounds, times in zip(ROUNDS, TIMES, strict=True):
         small = small_recipe(
-            recipe, size, run=tmp_path / str(rounds), questions=32 * rounds, rounds=rounds
+            recipe, size, run=tmp_path / str(rounds), questions=32 * times, rounds=rounds
         )
         assert small.train.rounds == rounds
         assert small.train.batch_size == recipe.train.batch_size
         assert small.objective == recipe.objective
         first = small.data.train
         asked = first.generate if first.rows is None else first.rows[1] - first.rows[0]
-        assert asked == max(32 * rounds, recipe.train.batch_size)
+        assert asked == max(32 * times, recipe.train.batch_size)
         RunFolder.check(small)
