@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -42,20 +43,42 @@ def startup(size: Size) -> Iterator[Measure]:
 
 @contextmanager
 def demo(size: Size) -> Iterator[Measure]:
-    """The demo from its first question to its report, and how long its training waits for the
-    sampler of student negatives.
+    """The demo from its first question to its report: what `qcrd plan` said of each stage, and how
+    long its training waits for the sampler of student negatives.
     """
     run = size.work / "demo"
+    planned = run.with_name("demo.plan")
     tiny = ["--set=train.rounds=1", "--set=data.train.generate=40"] if size.tiny else []
+    recipe = [str(DEMO), f"--set=run={run}", *tiny]
+
+    def plan() -> dict[str, float]:
+        """Seconds of each stage as `qcrd plan` tells them."""
+        command = [*COMMAND, "plan", *recipe, "--json"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return {stage["name"]: stage["seconds"] for stage in json.loads(said)["whole"]["stages"]}
 
     def measure(_: bool) -> dict[str, float]:
-        shutil.rmtree(run, ignore_errors=True)
-        command = [*COMMAND, "run", str(DEMO), f"--set=run={run}", *tiny]
+        for folder in (run, planned):
+            shutil.rmtree(folder, ignore_errors=True)
+        expected = plan()
+        command = [*COMMAND, "run", *recipe]
         seconds = seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
-        rounds = read_metrics(RunFolder(run).training("qcrd"))
+        folder = RunFolder(run)
+        took = json.loads(folder.seconds.read_text())
+        assert expected.keys() <= took.keys(), "the plan has a stage that the run has not"
+        rounds = read_metrics(folder.training("qcrd"))
         trained = sum(sum(each["seconds"].values()) for each in rounds)
         waited = sum(each["negatives"]["waited_s"] for each in rounds if "negatives" in each)
-        return {"s": seconds, "negatives_wait, share of training": waited / trained}
+        off = {name: expected[name] / took[name] - 1.0 for name in expected}
+        planned_all = sum(expected.values()) / sum(took[name] for name in expected) - 1.0
+        return {
+            "s": seconds,
+            "negatives_wait, share of training": waited / trained,
+            **{f"s, {name}": value for name, value in took.items()},
+            **{f"plan off by, {name}": value for name, value in off.items()},
+            "plan off by, all": planned_all,
+            "plan's largest error": max(abs(value) for value in off.values()),
+        }
 
     yield measure
 
@@ -70,11 +93,12 @@ BENCHMARKS = {
         },
     ),
     "demo": Benchmark(
-        "seconds of the whole demo",
+        "seconds of the whole demo, by stage, beside what `qcrd plan` said",
         demo,
         {
             "s": Target(180, 135, at_most=True),
             "negatives_wait, share of training": Target(0.02, 0.01, at_most=True),
+            "plan's largest error": Target(0.2, 0.1, at_most=True),
         },
         pairs=1,
         warm_up=False,

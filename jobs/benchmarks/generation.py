@@ -17,14 +17,14 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.pairs import Benchmark, Measure, Size, Target, both, seconds_of
-from benchmarks.workload import DEMO, demo, samples_of
+from benchmarks.workload import DEMO, demo, random_llama, samples_of
 from qcrd_ray.cluster.resources import connect
 from qcrd_ray.data.records import Completion
 from qcrd_ray.models.names import resolve_teacher
 from qcrd_ray.rationales.asking import RationaleGenerator
 from qcrd_ray.rationales.requests import REQUEST_SCHEMA
 from qcrd_ray.rationales.stage import generate
-from qcrd_ray.recipe import Recipe
+from qcrd_ray.recipe import FewShotExample, Recipe
 from qcrd_ray.runs.folder import RunFolder
 from qcrd_ray.tasks import build_task
 from qcrd_ray.tasks.word_problems import generate as make_questions
@@ -77,9 +77,12 @@ def vote(size: Size) -> Iterator[Measure]:
 
 
 class Offline:
-    """The process of :mod:`benchmarks.offline_vllm` for a recipe's teacher."""
+    """The process of :mod:`benchmarks.offline_vllm` for a recipe's teacher.
 
-    def __init__(self, recipe: Recipe):
+    ``engine_kwargs`` are put over the recipe's.
+    """
+
+    def __init__(self, recipe: Recipe, **engine_kwargs: Any):
         teacher = recipe.teacher
         assert teacher.source == "serve"
         sampling = {
@@ -87,7 +90,8 @@ class Offline:
             "temperature": recipe.sampling.temperature,
             "max_tokens": recipe.sampling.max_tokens,
         }
-        model, engine = resolve_teacher(teacher.model), json.dumps(teacher.engine_kwargs)
+        model = resolve_teacher(teacher.model)
+        engine = json.dumps(teacher.engine_kwargs | engine_kwargs)
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in close()
         self._process = subprocess.Popen(
             [sys.executable, str(OFFLINE), model, engine, json.dumps(sampling)],
@@ -128,7 +132,7 @@ def _prompts(recipe: Recipe, count: int, *, seed: int) -> list[str]:
 @contextmanager
 def steady(size: Size) -> Iterator[Measure]:
     """Both engines are up before the first pair; each pair has questions of its own."""
-    questions = size.of(400, 8)
+    questions = size.of(1_500, 8)
     overrides = [f"data.train.generate={questions}"]
     base = demo(*overrides)
     connect(base.ray)
@@ -215,6 +219,53 @@ def cold(size: Size) -> Iterator[Measure]:
     yield measure
 
 
+@contextmanager
+def prefix_caching(size: Size) -> Iterator[Measure]:
+    """vLLM with and without its cache of prefixes; a model of some four million random weights."""
+    model = random_llama(size.work / "llama", max_position_embeddings=2_048)
+    worked = [
+        FewShotExample(
+            question=each.question, rationale=each.rationale or "", answer=each.answer or ""
+        )
+        for each in make_questions(8, seed=9)
+    ]
+    base = demo(f"teacher.model={model}", "teacher.engine_kwargs.max_model_len=2048")
+    recipes = {
+        "no examples": base,
+        "8 examples": base.model_copy(
+            update={"task": base.task.model_copy(update={"examples": worked})}
+        ),
+    }
+    engines = {kept: Offline(base, enable_prefix_caching=kept) for kept in (True, False)}
+    questions, pair = size.of(100, 4), 0
+    try:
+        for engine in engines.values():
+            engine.wait()
+
+        def measure(second_first: bool) -> dict[str, float]:
+            nonlocal pair
+            pair += 1
+            figures: dict[str, float] = {}
+            for name, recipe in recipes.items():
+                prompts = _prompts(recipe, questions, seed=8 * pair)
+                cached, anew = both(
+                    second_first,
+                    lambda prompts=prompts: engines[True].generate(prompts),
+                    lambda prompts=prompts: engines[False].generate(prompts),
+                )
+                figures |= {
+                    f"ratio, {name}": anew / cached,
+                    f"questions/s with the cache, {name}": questions / cached,
+                    f"characters a prompt, {name}": sum(map(len, prompts)) / questions,
+                }
+            return figures
+
+        yield measure
+    finally:
+        for engine in engines.values():
+            engine.close()
+
+
 BENCHMARKS = {
     "vote": Benchmark(
         "parse and vote on one core, rows of 5 samples",
@@ -225,6 +276,7 @@ BENCHMARKS = {
         "offline vLLM's seconds / ours, the same model, prompts and sampling; both are up",
         steady,
         {"ratio": Target(0.85, 0.95)},
+        pairs=3,  # of two minutes each
     ),
     "first_answer": Benchmark(
         "the same with both starts; seconds to our first answer / those of vLLM's start",
@@ -235,5 +287,10 @@ BENCHMARKS = {
         },
         pairs=3,
         warm_up=False,
+    ),
+    "prefix_caching": Benchmark(
+        "vLLM's seconds without its cache of prefixes / with it",
+        prefix_caching,
+        pairs=5,
     ),
 }

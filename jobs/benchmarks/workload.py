@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from transformers import AutoModelForSeq2SeqLM, T5Config
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, T5Config
 
 from qcrd_ray.data.records import RATIONALE_SET_SCHEMA, Completion, Question
 from qcrd_ray.models.names import demo_model
@@ -79,4 +79,26 @@ def random_t5(folder: Path, **shape: Any) -> Path:
         config.pad_token_id = config.decoder_start_token_id = 0
         AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
         read_tokenizer(demo_model("student")).save_pretrained(folder)
+    return folder
+
+
+def random_llama(folder: Path, **shape: Any) -> Path:
+    """The same as the demo's teacher is: four layers of 256, some four million weights."""
+    if not folder.exists():
+        torch.manual_seed(0)
+        tokenizer = read_tokenizer(demo_model("teacher"))
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=256,
+            intermediate_size=768,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            **shape,
+        )
+        config.bos_token_id = None
+        config.update(
+            {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        )
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder

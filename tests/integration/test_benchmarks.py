@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("vote", "qcrd_step", "qcrd_naive", "startup")
 # each trains, or starts vLLM or Ray Serve
-SLOW = ("dss_step", "generate", "first_answer", "serve", "serve_latency")
+SLOW = ("dss_step", "generate", "first_answer", "prefix_caching", "serve", "serve_latency")
 
 pytestmark = pytest.mark.integration
 
